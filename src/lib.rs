@@ -17,4 +17,7 @@
 //!                                    server
 //! ```
 
+pub mod connection;
 pub mod ftp;
+pub mod queue;
+pub mod tree;
