@@ -117,6 +117,9 @@ impl Connection {
             if error.ends_session() || matches!(error, Error::Cancelled) {
                 self.drop_session();
             }
+            if job.task.has_progressed() {
+                attempt = 1;
+            }
             let pause = match &error {
                 Error::Unreachable { .. } | Error::TooManySessions { .. } if started.elapsed() < PATIENCE => {
                     RETRY_PAUSE

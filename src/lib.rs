@@ -20,4 +20,5 @@
 pub mod connection;
 pub mod ftp;
 pub mod queue;
+pub mod read;
 pub mod tree;

@@ -57,6 +57,11 @@ pub trait Task: Send {
     /// Does the work on a session. Called again on a new session after a transient error.
     fn attempt(&mut self, session: &mut Session, turn: &Turn<'_>) -> Result<(), Error>;
 
+    /// Whether the last attempt brought something new: then its end by a lost connection does not count against it.
+    fn has_progressed(&self) -> bool {
+        false
+    }
+
     /// Called exactly once, after the last attempt, on a connection thread (or where the queue is closed). Must not block.
     fn finish(self: Box<Self>, outcome: Result<(), Error>);
 }
