@@ -85,6 +85,9 @@ fn run(args: Args, manner: Manner, secrets: &Secrets) -> Result<(), Failure> {
         return Ok(());
     }
     let foreground = settings.debug || (args.foreground && manner == Manner::Command);
+    if !foreground {
+        daemon::close_inherited();
+    }
     logging::start(settings.debug, args.verbose, settings.log_file.as_deref())
         .map_err(|error| Failure::new(Exit::Local, format!("cannot open the log file: {error}")))?;
     for (name, reason) in &settings.quiet {
