@@ -22,3 +22,4 @@ pub mod ftp;
 pub mod queue;
 pub mod read;
 pub mod tree;
+pub mod write;

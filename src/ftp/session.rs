@@ -20,6 +20,11 @@ impl Session {
         todo!()
     }
 
+    /// What is known of this server.
+    pub fn features(&self) -> &Features {
+        todo!()
+    }
+
     /// False when the session can no longer be used: an earlier error ended it, or the server has closed it or sent 421 meanwhile
     /// (looks without waiting).
     pub fn is_alive(&mut self) -> bool {
