@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod error;
+pub mod explain;
 pub mod features;
 pub mod listing;
 pub mod path;

@@ -18,7 +18,9 @@
 //! ```
 
 pub mod connection;
+pub mod fs;
 pub mod ftp;
+pub mod fuse;
 pub mod queue;
 pub mod read;
 pub mod tree;

@@ -213,6 +213,16 @@ impl Tree {
         }
     }
 
+    /// The hidden name is about to go on the server too.
+    pub fn unhide(&mut self, ino: Ino) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.parent = None;
+            node.name = None;
+            node.hidden = false;
+        }
+        self.drop_if_unused(ino);
+    }
+
     /// The kernel learned of this node once more.
     pub fn remember(&mut self, ino: Ino) {
         if let Some(node) = self.nodes.get_mut(&ino) {

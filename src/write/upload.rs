@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use super::Draft;
 use super::draft::{Change, Sending};
-use crate::ftp::{After, Error, How, Modified, Name, Refusal, RemotePath, Session, Stored};
+use crate::ftp::{After, Error, How, Modified, Name, Refusal, RemotePath, Session, Stored, explain};
 use crate::queue::{Task, Turn};
 use crate::read::Locate;
 
@@ -145,7 +145,8 @@ impl Upload {
             None => path.parent().unwrap_or_else(RemotePath::root).join(&temporary_name()?),
         };
         self.temporary = Some(temporary.clone());
-        let stored = match self.store(session, &temporary, self.keep_mode.unwrap_or(NEW_FILE_MODE)) {
+        let stored = self.store(session, &temporary, self.keep_mode.unwrap_or(NEW_FILE_MODE));
+        let stored = match stored.map_err(|error| explain::store(session, &temporary, error)) {
             Err(Error::Refused { meaning: Refusal::Denied | Refusal::NotPermitted, .. }) => {
                 debug!("{path}: no new file can be made beside it, writing in place");
                 return self.store(session, path, NEW_FILE_MODE);
