@@ -79,6 +79,7 @@ impl Control {
         }
         self.features.counters().batch(batch.names().len());
         self.owed.extend(batch.names());
+        self.stream.quick_ack();
         let deadline = Instant::now() + self.timeout;
         let mut rest = batch.bytes();
         while !rest.is_empty() {
@@ -212,7 +213,10 @@ impl Control {
                     log::debug!(target: DIALOGUE, "closed by the server");
                     return Err(Error::Lost { during, text: "closed by the server".to_owned() });
                 }
-                Ok(Step::Done(n)) => self.parser.push(buffer.get(..n).unwrap_or_default()),
+                Ok(Step::Done(n)) => {
+                    self.parser.push(buffer.get(..n).unwrap_or_default());
+                    self.stream.quick_ack();
+                }
                 Ok(Step::NeedsRead | Step::NeedsWrite) => return Ok(None),
                 Err(error) => return Err(self.fail(during, &error)),
             }

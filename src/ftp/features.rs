@@ -207,6 +207,11 @@ impl Features {
                 "MDTM" => Capability::Mdtm,
                 "MFMT" => Capability::Mfmt,
                 "UTF8" => Capability::Utf8,
+                // ftp-srv's own: its greeting is whatever its owner likes.
+                "TYPE" if line == "TYPE A,I,L" && self.server() == Server::Unknown => {
+                    self.become_server(Server::FtpSrv);
+                    continue;
+                }
                 "REST" => Capability::RestRetr,
                 _ => continue,
             };

@@ -37,7 +37,7 @@ pub struct Session {
     root: RemotePath,
     /// A data connection that waits for its command.
     ready: Option<Data>,
-    /// A REST has been sent whose transfer never began: on some servers it would hit the next one.
+    /// A REST has been sent whose transfer did not end well: on ftp-srv and libunftp it would hit the next one.
     restart_pending: bool,
 }
 

@@ -151,31 +151,38 @@ impl Session {
     /// Ends a transfer early: resets its data connection and reads the one reply that follows. Where that does not come
     /// the session is over.
     pub(super) fn cut(&mut self, transfer: &mut Transfer) {
-        if let Some(data) = transfer.data.take() {
-            data.reset();
-        }
         if self.control.has_ended() || transfer.last.is_some() {
+            transfer.data = None;
             return;
         }
         if !self.server().survives_cut() {
+            transfer.data.take().map(Data::reset);
             self.control.end();
             return;
         }
-        let deadline = Instant::now() + CUT_WAIT;
-        loop {
-            match self.control.reply_by(deadline) {
-                Ok(reply) if reply.is_preliminary() && !transfer.has_begun => transfer.has_begun = true,
+        // A connection that is reset before the server has taken it makes pyftpdlib and Pure-FTPd wait for another one.
+        if !transfer.has_begun {
+            match self.control.reply_by(Instant::now() + CUT_WAIT) {
+                Ok(reply) if reply.is_preliminary() => transfer.has_begun = true,
                 Ok(reply) => {
-                    // Pure-FTPd's last word after a cut RETR is a 150.
-                    if reply.is_preliminary() {
-                        self.control.settle();
-                    }
                     transfer.last = Some(reply);
-                    self.restart_pending = false;
+                    transfer.data = None;
                     return;
                 }
                 Err(_) => return self.control.end(),
             }
+        }
+        transfer.data.take().map(Data::reset);
+        let deadline = Instant::now() + CUT_WAIT;
+        match self.control.reply_by(deadline) {
+            Ok(reply) => {
+                // Pure-FTPd's last word after a cut RETR is a 150.
+                if reply.is_preliminary() {
+                    self.control.settle();
+                }
+                transfer.last = Some(reply);
+            }
+            Err(_) => self.control.end(),
         }
     }
 
@@ -198,9 +205,6 @@ impl Session {
             self.ready = Some(data);
         }
         transfer.data = None;
-        if transfer.has_begun {
-            self.restart_pending = false;
-        }
         match reply.code {
             // About the data connection, not about the file.
             425 | 426 => Error::Data { during: transfer.command, text: reply.to_string() },
