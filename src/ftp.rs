@@ -17,8 +17,10 @@ pub mod explain;
 pub mod features;
 pub mod listing;
 pub mod path;
+pub mod refusal;
 pub mod reply;
 pub mod session;
+pub mod stream;
 
 pub use config::Config;
 pub use error::{Error, Refusal};
