@@ -85,13 +85,5 @@ fn kind(value: &[u8]) -> (Kind, Option<&[u8]>) {
 }
 
 fn mode(value: &[u8]) -> Option<u32> {
-    let digits = value.strip_prefix(b"0o").or_else(|| value.strip_prefix(b"0O")).unwrap_or(value);
-    if digits.is_empty() || digits.len() > 7 {
-        return None;
-    }
-    let mode = digits.iter().try_fold(0, |mode, b| match b {
-        b'0'..=b'7' => Some(mode * 8 + u32::from(b - b'0')),
-        _ => None,
-    })?;
-    Some(mode & 0o7777)
+    super::octal(value.strip_prefix(b"0o").or_else(|| value.strip_prefix(b"0O")).unwrap_or(value))
 }

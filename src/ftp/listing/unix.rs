@@ -36,10 +36,8 @@ pub(super) fn parse<'a>(line: &'a [u8], clock: &Clock) -> Option<Line<'a>> {
     }))
 }
 
-/// Reads permissions in front of other columns (also for dialects that borrow them).
-///
-/// Gives the letter of the type, the bits, and what follows.
-pub(super) fn permissions(line: &[u8]) -> Option<(u8, Option<u32>, &[u8])> {
+/// The letter of the type, the bits, and what follows.
+fn permissions(line: &[u8]) -> Option<(u8, Option<u32>, &[u8])> {
     let (&letter, rest) = line.split_first()?;
     if !b"-dlpscbDCmMnw".contains(&letter) {
         return None;
@@ -71,14 +69,15 @@ pub(super) fn permissions(line: &[u8]) -> Option<(u8, Option<u32>, &[u8])> {
     Some((letter, Some(mode), rest))
 }
 
-struct Found<'a> {
-    size: Option<u64>,
-    modified: Option<Modified>,
-    name: &'a [u8],
+/// What stands around a date.
+pub(super) struct Found<'a> {
+    pub(super) size: Option<u64>,
+    pub(super) modified: Option<Modified>,
+    pub(super) name: &'a [u8],
 }
 
 /// The leftmost date behind a number.
-fn find_date<'a>(
+pub(super) fn find_date<'a>(
     columns: &'a [u8],
     date: impl Fn(&[u8]) -> Option<(Option<Modified>, usize)>,
 ) -> Option<Found<'a>> {
