@@ -107,7 +107,8 @@ impl Parser {
         if self.bad_names > 0 {
             warn!("{} names in a listing cannot be used over FTP and were left out", self.bad_names);
         }
-        if self.duplicates > 0 {
+        // On VMS they are the older versions of a file.
+        if self.duplicates > 0 && self.dialect != Some(Dialect::Vms) {
             warn!("{} names came more than once in a listing; the first of each was taken", self.duplicates);
         }
         Listing { entries: self.entries, unparsed: self.unparsed + self.bad_names, truncated: false }
@@ -165,7 +166,8 @@ impl Parser {
             let mut both = held.clone();
             both.push(b' ');
             both.extend_from_slice(line);
-            if both.len() <= MAX_LINE && self.dialects(&both) {
+            // A line with a name of its own is not the second half of another.
+            if vms::name_only(line).is_none() && both.len() <= MAX_LINE && self.dialects(&both) {
                 return;
             }
             self.held_alone(&held);

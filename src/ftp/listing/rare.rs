@@ -20,6 +20,9 @@ use super::{Draft, Kind, Line, Modified, Precision};
 
 /// Reads a line of any of them.
 pub(super) fn parse<'a>(line: &'a [u8], clock: &Clock) -> Option<Line<'a>> {
+    if line.starts_with(b"File ") && line.split(|b| time::is_blank(*b)).any(|word| word == b"EOF") {
+        return Some(Line::Noise);
+    }
     let draft = os2(line, clock)
         .or_else(|| vshell(line, clock))
         .or_else(|| vxworks(line, clock))
@@ -96,11 +99,12 @@ fn unix_in_numbers(line: &[u8]) -> Option<Draft<'_>> {
     if !(6..=7).contains(&mode.len()) {
         return None;
     }
-    let kind = match mode.strip_prefix(b"0").unwrap_or(mode).split_at_checked(2)?.0 {
+    // The four bits above the permissions: S_IFREG and its like.
+    let kind = match mode.strip_prefix(b"0").unwrap_or(mode).split_last_chunk::<4>()?.0 {
         b"10" => Kind::File,
-        b"40" => Kind::Directory,
+        b"4" | b"04" => Kind::Directory,
         b"12" => Kind::Symlink,
-        b"20" | b"60" | b"14" => Kind::Special,
+        b"1" | b"01" | b"2" | b"02" | b"6" | b"06" | b"14" => Kind::Special,
         _ => return None,
     };
     let mode = Some(super::octal(mode)?);

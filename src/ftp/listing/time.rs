@@ -458,6 +458,8 @@ mod tests {
         assert_eq!(parse_time(b"19650331000000"), at(-150_076_800));
         assert_eq!(parse_time(b"20210304050607"), at(1_614_834_367));
         assert_eq!(parse_time(b"99991231235959"), at(253_402_300_799));
+        assert_eq!(parse_time(b"00010101000000"), at(-62_135_596_800));
+        assert_eq!(parse_time(b"20161231235960"), at(1_483_228_800));
         assert_eq!(parse_time(b"191210304050607"), at(1_614_834_367));
         let with_fraction = parse_time(b" 20210304050607.1239999999 ").unwrap();
         assert_eq!(with_fraction.duration_since(at(1_614_834_367).unwrap()).unwrap().as_nanos(), 123_999_999);

@@ -128,7 +128,7 @@ fn date_in_an_unknown_language(text: &[u8]) -> Option<(Option<Modified>, usize)>
             || time::number(part.get(..1).unwrap_or_default()).is_some()
     });
     let is_year = third.len() == 4 && (third.starts_with(b"19") || third.starts_with(b"20"));
-    let is_time = time::time_of_day(third).is_some();
+    let is_time = third.contains(&b':') && third.iter().all(|b| b.is_ascii_digit() || *b == b':');
     (has_day && (is_time || is_year && time::number(third).is_some())).then_some((None, end))
 }
 
