@@ -99,6 +99,27 @@ fn no_mutation_of_a_sample_breaks_a_parser() {
     }
 }
 
+#[test]
+fn no_bytes_break_a_parser() {
+    let mut random = Random(0xb17e_5eed);
+    for round in 0..2_000 {
+        // Half of them from the alphabet of listings, so that more than the first column is reached.
+        let alphabet: &[u8] = b"-rwxdl 0123456789:;,/+=.[]<>JanFebDIR*\t\r\n\xe6";
+        let bytes: Vec<u8> = (0..random.below(400))
+            .map(|_| {
+                if round % 2 == 0 { random.below(256) as u8 } else { alphabet[random.below(alphabet.len())] }
+            })
+            .collect();
+        for format in [Format::List, Format::Mlsd] {
+            let mut whole = Parser::new(format);
+            whole.push(&bytes);
+            let mut pieces = Parser::new(format);
+            bytes.chunks(1 + random.below(20)).for_each(|chunk| pieces.push(chunk));
+            assert_eq!(actual(&whole.finish()), actual(&pieces.finish()), "{}", bytes.escape_ascii());
+        }
+    }
+}
+
 /// How fast a folder of 10,000 names is read; run with `--release -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, not a check"]

@@ -292,7 +292,10 @@ fn digits_first(text: &[u8], first: &[u8], end: usize, clock: &Clock) -> Option<
             let year = four_digits(unit(first))?;
             let (name, end) = token(text, end)?;
             let month = two_digits(unit(name)).filter(|_| name.last().is_some_and(|b| *b >= 0x80))?;
-            day_and_rest(text, end, month, Some(year), clock)
+            let found = day_and_rest(text, end, month, Some(year), clock)?;
+            // With a time or a year behind it, the "year" was the size and the month starts the date.
+            let after = token(text, found.1).map_or(&b""[..], |(next, _)| next);
+            (time_of_day(after).is_none() && four_digits(unit(after)).is_none()).then_some(found)
         }
         _ => None,
     }
