@@ -82,7 +82,11 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Lost { .. } | Self::Data { .. } | Self::TimedOut { .. } | Self::Protocol { .. } | Self::WrongLength { .. }
+            Self::Lost { .. }
+                | Self::Data { .. }
+                | Self::TimedOut { .. }
+                | Self::Protocol { .. }
+                | Self::WrongLength { .. }
         )
     }
 
