@@ -27,3 +27,13 @@ pub mod shell;
 pub use mount::{Mount, Target};
 pub use relay::Relay;
 pub use servers::{Kind, Options, Server, Tls};
+
+impl Target for scripted::Server {
+    fn url(&self) -> String {
+        scripted::Server::url(self)
+    }
+
+    fn password(&self) -> String {
+        scripted::Server::password(self).to_string()
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! It runs in the foreground, with its log in a file that is shown when the test fails. The mount goes with the [`Mount`],
 //! also when the test panics; when the test run is killed the program gets SIGTERM, which makes it unmount.
+//! The variable `FTPFS_PROGRAM` names another program to test than the one just built: an installed one, say.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,8 @@ impl Mount {
 
     /// As [`Mount::new`]; says how the program ended when it did not mount.
     pub fn attempt(target: &dyn Target, options: &[&str]) -> Result<Self, Refused> {
-        Self::run(env!("CARGO_BIN_EXE_ftpfs"), target, options)
+        let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+        Self::run(&program, target, options)
     }
 
     fn run(program: &str, target: &dyn Target, options: &[&str]) -> Result<Self, Refused> {
