@@ -10,11 +10,12 @@
 //! assert_eq!(fs::read(server.root().join("greeting")).unwrap(), b"hello\n");
 //! ```
 //!
-//! [`servers`] starts them, each in namespaces of its own, so that the machine is left as it was; [`fetch`] gets programs that
+//! [`each`] does so on each of the four main servers. [`servers`] starts them, each in namespaces of its own, so that the machine is left as it was; [`fetch`] gets programs that
 //! are not there yet. [`mount`] runs `ftpfs` itself. [`relay`] stands between the two when a test wants to count round trips or
 //! to break the line. [`scripted`] is a small server of our own that misbehaves on request. Everything ends with
 //! the value that stands for it, also when the test panics or is killed.
 
+pub mod each;
 pub mod fetch;
 pub mod mount;
 pub mod relay;
@@ -24,6 +25,7 @@ pub mod scripted;
 pub mod servers;
 pub mod shell;
 
+pub use each::Mounted;
 pub use mount::{Mount, Target};
 pub use relay::Relay;
 pub use servers::{Kind, Options, Server, Tls};
