@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use harness::scratch::Scratch;
 use harness::scripted::{DataEnd, Fault, Options, Rule, Server, Then};
+use harness::{Relay, Target};
 
 #[test]
 fn files_come_and_go_byte_for_byte() {
@@ -109,6 +110,45 @@ fn sessions_are_limited_counted_and_ended_when_idle() {
     assert_eq!(first.reply(), "");
 }
 
+#[test]
+fn a_relay_counts_delays_and_breaks_what_goes_over_it() {
+    let (scratch, server) = server();
+    fs::write(scratch.path().join("file"), vec![7; 1_000_000]).unwrap();
+    let relay = Relay::new(&server);
+    let port = split_port(&relay.url());
+    assert_eq!(succeeds(curl_at(port, "file", &[])).stdout.len(), 1_000_000);
+    assert_eq!(succeeds(curl_at(port, "file", &["--disable-epsv"])).stdout.len(), 1_000_000);
+    let traffic = relay.traffic();
+    assert_eq!((traffic.control_connections, traffic.data_connections), (2, 2));
+    assert!(traffic.bytes_down > 2_000_000 && traffic.bytes_up < 1000, "{traffic:?}");
+    // curl waits for each reply: USER PASS PWD EPSV TYPE SIZE RETR QUIT, and the like for PASV.
+    assert_eq!(traffic.turns, traffic.commands, "{traffic:?}");
+    assert!((14..=20).contains(&traffic.commands), "{traffic:?}");
+
+    relay.reset();
+    relay.delay(Duration::from_millis(30));
+    let start = std::time::Instant::now();
+    succeeds(curl_at(port, "file", &[]));
+    let turns = u32::try_from(relay.traffic().turns).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(60) * turns, "{turns} in {:?}", start.elapsed());
+    relay.delay(Duration::ZERO);
+
+    let mut session = Session::at(port);
+    assert!(session.reply().starts_with("220"));
+    relay.black_hole();
+    session.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert_eq!(session.ask("NOOP"), "");
+    session.0.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    relay.heal();
+    assert!(session.reply().starts_with("200"));
+    relay.cut();
+    assert!(session.0.read(&mut [0; 10]).is_err(), "a reset, not a clean end");
+}
+
+fn split_port(url: &str) -> u16 {
+    url.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap()
+}
+
 fn server() -> (Scratch, Server) {
     let scratch = Scratch::new("served");
     let server = Server::start(scratch.path()).unwrap();
@@ -116,9 +156,13 @@ fn server() -> (Scratch, Server) {
 }
 
 fn curl(server: &Server, path: &str, more: &[&str]) -> Output {
+    curl_at(server.port(), path, more)
+}
+
+fn curl_at(port: u16, path: &str, more: &[&str]) -> Output {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--max-time", "30", "--user", "guest:guest"]).args(more);
-    command.arg(format!("ftp://127.0.0.1:{}/{path}", server.port())).output().unwrap()
+    command.arg(format!("ftp://127.0.0.1:{port}/{path}")).output().unwrap()
 }
 
 #[track_caller]
@@ -132,7 +176,11 @@ struct Session(TcpStream);
 
 impl Session {
     fn connect(server: &Server) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+        Self::at(server.port())
+    }
+
+    fn at(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Self(stream)
     }
