@@ -71,7 +71,11 @@ impl FileSystem {
             error => Err(error),
         })?;
         let server = format!("ftp://{}@{}:{}", config.user, config.host, config.port);
-        let lifetimes = Lifetimes { attributes: options.attr_timeout, listings: options.dir_timeout };
+        let lifetimes = Lifetimes {
+            attributes: options.attr_timeout,
+            absence: options.negative_timeout,
+            listings: options.dir_timeout,
+        };
         let queue = Connections::start(config, features, options.max_conns, Some(session));
         Ok(Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),

@@ -47,6 +47,11 @@ impl Session {
         &self.root
     }
 
+    /// What is known of this server.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
     /// False when the session can no longer be used: an earlier error ended it, or the server has closed it or sent 421
     /// meanwhile (looks without waiting).
     pub fn is_alive(&mut self) -> bool {
