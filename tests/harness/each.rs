@@ -43,17 +43,10 @@ impl Mounted {
         shell::ok(self.mount.path(), script)
     }
 
-    /// Mounts again: what is seen then comes from the server, not from a cache.
+    /// See [`Mount::remount`].
     #[track_caller]
     pub fn remount(&mut self) {
-        self.remount_with(&[]);
-    }
-
-    #[track_caller]
-    pub fn remount_with(&mut self, options: &[&str]) {
-        let mount = Mount::new(&self.server, options);
-        let status = std::mem::replace(&mut self.mount, mount).unmount();
-        assert!(status.success(), "ftpfs ended with {status}");
+        self.mount.remount(&self.server, &[]);
     }
 }
 
