@@ -17,4 +17,11 @@
 //!                                    server
 //! ```
 
+pub mod connection;
+pub mod fs;
 pub mod ftp;
+pub mod fuse;
+pub mod queue;
+pub mod read;
+pub mod tree;
+pub mod write;

@@ -1,0 +1,188 @@
+//! The thread that owns one FTP session: it connects, runs one job at a time, and keeps the session ready.
+//!
+//! Blocking code on purpose: a handful of connections need a handful of threads, every wait has a deadline on its
+//! socket, and a job reads like the dialogue that it holds. Nothing else touches the session, so there is no lock
+//! around the network.
+//!
+//! What may be retried is retried here: when the connection is lost under a job, the job is attempted again on a new
+//! one (it is told which attempt this is, so that a rename whose reply was lost can look before it repeats itself).
+//! "Too many sessions" is not an error while another session lives: the job goes back, the thread ends, and the queue
+//! keeps to the smaller number. A panic in a job costs that job and its session, not the mount.
+//!
+//! Started by [`Connections::start`]; the queue is the only way in.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{debug, error, info, warn};
+
+use crate::ftp::{Config, Error, Features, Session};
+use crate::queue::{Job, Next, Queue, SlotId, Turn};
+
+/// What all connection threads of a mount share.
+pub struct Connections {
+    config: Arc<Config>,
+    features: Features,
+}
+
+impl Connections {
+    /// Starts the queue with at most `limit` sessions. `first` is the session that proved the login; it is the first
+    /// connection of the pool.
+    pub fn start(
+        config: Arc<Config>,
+        features: Features,
+        limit: usize,
+        first: Option<Session>,
+    ) -> Arc<Queue> {
+        let connections = Arc::new(Self { config, features });
+        let first = parking_lot::Mutex::new(first);
+        Queue::new(limit, move |queue, slot| {
+            let connections = connections.clone();
+            let session = first.lock().take();
+            let spawned = std::thread::Builder::new().name("connection".into()).spawn({
+                let queue = queue.clone();
+                move || {
+                    Connection { shared: connections, queue, slot, session, idle_since: Instant::now() }.run()
+                }
+            });
+            if let Err(error) = spawned {
+                error!("cannot start a thread: {error}");
+                queue.leave(slot);
+            }
+        })
+    }
+}
+
+struct Connection {
+    shared: Arc<Connections>,
+    queue: Arc<Queue>,
+    slot: SlotId,
+    session: Option<Session>,
+    idle_since: Instant,
+}
+
+impl Connection {
+    fn run(mut self) {
+        self.queue.set_live(self.slot, self.session.is_some());
+        let mut ready = false;
+        loop {
+            let patience = if ready || self.session.is_none() { UPKEEP } else { Duration::ZERO };
+            match self.queue.next(self.slot, ready, patience) {
+                Next::Job(job) => {
+                    ready = false;
+                    let goes_on = self.serve(job);
+                    self.idle_since = Instant::now();
+                    if !goes_on {
+                        break;
+                    }
+                }
+                Next::Idle if self.idle_since.elapsed() > IDLE_LIMIT => break,
+                Next::Idle => ready = self.make_ready(),
+                Next::Close => break,
+            }
+        }
+    }
+
+    /// Runs a job to its end, over several connections if need be. False when this thread should end.
+    fn serve(&mut self, mut job: Job) -> bool {
+        let started = Instant::now();
+        let mut attempt = 0;
+        loop {
+            if job.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                job.task.finish(Err(Error::TimedOut { during: "waiting for a connection" }));
+                return true;
+            }
+            let connected = self.connect();
+            let outcome = match (connected, &mut self.session) {
+                (Ok(()), Some(session)) => {
+                    let turn = Turn::new(&self.queue, self.slot, attempt);
+                    attempt += 1;
+                    catch_unwind(AssertUnwindSafe(|| job.task.attempt(session, &turn))).unwrap_or_else(|_| {
+                        error!("a job panicked; its connection is closed");
+                        Err(Error::Cancelled)
+                    })
+                }
+                (Err(Error::TooManySessions { text }), _) if self.queue.refuse_growth(self.slot) => {
+                    debug!("no further session: {text}");
+                    self.queue.give_back(job);
+                    return false;
+                }
+                (connected, _) => connected,
+            };
+            let Err(error) = outcome else {
+                job.task.finish(Ok(()));
+                return true;
+            };
+            if error.ends_session() || matches!(error, Error::Cancelled) {
+                self.drop_session();
+            }
+            if job.task.has_progressed() {
+                attempt = 1;
+            }
+            let pause = match &error {
+                Error::Unreachable { .. } | Error::TooManySessions { .. } if started.elapsed() < PATIENCE => {
+                    RETRY_PAUSE
+                }
+                _ if error.is_transient() && attempt < MAX_ATTEMPTS => Duration::ZERO,
+                _ => {
+                    job.task.finish(Err(error));
+                    return true;
+                }
+            };
+            info!("{error}: trying again");
+            std::thread::sleep(pause);
+        }
+    }
+
+    fn connect(&mut self) -> Result<(), Error> {
+        if self.session.as_mut().is_some_and(|session| !session.is_alive()) {
+            self.drop_session();
+        }
+        if self.session.is_none() {
+            self.session = Some(Session::open(&self.shared.config, &self.shared.features)?);
+            self.queue.set_live(self.slot, true);
+        }
+        Ok(())
+    }
+
+    /// Upkeep of an idle session: true when it now has a data connection ready.
+    fn make_ready(&mut self) -> bool {
+        let Some(session) = self.session.as_mut() else { return false };
+        if session.is_alive() {
+            match session.make_ready() {
+                Ok(()) => return true,
+                Err(error) => warn!("cannot prepare a data connection: {error}"),
+            }
+        }
+        if self.session.as_mut().is_some_and(|session| !session.is_alive()) {
+            self.drop_session();
+        }
+        false
+    }
+
+    fn drop_session(&mut self) {
+        self.session = None;
+        self.queue.set_live(self.slot, false);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.quit();
+        }
+        self.queue.leave(self.slot);
+    }
+}
+
+/// How often an idle connection looks after itself. Ready data connections last 290 s on the most impatient servers
+/// measured; control connections with a short idle limit are noticed dead at the next job anyway.
+const UPKEEP: Duration = Duration::from_secs(20);
+/// After this long without a job a connection is given back to the server: it comes back on demand.
+const IDLE_LIMIT: Duration = Duration::from_secs(120);
+/// Attempts at one job when connections break under it.
+const MAX_ATTEMPTS: u32 = 3;
+/// How long a server that refuses connections is asked again: a restart takes this long, a dead server is told soon.
+const PATIENCE: Duration = Duration::from_secs(3);
+const RETRY_PAUSE: Duration = Duration::from_millis(200);

@@ -1,0 +1,415 @@
+//! The queue of a mount: jobs with priorities, and the rules for who may run when.
+//!
+//! A file call that memory cannot answer becomes a [`Job`]: a piece of straight-line code that will run on a
+//! connection thread with a session of its own, and an end that sends the reply. FTP servers allow few sessions, so
+//! jobs wait here, the most urgent first. The queue hands a job to an idle connection (one with a data connection
+//! ready, when the job needs one), or asks for a new connection thread while there are fewer than the limit.
+//!
+//! Two rules keep jobs out of each other's way. *Claims*: jobs on the same path where one of them changes it run one
+//! after another, in the order in which they came (some servers lock a file that is being uploaded and then answer
+//! nothing at all). *Stepping aside*: a long job asks its [`Turn`] between blocks whether somebody more urgent waits
+//! and no connection is free; then it ends early and gives the connection up.
+//!
+//! The lock is never held across I/O: whatever a job does happens outside. `fs`, `read` and `write` submit; only
+//! `connection` takes.
+
+pub mod claim;
+pub mod job;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use parking_lot::{Condvar, Mutex};
+
+pub use claim::Claim;
+pub use job::{Job, Priority, Task};
+
+use crate::ftp::Error;
+
+/// Where jobs wait, one per mount.
+pub struct Queue {
+    state: Mutex<State>,
+    spawn: Box<dyn Fn(Arc<Queue>, SlotId) + Send + Sync>,
+}
+
+impl Queue {
+    /// A queue that grows to at most `limit` connections; `spawn` starts the thread of a new one.
+    pub fn new(limit: usize, spawn: impl Fn(Arc<Queue>, SlotId) + Send + Sync + 'static) -> Arc<Self> {
+        let limit = limit.max(1);
+        Arc::new(Self {
+            state: Mutex::new(State {
+                waiting: Vec::new(),
+                slots: Vec::new(),
+                next_job: 0,
+                limit,
+                limit_wanted: limit,
+                limit_lowered: None,
+                closing: false,
+            }),
+            spawn: Box::new(spawn),
+        })
+    }
+
+    /// Puts a job in line. Its end is called exactly once, from a connection thread, or from here when the mount ends.
+    pub fn submit(self: &Arc<Self>, mut job: Job) {
+        let mut state = self.state.lock();
+        if state.closing {
+            drop(state);
+            job.task.finish(Err(Error::Cancelled));
+            return;
+        }
+        job.number = state.next_job;
+        state.next_job += 1;
+        state.waiting.push(job);
+        let new = state.dispatch();
+        drop(state);
+        if let Some(slot) = new {
+            (self.spawn)(self.clone(), slot);
+        }
+    }
+
+    /// Waits for a job for the connection `slot`, at most `patience`. The slot's former job counts as ended.
+    pub(crate) fn next(self: &Arc<Self>, slot: SlotId, ready: bool, patience: Duration) -> Next {
+        let mut state = self.state.lock();
+        let Some(entry) = state.slot(slot) else { return Next::Close };
+        let signal = entry.signal.clone();
+        if let SlotState::Running { .. } | SlotState::Starting = entry.state {
+            entry.state = SlotState::Idle { ready };
+        }
+        let new = state.dispatch();
+        if let Some(new) = new {
+            drop(state);
+            (self.spawn)(self.clone(), new);
+            state = self.state.lock();
+        }
+        let until = Instant::now() + patience;
+        loop {
+            let closing = state.closing;
+            let Some(entry) = state.slot(slot) else { return Next::Close };
+            match std::mem::replace(&mut entry.state, SlotState::Idle { ready }) {
+                SlotState::Assigned { job } => {
+                    entry.state = SlotState::Running {
+                        number: job.number,
+                        priority: job.priority,
+                        claims: job.claims.clone(),
+                    };
+                    return Next::Job(job);
+                }
+                _ if closing => return Next::Close,
+                _ => {}
+            }
+            if signal.wait_until(&mut state, until).timed_out() {
+                let Some(entry) = state.slot(slot) else { return Next::Close };
+                if !matches!(entry.state, SlotState::Assigned { .. }) {
+                    // Whatever upkeep follows must not be interrupted by an assignment: not idle while it lasts.
+                    entry.state = SlotState::Starting;
+                    return Next::Idle;
+                }
+            }
+        }
+    }
+
+    /// Marks whether a session is logged in on `slot`.
+    pub(crate) fn set_live(&self, slot: SlotId, live: bool) {
+        if let Some(entry) = self.state.lock().slot(slot) {
+            entry.live = live;
+        }
+    }
+
+    /// The server refused a further session: keep to those that live. False when there are none: then it is an error.
+    pub(crate) fn refuse_growth(&self, slot: SlotId) -> bool {
+        let mut state = self.state.lock();
+        let live = state.slots.iter().filter(|s| s.id != slot && s.live).count();
+        if live == 0 {
+            return false;
+        }
+        if live < state.limit {
+            debug!("the server allows {live} sessions");
+            state.limit = live;
+        }
+        state.limit_lowered = Some(Instant::now());
+        true
+    }
+
+    /// Gives a job back, to be run on another connection, at its old place.
+    pub(crate) fn give_back(&self, job: Job) {
+        self.state.lock().waiting.push(job);
+    }
+
+    /// Ends a slot: its thread exits after this.
+    pub(crate) fn leave(self: &Arc<Self>, slot: SlotId) {
+        let mut state = self.state.lock();
+        let gone = state.slots.iter().position(|s| s.id == slot).map(|at| state.slots.remove(at));
+        if let Some(Slot { state: SlotState::Assigned { job }, .. }) = gone {
+            state.waiting.push(job);
+        }
+        let new = state.dispatch();
+        drop(state);
+        if let Some(new) = new {
+            (self.spawn)(self.clone(), new);
+        }
+    }
+
+    /// How many connection threads there are, and how many of them have nothing to do.
+    pub fn connections(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.slots.len(), state.slots.iter().filter(|s| matches!(s.state, SlotState::Idle { .. })).count())
+    }
+
+    /// The most sessions that this mount may have now.
+    pub fn limit(&self) -> usize {
+        self.state.lock().limit
+    }
+
+    /// Whether no job waits.
+    pub fn is_empty(&self) -> bool {
+        self.state.lock().waiting.is_empty()
+    }
+
+    /// No more jobs; what waits is ended with `Cancelled`, what runs comes to its end, idle connections close.
+    pub fn close(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.closing = true;
+            for slot in &state.slots {
+                slot.signal.notify_all();
+            }
+            std::mem::take(&mut state.waiting)
+        };
+        for job in waiting {
+            job.task.finish(Err(Error::Cancelled));
+        }
+    }
+}
+
+/// What a running job may ask of the queue.
+pub struct Turn<'q> {
+    queue: &'q Arc<Queue>,
+    slot: SlotId,
+    /// 0 at the first attempt; higher when a connection was lost under the attempt before.
+    pub attempt: u32,
+}
+
+impl<'q> Turn<'q> {
+    pub(crate) fn new(queue: &'q Arc<Queue>, slot: SlotId, attempt: u32) -> Self {
+        Self { queue, slot, attempt }
+    }
+
+    /// Whether somebody waits whom this job keeps from running: a more urgent job without a connection, or one that
+    /// waits for a path that this job claims. With `fair`, an equally urgent job counts too.
+    pub fn is_wanted(&self, fair: bool) -> bool {
+        let state = self.queue.state.lock();
+        if state.waiting.is_empty() {
+            return false;
+        }
+        let Some(slot) = state.slots.iter().find(|s| s.id == self.slot) else { return true };
+        let SlotState::Running { priority, claims, number } = &slot.state else { return false };
+        let crowded = state.slots.len() >= state.limit
+            && !state.slots.iter().any(|s| matches!(s.state, SlotState::Idle { .. } | SlotState::Starting));
+        state.waiting.iter().any(|job| {
+            let urgent = job.priority < *priority || (fair && job.priority == *priority);
+            (crowded && urgent && state.may_run(job))
+                || claim::conflict(&job.claims, claims) && job.number > *number
+        })
+    }
+}
+
+/// Names one connection thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotId(u64);
+
+/// What a connection thread is to do next.
+pub(crate) enum Next {
+    Job(Job),
+    /// Nothing came: time for upkeep.
+    Idle,
+    /// The mount ends.
+    Close,
+}
+
+struct State {
+    waiting: Vec<Job>,
+    slots: Vec<Slot>,
+    next_job: u64,
+    /// Learned: never above `limit_wanted`.
+    limit: usize,
+    limit_wanted: usize,
+    limit_lowered: Option<Instant>,
+    closing: bool,
+}
+
+impl State {
+    /// Gives waiting jobs to idle connections; returns a new slot when one more connection should be started.
+    fn dispatch(&mut self) -> Option<SlotId> {
+        if self.limit < self.limit_wanted && self.limit_lowered.is_some_and(|at| at.elapsed() > LIMIT_MEMORY)
+        {
+            self.limit += 1;
+            self.limit_lowered = Some(Instant::now());
+        }
+        while let Some(at) = self.most_urgent() {
+            let needs_data = self.waiting[at].needs_data;
+            let idle = self
+                .slots
+                .iter()
+                .enumerate()
+                .filter_map(|(i, s)| match s.state {
+                    SlotState::Idle { ready } => Some((i, ready == needs_data, s.live)),
+                    _ => None,
+                })
+                .max_by_key(|&(i, fits, live)| (live, fits, std::cmp::Reverse(i)));
+            match idle {
+                Some((slot, ..)) => {
+                    let job = self.waiting.remove(at);
+                    self.slots[slot].state = SlotState::Assigned { job };
+                    self.slots[slot].signal.notify_one();
+                }
+                None => {
+                    let starting =
+                        self.slots.iter().filter(|s| matches!(s.state, SlotState::Starting)).count();
+                    let runnable = self.waiting.iter().filter(|job| self.may_run(job)).count();
+                    if self.slots.len() >= self.limit || starting >= runnable || self.closing {
+                        return None;
+                    }
+                    let id = SlotId(self.next_job);
+                    self.next_job += 1;
+                    let signal = Arc::new(Condvar::new());
+                    self.slots.push(Slot { id, state: SlotState::Starting, live: false, signal });
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    fn most_urgent(&self) -> Option<usize> {
+        (0..self.waiting.len())
+            .filter(|&at| self.may_run(&self.waiting[at]))
+            .min_by_key(|&at| (self.waiting[at].priority, self.waiting[at].number))
+    }
+
+    fn may_run(&self, job: &Job) -> bool {
+        let earlier =
+            |claims: &[Claim], number: u64| number < job.number && claim::conflict(claims, &job.claims);
+        !self.waiting.iter().any(|other| earlier(&other.claims, other.number))
+            && !self.slots.iter().any(|slot| match &slot.state {
+                SlotState::Running { claims, .. } => claim::conflict(claims, &job.claims),
+                SlotState::Assigned { job: other } => claim::conflict(&other.claims, &job.claims),
+                _ => false,
+            })
+    }
+
+    fn slot(&mut self, id: SlotId) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|s| s.id == id)
+    }
+}
+
+struct Slot {
+    id: SlotId,
+    state: SlotState,
+    live: bool,
+    signal: Arc<Condvar>,
+}
+
+enum SlotState {
+    /// The thread is logging in, making a data connection ready or looking after its session.
+    Starting,
+    Idle {
+        ready: bool,
+    },
+    Assigned {
+        job: Job,
+    },
+    Running {
+        number: u64,
+        priority: Priority,
+        claims: Vec<Claim>,
+    },
+}
+
+/// How long a learned limit is believed before one more session is tried: other clients of the account may have left.
+const LIMIT_MEMORY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::ftp::RemotePath;
+
+    fn queue(limit: usize) -> (Arc<Queue>, Arc<Mutex<Vec<SlotId>>>) {
+        let started = Arc::new(Mutex::new(Vec::new()));
+        let log = started.clone();
+        (Queue::new(limit, move |_, slot| log.lock().push(slot)), started)
+    }
+
+    fn job(priority: Priority, claims: Vec<Claim>) -> Job {
+        Job::new(priority, |_, _| Ok(()), |_| {}).claim(claims)
+    }
+
+    fn taken(next: Next) -> Option<Priority> {
+        match next {
+            Next::Job(job) => Some(job.priority),
+            _ => None,
+        }
+    }
+
+    const NOW: Duration = Duration::ZERO;
+
+    #[test]
+    fn the_most_urgent_job_is_taken_first() {
+        let (queue, started) = queue(1);
+        queue.submit(job(Priority::ReadAhead, vec![]));
+        queue.submit(job(Priority::Names, vec![]));
+        let slot = started.lock()[0];
+        assert_eq!(started.lock().len(), 1, "the limit is one connection");
+        assert_eq!(taken(queue.next(slot, true, NOW)), Some(Priority::Names));
+        assert_eq!(taken(queue.next(slot, true, NOW)), Some(Priority::ReadAhead));
+        assert!(matches!(queue.next(slot, true, NOW), Next::Idle));
+    }
+
+    #[test]
+    fn jobs_that_change_one_path_run_one_after_another() {
+        let (queue, started) = queue(2);
+        let path = RemotePath::parse(b"/a/b").unwrap();
+        queue.submit(job(Priority::Upload, vec![Claim::Exclusive(path.clone())]));
+        queue.submit(job(Priority::Names, vec![Claim::Tree(path.parent().unwrap())]));
+        let first = started.lock()[0];
+        assert_eq!(taken(queue.next(first, true, NOW)), Some(Priority::Upload));
+        assert_eq!(started.lock().len(), 1, "the second job cannot run yet, so no connection is made for it");
+        assert_eq!(taken(queue.next(first, true, NOW)), Some(Priority::Names));
+    }
+
+    #[test]
+    fn a_running_job_learns_that_somebody_more_urgent_waits() {
+        let (queue, started) = queue(1);
+        queue.submit(job(Priority::Read, vec![]));
+        let slot = started.lock()[0];
+        assert!(taken(queue.next(slot, true, NOW)).is_some());
+        let turn = Turn::new(&queue, slot, 0);
+        assert!(!turn.is_wanted(true));
+        queue.submit(job(Priority::Read, vec![]));
+        assert!(!turn.is_wanted(false) && turn.is_wanted(true));
+        queue.submit(job(Priority::Names, vec![]));
+        assert!(turn.is_wanted(false));
+    }
+
+    #[test]
+    fn closing_ends_every_waiting_job() {
+        let (queue, _) = queue(1);
+        let ended = Arc::new(AtomicUsize::new(0));
+        for _ in 0..3 {
+            let ended = ended.clone();
+            queue.submit(Job::new(
+                Priority::Names,
+                |_, _| Ok(()),
+                move |outcome| {
+                    assert!(matches!(outcome, Err(Error::Cancelled)));
+                    ended.fetch_add(1, Ordering::Relaxed);
+                },
+            ));
+        }
+        queue.close();
+        assert_eq!(ended.load(Ordering::Relaxed), 3);
+    }
+}

@@ -1,0 +1,105 @@
+//! A job: what is to be done on a session, how urgent it is, and what happens when it has ended.
+//!
+//! Made by `fs`, `read` and `write`; run by `connection`.
+
+use std::time::Instant;
+
+use super::{Claim, Turn};
+use crate::ftp::{Error, Session};
+
+/// One piece of work for one session.
+pub struct Job {
+    pub(crate) priority: Priority,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) needs_data: bool,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) number: u64,
+    pub(crate) task: Box<dyn Task>,
+}
+
+impl Job {
+    /// A job from two closures: `attempt` does the work, and is called again when the connection was lost under it;
+    /// `end` is called once with the outcome.
+    pub fn new<T: Send + 'static>(
+        priority: Priority,
+        attempt: impl FnMut(&mut Session, &Turn<'_>) -> Result<T, Error> + Send + 'static,
+        end: impl FnOnce(Result<T, Error>) + Send + 'static,
+    ) -> Self {
+        Self::of(priority, Box::new(Closures { attempt, end, product: None }))
+    }
+
+    /// A job from a task with state of its own.
+    pub fn of(priority: Priority, task: Box<dyn Task>) -> Self {
+        Self { priority, claims: Vec::new(), needs_data: false, deadline: None, number: 0, task }
+    }
+
+    /// The paths that it touches.
+    pub fn claim(mut self, claims: impl IntoIterator<Item = Claim>) -> Self {
+        self.claims.extend(claims);
+        self
+    }
+
+    /// It will need a data connection: prefer a session that has one ready.
+    pub fn with_data(mut self) -> Self {
+        self.needs_data = true;
+        self
+    }
+
+    /// After this moment nobody waits for it any more: it is not started, and not tried again.
+    pub fn until(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+}
+
+/// The inside of a job.
+pub trait Task: Send {
+    /// Does the work on a session. Called again on a new session after a transient error.
+    fn attempt(&mut self, session: &mut Session, turn: &Turn<'_>) -> Result<(), Error>;
+
+    /// Whether the last attempt brought something new: then its end by a lost connection does not count against it.
+    fn has_progressed(&self) -> bool {
+        false
+    }
+
+    /// Called exactly once, after the last attempt, on a connection thread (or where the queue is closed). Must not block.
+    fn finish(self: Box<Self>, outcome: Result<(), Error>);
+}
+
+/// How urgent a job is; the first is the most urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Attributes, listings, and changes of names.
+    Names,
+    /// A reader waits.
+    Read,
+    /// Somebody waits in close() or fsync().
+    Upload,
+    /// Nobody waits for this upload.
+    BackgroundUpload,
+    /// A reader will probably come.
+    ReadAhead,
+}
+
+struct Closures<T, A, E> {
+    attempt: A,
+    end: E,
+    product: Option<T>,
+}
+
+impl<T, A, E> Task for Closures<T, A, E>
+where
+    T: Send,
+    A: FnMut(&mut Session, &Turn<'_>) -> Result<T, Error> + Send,
+    E: FnOnce(Result<T, Error>) + Send,
+{
+    fn attempt(&mut self, session: &mut Session, turn: &Turn<'_>) -> Result<(), Error> {
+        self.product = Some((self.attempt)(session, turn)?);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), Error>) {
+        let product = self.product;
+        (self.end)(outcome.and_then(|()| product.ok_or(Error::Cancelled)));
+    }
+}

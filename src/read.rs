@@ -1,0 +1,154 @@
+//! Reading: blocks kept in memory, and streams that run ahead of whoever reads.
+//!
+//! FUSE asks for small pieces, 128 KiB at most ahead of the reader; FTP gives a whole stream per transfer, and starting
+//! one costs a round trip. So a read that finds its pages in the [`blocks`] cache is answered at once; otherwise it
+//! joins a [`stream`] that will soon pass there, or starts one at its offset. A stream runs ahead of a sequential
+//! reader by a window that doubles while the reader keeps on, waits when nobody wants more (TCP then holds the server),
+//! and ends when its connection is wanted for something more urgent. A random reader gets what it asked for and no
+//! more: a page is the unit of what is kept, not a block.
+//!
+//! The end of a transfer is never the end of a file: what counts is the size that the server told. A stream that ends
+//! early is resumed where it was; when that brings nothing new, the reader gets an error.
+//!
+//! `fs` calls [`Reads::read`]; nothing here knows why somebody reads.
+
+pub mod blocks;
+mod cursor;
+mod stream;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::ftp::{Error, RemotePath};
+use crate::queue::Queue;
+use crate::tree::{Ino, Version};
+use blocks::Blocks;
+use cursor::Cursors;
+use stream::Stream;
+
+/// Where a file is on the server now; none when it is gone.
+pub type Locate = Arc<dyn Fn() -> Option<RemotePath> + Send + Sync>;
+/// What happens with the bytes: called once, perhaps at once, perhaps on a connection thread.
+pub type Done = Box<dyn FnOnce(Result<Vec<u8>, Error>) + Send>;
+
+/// The reading side of a mount.
+pub struct Reads {
+    blocks: Blocks,
+    queue: Arc<Queue>,
+    files: Mutex<HashMap<(Ino, Version), File>>,
+}
+
+/// One content of one file.
+#[derive(Clone)]
+pub struct Content {
+    pub ino: Ino,
+    pub version: Version,
+    /// Bytes.
+    pub size: u64,
+    pub locate: Locate,
+}
+
+#[derive(Default)]
+struct File {
+    streams: Vec<Arc<Stream>>,
+    cursors: Cursors,
+}
+
+impl Reads {
+    /// Keeps at most `cache_size` bytes of blocks.
+    pub fn new(queue: Arc<Queue>, cache_size: u64) -> Arc<Self> {
+        Arc::new(Self { blocks: Blocks::new(cache_size), queue, files: Mutex::default() })
+    }
+
+    /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
+    pub fn read(self: &Arc<Self>, content: &Content, offset: u64, len: usize, done: Done) {
+        let len = (len as u64).min(content.size.saturating_sub(offset)) as usize;
+        if len == 0 {
+            return done(Ok(Vec::new()));
+        }
+        let window = self.note(content, offset, len as u64);
+        let end = offset + len as u64;
+        let found = self.blocks.read(content.ino, content.version, offset, len);
+        let missing = match found {
+            Ok(data) => {
+                if window > 0 {
+                    self.extend(content, end, window);
+                }
+                return done(Ok(data));
+            }
+            Err(missing) => missing,
+        };
+        let waiter = stream::Waiter { offset, len, done };
+        let goal = (end + window).min(content.size);
+        let new = {
+            let mut files = self.files.lock();
+            let file = files.entry((content.ino, content.version)).or_default();
+            let mut waiter = Some(waiter);
+            let joined = file.streams.iter().any(|stream| stream.join(missing, goal, window, &mut waiter));
+            match waiter {
+                Some(waiter) if !joined => {
+                    let goal = if content.size <= SMALL_FILE { content.size } else { goal };
+                    let stream = Arc::new(Stream::new(content.clone(), missing, goal, window, waiter));
+                    file.streams.push(stream.clone());
+                    Some(stream)
+                }
+                _ => None,
+            }
+        };
+        if let Some(stream) = new {
+            stream::submit(self, stream);
+        }
+    }
+
+    /// Puts bytes that are known to be on the server (just uploaded) where readers find them.
+    pub fn keep(&self, ino: Ino, version: Version, offset: u64, data: &[u8]) {
+        self.blocks.insert(ino, version, offset, data);
+    }
+
+    /// Forgets all blocks.
+    pub fn forget_all(&self) {
+        self.blocks.clear();
+    }
+
+    /// How many bytes of blocks are held.
+    pub fn cached_bytes(&self) -> u64 {
+        self.blocks.bytes()
+    }
+
+    /// Notes where a reader is; tells how far a stream may run ahead of it.
+    fn note(&self, content: &Content, offset: u64, len: u64) -> u64 {
+        let mut files = self.files.lock();
+        let readers = files.len().max(1) as u64;
+        let bound = (self.blocks.limit() / (4 * readers)).clamp(MIN_WINDOW, MAX_WINDOW);
+        if files.len() > MAX_FILES {
+            files.retain(|_, file| !file.streams.is_empty());
+        }
+        files.entry((content.ino, content.version)).or_default().cursors.advance(offset, len).min(bound)
+    }
+
+    fn extend(&self, content: &Content, end: u64, window: u64) {
+        let files = self.files.lock();
+        if let Some(file) = files.get(&(content.ino, content.version)) {
+            let goal = (end + window).min(content.size);
+            file.streams.iter().for_each(|stream| stream.extend(end, goal, window));
+        }
+    }
+
+    fn remove(&self, stream: &Arc<Stream>) {
+        let mut files = self.files.lock();
+        if let Some(file) = files.get_mut(&stream.key()) {
+            file.streams.retain(|other| !Arc::ptr_eq(other, stream));
+        }
+    }
+}
+
+/// Up to this size a file is fetched whole: the transfer's cost is its round trips.
+const SMALL_FILE: u64 = 256 * 1024;
+/// A stream may always run this far ahead.
+const MIN_WINDOW: u64 = 128 * 1024;
+/// Enough for 1 Gbit/s at 60 ms; more would only evict what others read.
+const MAX_WINDOW: u64 = 8 * 1024 * 1024;
+/// Reading positions are remembered for this many files.
+const MAX_FILES: usize = 1024;

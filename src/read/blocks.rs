@@ -1,0 +1,169 @@
+//! The block cache: contents of files in memory, bounded in bytes, evicted least recently used first.
+//!
+//! A block is 128 KiB of one version of one file. Which of its 4 KiB pages are there is a bit mask, so that a random
+//! reader of 4 KiB costs 4 KiB on the wire; the last page of a file may be short. A new version of a file has a new
+//! key, so an old block can never be mixed with a new one: it just ages out.
+
+use std::sync::Arc;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use crate::tree::{Ino, Version};
+
+/// Blocks of all files of a mount.
+pub struct Blocks {
+    inner: Mutex<Inner>,
+    limit: u64,
+}
+
+struct Inner {
+    blocks: LruCache<Key, Block>,
+    bytes: u64,
+}
+
+type Key = (Ino, Version, u64);
+
+struct Block {
+    pages: u32,
+    data: Arc<Vec<u8>>,
+}
+
+impl Blocks {
+    /// Holds at most `limit` bytes, but at least 4 MiB: the largest read must find all its blocks here at once.
+    pub fn new(limit: u64) -> Self {
+        Self {
+            inner: Mutex::new(Inner { blocks: LruCache::unbounded(), bytes: 0 }),
+            limit: limit.max(SMALLEST),
+        }
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Bytes held now.
+    pub fn bytes(&self) -> u64 {
+        self.inner.lock().bytes
+    }
+
+    /// All of `len` bytes at `offset`, or the offset of the first page that is not here.
+    pub fn read(&self, ino: Ino, version: Version, offset: u64, len: usize) -> Result<Vec<u8>, u64> {
+        let end = offset + len as u64;
+        let mut parts = Vec::with_capacity(len / BLOCK as usize + 2);
+        {
+            let mut inner = self.inner.lock();
+            let mut at = offset;
+            while at < end {
+                let start = at - at % BLOCK;
+                let upto = end.min(start + BLOCK);
+                let Some(block) = inner.blocks.get(&(ino, version, start / BLOCK)) else {
+                    return Err(at - at % PAGE);
+                };
+                if let Some(page) =
+                    (at % BLOCK / PAGE..(upto - start).div_ceil(PAGE)).find(|&p| block.pages >> p & 1 == 0)
+                {
+                    return Err(start + page * PAGE);
+                }
+                parts.push((block.data.clone(), (at - start) as usize..(upto - start) as usize));
+                at = upto;
+            }
+        }
+        let mut data = Vec::with_capacity(len);
+        for (block, range) in parts {
+            data.extend_from_slice(block.get(range).unwrap_or_default());
+        }
+        if data.len() == len { Ok(data) } else { Err(offset - offset % PAGE) }
+    }
+
+    /// Adds bytes; `offset` is the start of a page, and only the last page of a file may be short.
+    pub fn insert(&self, ino: Ino, version: Version, offset: u64, mut data: &[u8]) {
+        debug_assert_eq!(offset % PAGE, 0);
+        let mut inner = self.inner.lock();
+        let mut at = offset;
+        while !data.is_empty() {
+            let inside = (at % BLOCK) as usize;
+            let (part, rest) = data.split_at(data.len().min(BLOCK as usize - inside));
+            let key = (ino, version, at / BLOCK);
+            let needed = inside + part.len();
+            let mut grown = 0;
+            let block = inner.blocks.get_or_insert_mut(key, || Block { pages: 0, data: Arc::default() });
+            let bytes = Arc::make_mut(&mut block.data);
+            if bytes.len() < needed {
+                let capacity = bytes.capacity();
+                bytes.reserve_exact(needed.next_power_of_two().min(BLOCK as usize) - bytes.len());
+                grown = bytes.capacity() - capacity;
+                bytes.resize(needed, 0);
+            }
+            if let Some(target) = bytes.get_mut(inside..needed) {
+                target.copy_from_slice(part);
+            }
+            let first = inside as u64 / PAGE;
+            let pages = (part.len() as u64).div_ceil(PAGE);
+            block.pages |= ((1u64 << pages) - 1 << first) as u32;
+            inner.bytes += grown as u64;
+            at += part.len() as u64;
+            data = rest;
+        }
+        while inner.bytes > self.limit {
+            let Some((_, block)) = inner.blocks.pop_lru() else { break };
+            inner.bytes -= block.data.capacity() as u64;
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        let mut inner = self.inner.lock();
+        inner.blocks.clear();
+        inner.bytes = 0;
+    }
+}
+
+/// What the kernel asks for and fills its cache in.
+pub(super) const PAGE: u64 = 4096;
+/// 32 pages: the kernel's default read-ahead window, and one bit each in a `u32`.
+const BLOCK: u64 = 32 * PAGE;
+
+const SMALLEST: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INO: Ino = Ino(7);
+    const VERSION: Version = Version(1);
+
+    fn bytes(offset: u64, len: usize) -> Vec<u8> {
+        (0..len as u64).map(|i| ((offset + i) / 3) as u8).collect()
+    }
+
+    #[test]
+    fn what_was_put_in_comes_out_across_blocks() {
+        let blocks = Blocks::new(1 << 20);
+        blocks.insert(INO, VERSION, 4096, &bytes(4096, 300_000));
+        assert_eq!(blocks.read(INO, VERSION, 5000, 290_000).unwrap(), bytes(5000, 290_000));
+        assert_eq!(blocks.read(INO, VERSION, 0, 10), Err(0));
+        assert_eq!(blocks.read(INO, VERSION, 300_000, 10_000), Err(307_200 - 307_200 % 4096));
+        assert_eq!(blocks.read(INO, Version(2), 5000, 10), Err(4096));
+    }
+
+    #[test]
+    fn a_page_that_is_missing_in_the_middle_is_named() {
+        let blocks = Blocks::new(1 << 20);
+        blocks.insert(INO, VERSION, 0, &bytes(0, 4096));
+        blocks.insert(INO, VERSION, 8192, &bytes(8192, 4096));
+        assert_eq!(blocks.read(INO, VERSION, 0, 12_288), Err(4096));
+        assert_eq!(blocks.read(INO, VERSION, 8192, 4096).unwrap(), bytes(8192, 4096));
+    }
+
+    #[test]
+    fn memory_stays_within_the_limit() {
+        let blocks = Blocks::new(SMALLEST);
+        for i in 0..100 {
+            blocks.insert(INO, VERSION, i * 131_072, &bytes(0, 131_072));
+            assert!(blocks.bytes() <= SMALLEST);
+        }
+        assert!(blocks.read(INO, VERSION, 99 * 131_072, 10).is_ok());
+        assert!(blocks.read(INO, VERSION, 0, 10).is_err());
+    }
+}
