@@ -468,7 +468,7 @@ on_each_server! {
         at.server.put("file", "x");
         let as_nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
         shell::fails(Path::new("/"), &format!("{as_nobody} cat '{}'", at.path("file").display()));
-        at.remount_with(&["allow_other"]);
+        at.mount.remount(&at.server, &["allow_other"]);
         let read = shell::ok(Path::new("/"), &format!("{as_nobody} cat '{}'", at.path("file").display()));
         assert_eq!(read, "x");
     }

@@ -43,17 +43,10 @@ impl Mounted {
         shell::ok(self.mount.path(), script)
     }
 
-    /// Mounts again: what is seen then comes from the server, not from a cache.
+    /// See [`Mount::remount`].
     #[track_caller]
     pub fn remount(&mut self) {
-        self.remount_with(&[]);
-    }
-
-    #[track_caller]
-    pub fn remount_with(&mut self, options: &[&str]) {
-        let mount = Mount::new(&self.server, options);
-        let status = std::mem::replace(&mut self.mount, mount).unmount();
-        assert!(status.success(), "ftpfs ended with {status}");
+        self.mount.remount(&self.server, &[]);
     }
 }
 
@@ -64,7 +57,8 @@ pub fn check(kind: Kind, promise: fn(&mut Mounted)) {
     }
 }
 
-/// Functions that take a `&mut Mounted` become tests: `vsftpd::name`, `proftpd::name`, `pure_ftpd::name`, `pyftpdlib::name`.
+/// Functions that take a `&mut Mounted` become tests: `vsftpd::name`, `proftpd::name`, `pure_ftpd::name`, `pyftpdlib::name`; or
+/// on other servers, when these are given first: `[twisted Twisted, aioftp Aioftp]`.
 #[macro_export]
 macro_rules! on_each_server {
     (@tests $module:ident $kind:ident [$($name:ident)*]) => {
@@ -75,14 +69,20 @@ macro_rules! on_each_server {
             })*
         }
     };
-    ($($(#[$meta:meta])* fn $name:ident($at:ident: &mut Mounted) $body:block)*) => {
+    (@each [$($module:ident $kind:ident),*] $names:tt) => {
+        $(on_each_server!(@tests $module $kind $names);)*
+    };
+    ([$($server:tt)*] $($(#[$meta:meta])* fn $name:ident($at:ident: &mut Mounted) $body:block)*) => {
         mod promises {
             use super::*;
             $($(#[$meta])* pub fn $name($at: &mut Mounted) $body)*
         }
-        on_each_server!(@tests vsftpd Vsftpd [$($name)*]);
-        on_each_server!(@tests proftpd Proftpd [$($name)*]);
-        on_each_server!(@tests pure_ftpd PureFtpd [$($name)*]);
-        on_each_server!(@tests pyftpdlib Pyftpdlib [$($name)*]);
+        on_each_server!(@each [$($server)*] [$($name)*]);
+    };
+    ($($promise:tt)*) => {
+        on_each_server! {
+            [vsftpd Vsftpd, proftpd Proftpd, pure_ftpd PureFtpd, pyftpdlib Pyftpdlib]
+            $($promise)*
+        }
     };
 }

@@ -21,6 +21,7 @@ pub trait Target {
 /// A mounted server.
 pub struct Mount {
     process: Child,
+    program: String,
     /// A folder of its own for the mount point: nothing else ever looks into the mount by chance.
     point: PathBuf,
     log: PathBuf,
@@ -47,31 +48,35 @@ impl Mount {
         let scratch = Scratch::new("mount");
         let (point, log) = (scratch.path().join("point"), scratch.path().join("log"));
         fs::create_dir(&point).unwrap();
-        let output = File::create(&log).unwrap();
-        // setpriv becomes the program: the process that we hold is the program itself.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "--"]).arg(program).arg("-f");
-        if !options.is_empty() {
-            command.args(["-o", &options.join(",")]);
+        let process = start(program, target, options, &point, &log);
+        let mut mount = Self { process, program: program.to_string(), point, log, scratch };
+        mount.wait_until_mounted()?;
+        Ok(mount)
+    }
+
+    /// Unmounts, and mounts again in the same place: what is seen then comes from the server, not from a cache.
+    #[track_caller]
+    pub fn remount(&mut self, target: &dyn Target, options: &[&str]) {
+        let status = self.umount();
+        assert!(status.success(), "ftpfs ended with {status}:\n{}", self.log());
+        self.process = start(&self.program, target, options, &self.point, &self.log);
+        if let Err(refused) = self.wait_until_mounted() {
+            panic!("not mounted again ({:?}):\n{}", refused.status, refused.log);
         }
-        command.arg(target.url()).arg(&point).env("FTPFS_PASSWORD", target.password());
-        if std::env::var_os("RUST_LOG").is_none() {
-            command.env("RUST_LOG", "ftpfs=debug");
-        }
-        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-        let process = command.spawn().expect("util-linux's setpriv is there");
-        let mut mount = Self { process, point, log, scratch };
+    }
+
+    fn wait_until_mounted(&mut self) -> Result<(), Refused> {
         let deadline = Instant::now() + MOUNTS_WITHIN;
         while Instant::now() < deadline {
-            if mount.is_mounted() {
-                return Ok(mount);
+            if self.is_mounted() {
+                return Ok(());
             }
-            if let Some(status) = mount.process.try_wait().unwrap() {
-                return Err(Refused { status: Some(status), log: mount.log() });
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return Err(Refused { status: Some(status), log: self.log() });
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Err(Refused { status: None, log: mount.log() })
+        Err(Refused { status: None, log: self.log() })
     }
 
     pub fn path(&self) -> &Path {
@@ -104,6 +109,11 @@ impl Mount {
     /// umount(8), as a user would; gives the program's exit status.
     #[track_caller]
     pub fn unmount(mut self) -> ExitStatus {
+        self.umount()
+    }
+
+    #[track_caller]
+    fn umount(&mut self) -> ExitStatus {
         let done = Command::new("timeout").args(["60", "umount"]).arg(&self.point).output().unwrap();
         assert!(done.status.success(), "umount: {}\n{}", String::from_utf8_lossy(&done.stderr), self.log());
         self.wait(ENDS_WITHIN).unwrap_or_else(|| panic!("the program stays after umount:\n{}", self.log()))
@@ -141,6 +151,22 @@ pub struct Refused {
     pub status: Option<ExitStatus>,
     /// What it said.
     pub log: String,
+}
+
+fn start(program: &str, target: &dyn Target, options: &[&str], point: &Path, log: &Path) -> Child {
+    let output = File::create(log).unwrap();
+    // setpriv becomes the program: the process that we hold is the program itself.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--", program, "-f"]);
+    if !options.is_empty() {
+        command.args(["-o", &options.join(",")]);
+    }
+    command.arg(target.url()).arg(point).env("FTPFS_PASSWORD", target.password());
+    if std::env::var_os("RUST_LOG").is_none() {
+        command.env("RUST_LOG", "ftpfs=debug");
+    }
+    command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+    command.spawn().expect("util-linux's setpriv is there")
 }
 
 impl Drop for Mount {

@@ -84,7 +84,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it as it comes. `None`, said aloud, when the machine cannot have this server; that is a failure when CI runs.
+    /// Starts it as it comes. `None`, said aloud, when the machine cannot have this server. That is a failure when CI runs (but
+    /// for ftp-srv: Debian's npm is four hundred packages).
     pub fn start(kind: Kind) -> Option<Self> {
         Self::start_with(kind, &Options::default())
     }
@@ -93,7 +94,7 @@ impl Server {
     pub fn start_with(kind: Kind, options: &Options) -> Option<Self> {
         match Self::try_start(kind, options) {
             Ok(server) => Some(server),
-            Err(why) if std::env::var_os("CI").is_some_and(|v| v == "true") => {
+            Err(why) if kind != Kind::FtpSrv && std::env::var_os("CI").is_some_and(|v| v == "true") => {
                 panic!("{kind:?} cannot be started: {why}")
             }
             Err(why) => {

@@ -39,9 +39,15 @@ pub fn run(folder: &Path, script: &str) -> Output {
         .expect("coreutils' timeout and sh are there")
 }
 
-/// Whether a program of this name can be run.
-pub fn exists(program: &str) -> bool {
-    Command::new("sh").args(["-c", "command -v \"$0\"", program]).output().is_ok_and(|o| o.status.success())
+/// Whether a program of this name can be run; says aloud that a test is skipped when not. When CI runs it must be there.
+pub fn has(program: &str) -> bool {
+    let found = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output();
+    if found.is_ok_and(|output| output.status.success()) {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none_or(|v| v != "true"), "{program} is missing");
+    eprintln!("SKIPPED: {program} is missing");
+    false
 }
 
 fn outcome(done: &Output) -> String {
