@@ -1,78 +1,197 @@
-//! Stand-in of the command line's branch: the real module replaces this file.
+//! The file system: one method per file call, answered from memory or by a job.
+//!
+//! One file per family: [`attributes`], [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
+//! [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the answer is sent
+//! before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno in
+//! [`errno`], and nowhere else.
+//!
+//! Locks are short, never held across I/O or an answer, and taken in one order: the drafts, one draft, the tree. Only `fuse` (and the command line, to start and stop) calls this.
 
-use std::io::Read;
-use std::net::{TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+pub mod answer;
+pub mod attributes;
+pub mod errno;
+pub mod folders;
+mod handles;
+pub mod names;
+pub mod options;
+pub mod reading;
+pub mod writing;
 
-use crate::ftp;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
-pub struct Options {
-    pub uid: u32,
-    pub gid: u32,
-    pub umask: u32,
-    pub file_mode: Option<u32>,
-    pub dir_mode: Option<u32>,
-    pub read_only: bool,
-    pub cache_size: u64,
-    pub attr_timeout: Duration,
-    pub dir_timeout: Duration,
-    pub negative_timeout: Duration,
-    pub max_conns: usize,
-    pub timeout: Duration,
-    pub spool_dir: PathBuf,
-    pub in_place: bool,
-    pub strict_attributes: bool,
+use log::{debug, warn};
+use parking_lot::Mutex;
+
+pub use answer::{Answer, Caller};
+pub use attributes::{Change, Stat};
+pub use errno::Errno;
+pub use options::Options;
+
+use crate::connection::Connections;
+use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
+use crate::queue::{Job, Queue};
+use crate::read::{Content, Locate, Reads};
+use crate::tree::{Ino, Lifetimes, Tree};
+use answer::Waiting;
+use folders::Listings;
+use handles::Handles;
+use writing::Drafts;
+
+/// A mounted server.
+pub struct FileSystem {
+    tree: Mutex<Tree>,
+    queue: Arc<Queue>,
+    reads: Arc<Reads>,
+    drafts: Drafts,
+    handles: Handles,
+    listings: Listings,
+    waiting: Arc<Waiting>,
+    options: Options,
+    /// Seconds that LIST's times are away from UTC, as far as MDTM has shown.
+    zone: Mutex<i64>,
+    /// The server's address without a password, for messages.
+    server: String,
+    this: Weak<FileSystem>,
 }
-
-impl Options {
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        Self {
-            uid: nix::unistd::getuid().as_raw(),
-            gid: nix::unistd::getgid().as_raw(),
-            umask: 0o022,
-            file_mode: None,
-            dir_mode: None,
-            read_only: false,
-            cache_size: 64 << 20,
-            attr_timeout: Duration::from_secs(5),
-            dir_timeout: Duration::from_secs(30),
-            negative_timeout: Duration::from_secs(5),
-            max_conns: 8,
-            timeout: Duration::from_secs(30),
-            spool_dir: PathBuf::new(),
-            in_place: false,
-            strict_attributes: false,
-        }
-    }
-}
-
-pub struct FileSystem;
 
 impl FileSystem {
-    pub fn start(config: ftp::Config, options: Options) -> Result<Arc<Self>, ftp::Error> {
-        let unreachable = |e: std::io::Error| ftp::Error::Unreachable { text: e.to_string() };
-        let address = (config.host.as_str(), config.port)
-            .to_socket_addrs()
-            .map_err(unreachable)?
-            .next()
-            .ok_or(ftp::Error::Unreachable { text: "no address".into() })?;
-        let mut stream = TcpStream::connect_timeout(&address, config.connect_timeout).map_err(unreachable)?;
-        stream.set_read_timeout(Some(options.timeout)).map_err(unreachable)?;
-        let mut greeting = [0; 512];
-        stream.read(&mut greeting).map_err(|e| ftp::Error::control("greeting", &e))?;
-        Ok(Arc::new(Self))
+    /// Logs in; the file system is ready when this returns.
+    ///
+    /// # Errors
+    /// Those of connecting and logging in.
+    pub fn start(config: ftp::Config, options: Options) -> Result<Arc<Self>, Error> {
+        let config = Arc::new(config);
+        let features = Features::new();
+        let mut session = Session::open(&config, &features)?;
+        let root = session.root().clone();
+        session.list(&root).map(drop).or_else(|error| match error {
+            Error::Refused { meaning: Refusal::Denied, .. } => Ok(()),
+            error => Err(error),
+        })?;
+        let server = format!("ftp://{}@{}:{}", config.user, config.host, config.port);
+        let lifetimes = Lifetimes {
+            attributes: options.attr_timeout,
+            absence: options.negative_timeout,
+            listings: options.dir_timeout,
+        };
+        let queue = Connections::start(config, features, options.max_conns, Some(session));
+        Ok(Arc::new_cyclic(|this| Self {
+            tree: Mutex::new(Tree::new(root, lifetimes)),
+            reads: Reads::new(queue.clone(), options.cache_size),
+            queue,
+            drafts: Drafts::default(),
+            handles: Handles::default(),
+            listings: Listings::default(),
+            waiting: Waiting::new(),
+            options,
+            zone: Mutex::new(0),
+            server,
+            this: this.clone(),
+        }))
     }
 
-    pub fn shutdown(&self, _limit: Duration) -> usize {
-        0
+    /// Brings what is not yet on the server there, for at most `limit`; then no more work is taken. Returns how many
+    /// files could not be confirmed (their bytes are kept, and logged).
+    pub fn shutdown(&self, limit: Duration) -> usize {
+        let until = Instant::now() + limit;
+        self.upload_everything();
+        while self.drafts.unconfirmed() > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let lost = self.keep_everything();
+        self.queue.close();
+        let (mut open, _) = self.queue.connections();
+        let until = Instant::now() + GOODBYE;
+        while open > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+            open = self.queue.connections().0;
+        }
+        lost
     }
 
-    pub fn forget_caches(&self) {}
+    /// Forgets everything that the server told: it will be asked again.
+    pub fn forget_caches(&self) {
+        self.tree.lock().expire_all();
+        self.reads.forget_all();
+    }
 
+    /// How many files and folders programs have open.
     pub fn open_files(&self) -> usize {
-        0
+        self.handles.count()
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// A strong reference to this file system, for a job.
+    fn arc(&self) -> Option<Arc<Self>> {
+        self.this.upgrade()
+    }
+
+    fn submit(&self, job: Job) {
+        self.queue.submit(job);
+    }
+
+    /// The moment after which nobody waits any more for a call that begins now.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.options.timeout
+    }
+
+    /// An answer that gives up by itself.
+    fn hold<T: Send + 'static>(&self, caller: Caller, answer: Answer<T>) -> Answer<T> {
+        self.waiting.hold(caller, Some(self.options.timeout), answer)
+    }
+
+    /// Where a node is on the server.
+    fn path(&self, ino: Ino) -> Result<RemotePath, Errno> {
+        self.tree.lock().path(ino).ok_or(Errno::NOENT)
+    }
+
+    /// Where a name in a folder is on the server.
+    fn path_of(&self, parent: Ino, name: &Name) -> Result<RemotePath, Errno> {
+        Ok(self.path(parent)?.join(name))
+    }
+
+    /// The content of a file as it is known on the server now.
+    fn content(&self, ino: Ino) -> Result<Content, Errno> {
+        let tree = self.tree.lock();
+        let node = tree.node(ino).ok_or(Errno::STALE)?;
+        Ok(Content { ino, version: node.version, size: node.attributes.size, locate: self.locate(ino) })
+    }
+
+    fn locate(&self, ino: Ino) -> Locate {
+        let this = self.this.clone();
+        Arc::new(move || this.upgrade()?.tree.lock().path(ino))
+    }
+
+    /// The errno for an error, with a line in the log that says what was tried and what the server said.
+    fn fail(&self, what: &str, path: &impl std::fmt::Display, error: &Error) -> Errno {
+        let errno = Errno::from(error);
+        match error {
+            Error::Refused { meaning, .. } if *meaning != Refusal::Unclear => {
+                debug!("{what} {path}: {error}: {errno}")
+            }
+            Error::Unsupported { .. } => debug!("{what} {path}: {error}: {errno}"),
+            _ => warn!("{what} {path}: {error}: {errno}"),
+        }
+        errno
+    }
+
+    fn may_write(&self) -> Result<(), Errno> {
+        if self.options.read_only { Err(Errno::ROFS) } else { Ok(()) }
     }
 }
+
+/// Work to be done once something is known, on whichever thread learns it.
+type Then = Box<dyn FnOnce(&FileSystem, Result<(), Error>) + Send>;
+
+/// Callers waiting for the same answer about one inode.
+type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
+
+/// How long QUITs may take.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// Nodes held in memory at most, as far as the kernel lets us forget: about 60 MB.
+const MAX_NODES: usize = 200_000;

@@ -13,11 +13,15 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod error;
+pub mod explain;
 pub mod features;
 pub mod listing;
 pub mod path;
+pub mod refusal;
 pub mod reply;
 pub mod session;
+pub mod spelling;
+pub mod stream;
 
 pub use config::Config;
 pub use error::{Error, Refusal};

@@ -1,93 +1,423 @@
-//! Stand-in of the command line's branch: the real module replaces this file.
+//! The adapter to the kernel: fuser's types in, ours out, and replies turned into [`Answer`]s that can be sent later.
+//!
+//! One event loop, so that requests arrive in the order of their offsets, and it never blocks: the file system answers
+//! from memory or takes the answer along. What is asked of the kernel, and why:
+//! * `max_background` 512: with the default of 16, sixteen slow reads stop the reads of all other files;
+//! * no write-back cache: it hides sizes and times that change on the server, and turns appends into rewrites;
+//! * AUTO_INVAL_DATA, and pages kept over an open only when the content is the same one;
+//! * READDIRPLUS_AUTO, PARALLEL_DIROPS, ATOMIC_O_TRUNC: fewer calls for the same work.
+//!
+//! Knows nothing of FTP; `fs` knows nothing of fuser.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, INodeNo, LockOwner, OpenFlags, ReplyAttr, ReplyData,
-    ReplyDirectory, ReplyEntry, Request, Session, SessionACL,
+    BsdFileFlags, Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request,
+    Session, SessionACL, TimeOrNow, WriteFlags,
 };
 
-use crate::fs::FileSystem;
+use crate::fs::names::Found;
+use crate::fs::reading::{OpenMode, Opened};
+use crate::fs::{Answer, Caller, Change, Errno, FileSystem, Stat};
+use crate::ftp::Kind;
+use crate::tree::Ino;
 
-pub struct Serving(JoinHandle<io::Result<()>>);
+/// A running event loop.
+pub struct Serving {
+    thread: JoinHandle<io::Result<()>>,
+}
 
-pub fn serve(fd: OwnedFd, _fs: Arc<FileSystem>, acl: SessionACL) -> io::Result<Serving> {
-    let session = Session::from_fd(Hello, fd, acl, fuser::Config::default())?;
-    Ok(Serving(std::thread::spawn(move || session.run())))
+/// Serves a mounted /dev/fuse descriptor. The handshake with the kernel is done when this returns.
+///
+/// # Errors
+/// Those of the handshake.
+pub fn serve(fd: OwnedFd, fs: Arc<FileSystem>, acl: SessionACL) -> io::Result<Serving> {
+    let mut config = Config::default();
+    config.acl = acl;
+    config.n_threads = Some(1);
+    let session = Session::from_fd(Adapter { fs }, fd, acl, config)?;
+    let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || session.run())?;
+    Ok(Serving { thread })
 }
 
 impl Serving {
+    /// Waits until the mount has ended.
+    ///
+    /// # Errors
+    /// Those of /dev/fuse.
     pub fn join(self) -> io::Result<()> {
-        self.0.join().unwrap_or_else(|_| Err(io::Error::other("the event loop panicked")))
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the event loop panicked")))
+    }
+
+    /// Whether the mount has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
     }
 }
 
-struct Hello;
+struct Adapter {
+    fs: Arc<FileSystem>,
+}
 
-impl Filesystem for Hello {
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match (parent.0, name.to_str()) {
-            (1, Some("hello")) => reply.entry(&TTL, &attr(2), fuser::Generation(0)),
-            _ => reply.error(Errno::ENOENT),
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_AUTO_INVAL_DATA,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_HANDLE_KILLPRIV,
+        ];
+        for flag in wanted {
+            // An older kernel does without.
+            let _ = config.add_capabilities(flag);
         }
+        let _ = config.set_max_write(MAX_WRITE);
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        let _ = config.set_congestion_threshold(MAX_BACKGROUND / 4 * 3);
+        Ok(())
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        reply.attr(&TTL, &attr(ino.0));
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.fs.lookup(caller(req), ino(parent), name.as_bytes(), entry(reply));
+    }
+
+    fn forget(&self, _req: &Request, node: INodeNo, nlookup: u64) {
+        self.fs.forget(ino(node), nlookup);
+    }
+
+    fn getattr(&self, req: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.fs.attributes(caller(req), ino(node), attributes(reply));
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let modified = mtime.map(|time| match time {
+            TimeOrNow::SpecificTime(at) => at,
+            TimeOrNow::Now => SystemTime::now(),
+        });
+        let owner = uid.is_some() || gid.is_some();
+        let change = Change { mode, owner, size, modified, handle: fh.map(u64::from) };
+        self.fs.change(caller(req), ino(node), change, attributes(reply));
+    }
+
+    fn readlink(&self, req: &Request, node: INodeNo, reply: ReplyData) {
+        self.fs.link_target(caller(req), ino(node), data(reply));
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        self.fs.make_folder(caller(req), ino(parent), name.as_bytes(), entry(reply));
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.fs.remove_file(caller(req), ino(parent), name.as_bytes(), empty(reply));
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.fs.remove_folder(caller(req), ino(parent), name.as_bytes(), empty(reply));
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        if !(flags - RenameFlags::RENAME_NOREPLACE).is_empty() {
+            return reply.error(fuser::Errno::EINVAL);
+        }
+        let keep = flags.contains(RenameFlags::RENAME_NOREPLACE);
+        let (from, to) = ((ino(parent), name.as_bytes()), (ino(newparent), newname.as_bytes()));
+        self.fs.rename(caller(req), from, to, keep, empty(reply));
+    }
+
+    fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let answer = Answer::new(move |opened: Result<Opened, Errno>| match opened {
+            Ok(opened) => reply.opened(FileHandle(opened.handle), open_flags(opened)),
+            Err(errno) => reply.error(error(errno)),
+        });
+        self.fs.open(caller(req), ino(node), open_mode(flags.0), answer);
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let answer = Answer::new(move |created: Result<(Found, Opened), Errno>| match created {
+            Ok((Found::Node { stat, life, .. }, opened)) => {
+                let attr = file_attr(&stat);
+                reply.created(&life, &attr, Generation(0), FileHandle(opened.handle), open_flags(opened));
+            }
+            Ok(_) => reply.error(fuser::Errno::ENOENT),
+            Err(errno) => reply.error(error(errno)),
+        });
+        let exclusive = flags & libc::O_EXCL != 0;
+        self.fs.create(caller(req), ino(parent), name.as_bytes(), exclusive, open_mode(flags), answer);
     }
 
     fn read(
         &self,
-        _req: &Request,
-        _ino: INodeNo,
+        req: &Request,
+        node: INodeNo,
         _fh: FileHandle,
         offset: u64,
-        _size: u32,
+        size: u32,
         _flags: OpenFlags,
-        _lock: Option<LockOwner>,
+        _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        reply.data(if offset == 0 { b"hello\n" } else { b"" });
+        self.fs.read(caller(req), ino(node), offset, size as usize, data(reply));
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        bytes: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        match self.fs.write(ino(node), offset, bytes) {
+            Ok(written) => reply.written(written as u32),
+            Err(errno) => reply.error(error(errno)),
+        }
+    }
+
+    fn flush(&self, req: &Request, node: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        self.fs.flush(caller(req), ino(node), fh.into(), empty(reply));
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.release(fh.into());
+        reply.ok();
+    }
+
+    fn fsync(&self, req: &Request, node: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.fs.sync(caller(req), ino(node), empty(reply));
+    }
+
+    fn opendir(&self, req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let answer = Answer::new(move |opened: Result<u64, Errno>| match opened {
+            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+            Err(errno) => reply.error(error(errno)),
+        });
+        self.fs.open_folder(caller(req), ino(node), answer);
     }
 
     fn readdir(
         &self,
         _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
+        _node: INodeNo,
+        fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        if offset == 0 {
-            let _ = reply.add(INodeNo(2), 1, FileType::RegularFile, "hello");
+        let outcome = self.fs.read_folder(fh.into(), offset, false, |entry| {
+            let name = OsStr::from_bytes(entry.name);
+            reply.add(INodeNo(entry.stat.ino.0), entry.offset, file_type(entry.kind()), name)
+        });
+        match outcome {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(error(errno)),
         }
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let outcome = self.fs.read_folder(fh.into(), offset, true, |entry| {
+            let (name, attr) = (OsStr::from_bytes(entry.name), file_attr(&entry.stat));
+            reply.add(INodeNo(entry.stat.ino.0), entry.offset, name, &entry.life, &attr, Generation(0))
+        });
+        match outcome {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(error(errno)),
+        }
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.close_folder(fh.into());
         reply.ok();
     }
-}
 
-fn attr(ino: u64) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(ino),
-        size: if ino == 1 { 0 } else { 6 },
-        blocks: 1,
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
-        kind: if ino == 1 { FileType::Directory } else { FileType::RegularFile },
-        perm: if ino == 1 { 0o755 } else { 0o644 },
-        nlink: 1,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        flags: 0,
-        blksize: 4096,
+    fn fsyncdir(&self, _req: &Request, _node: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        // Changes of names are on the server when their call returns.
+        reply.ok();
+    }
+
+    fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
+        reply.statfs(SOME_SPACE, SOME_SPACE, SOME_SPACE, 0, 0, BLOCK, 255, BLOCK);
     }
 }
 
-const TTL: Duration = Duration::from_secs(1);
+fn caller(req: &Request) -> Caller {
+    Caller { pid: req.pid() }
+}
+
+fn ino(node: INodeNo) -> Ino {
+    Ino(node.0)
+}
+
+fn error(errno: Errno) -> fuser::Errno {
+    fuser::Errno::from_i32(errno.0)
+}
+
+fn entry(reply: ReplyEntry) -> Answer<Found> {
+    Answer::new(move |found| match found {
+        Ok(Found::Node { stat, name_life, life }) => {
+            reply.entry_with_ttls(&name_life, &life, &file_attr(&stat), Generation(0));
+        }
+        Ok(Found::Missing(Duration::ZERO)) => reply.error(fuser::Errno::ENOENT),
+        Ok(Found::Missing(life)) => reply.entry(&life, &no_attr(), Generation(0)),
+        Err(errno) => reply.error(error(errno)),
+    })
+}
+
+fn attributes(reply: ReplyAttr) -> Answer<(Stat, Duration)> {
+    Answer::new(move |known| match known {
+        Ok((stat, life)) => reply.attr(&life, &file_attr(&stat)),
+        Err(errno) => reply.error(error(errno)),
+    })
+}
+
+fn data(reply: ReplyData) -> Answer<Vec<u8>> {
+    Answer::new(move |bytes: Result<Vec<u8>, Errno>| match bytes {
+        Ok(bytes) => reply.data(&bytes),
+        Err(errno) => reply.error(error(errno)),
+    })
+}
+
+fn empty(reply: ReplyEmpty) -> Answer<()> {
+    Answer::new(move |done| match done {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(error(errno)),
+    })
+}
+
+fn open_mode(flags: i32) -> OpenMode {
+    OpenMode { write: flags & libc::O_ACCMODE != libc::O_RDONLY, truncate: flags & libc::O_TRUNC != 0 }
+}
+
+fn open_flags(opened: Opened) -> FopenFlags {
+    if opened.keep_pages { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        // A FIFO or device of the server is none here: opening it must not reach into this machine.
+        Kind::File | Kind::Special => FileType::RegularFile,
+    }
+}
+
+fn file_attr(stat: &Stat) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(stat.ino.0),
+        size: stat.size,
+        blocks: stat.size.div_ceil(512),
+        atime: stat.modified,
+        mtime: stat.modified,
+        ctime: stat.modified,
+        crtime: stat.modified,
+        kind: file_type(stat.kind),
+        perm: (stat.mode & 0o7777) as u16,
+        nlink: 1,
+        uid: stat.uid,
+        gid: stat.gid,
+        rdev: 0,
+        blksize: BLOCK,
+        flags: 0,
+    }
+}
+
+/// Inode 0: the kernel remembers that the name does not exist.
+fn no_attr() -> FileAttr {
+    let stat = Stat {
+        ino: Ino(0),
+        kind: Kind::File,
+        size: 0,
+        modified: SystemTime::UNIX_EPOCH,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+    };
+    file_attr(&stat)
+}
+
+/// The largest write that the kernel sends at once.
+const MAX_WRITE: u32 = 1 << 20;
+const MAX_BACKGROUND: u16 = 512;
+/// st_blksize: programs that buffer read this much at once, and random readers should not read more.
+const BLOCK: u32 = 4096;
+/// FTP cannot tell the free space: 1 PiB (in blocks) never stops a program that asks first.
+const SOME_SPACE: u64 = 1 << 38;

@@ -27,3 +27,4 @@ pub mod mount;
 pub mod queue;
 pub mod read;
 pub mod tree;
+pub mod write;

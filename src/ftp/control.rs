@@ -1,1 +1,268 @@
-//! (helper)
+//! The control connection: batches of commands out, replies in, each wait with a deadline.
+//!
+//! It counts which replies are still owed. A reply that nobody waits for (an idle timeout's 421, the second 500 of
+//! linux-ftpd, a late 426) means that questions and answers may no longer match, so it ends the session: a new login is
+//! cheaper than guessing. The dialogue goes to the log under the target `ftpfs::dialogue`, passwords never. Used by
+//! `session` only.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags};
+
+use super::command::Batch;
+use super::features::Features;
+use super::reply::{Parser, Reply};
+use super::stream::{self, Step, Stream};
+use super::{Config, Error};
+
+/// One control connection.
+pub struct Control {
+    stream: Stream,
+    parser: Parser,
+    features: Features,
+    timeout: Duration,
+    /// Commands whose final reply has not come yet.
+    owed: VecDeque<&'static str>,
+    /// Set by the first error; nothing is sent or read afterwards.
+    ended: bool,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+impl Control {
+    /// Resolves the host and connects to the first address that answers; the greeting is still to be read.
+    pub fn connect(config: &Config, features: &Features) -> Result<Self, Error> {
+        let mut last = Error::Unreachable { text: format!("{} has no address", config.host) };
+        for address in resolve(config)? {
+            match stream::connect(address, None, Instant::now() + config.connect_timeout) {
+                Ok(tcp) => {
+                    let ends = tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?)));
+                    let (local, peer) =
+                        ends.map_err(|error| Error::Unreachable { text: error.to_string() })?;
+                    features.counters().session();
+                    log::debug!(target: DIALOGUE, "connected to {peer}");
+                    return Ok(Self {
+                        stream: Stream::Plain(tcp),
+                        parser: Parser::default(),
+                        features: features.clone(),
+                        timeout: config.timeout,
+                        owed: VecDeque::from(["connecting"]),
+                        ended: false,
+                        peer,
+                        local,
+                    });
+                }
+                Err(error) => {
+                    log::debug!("{address}: {error}");
+                    last = Error::Unreachable { text: format!("{address}: {error}") };
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Sends all commands of a batch in one write; one reply is then owed for each.
+    pub fn send(&mut self, batch: &Batch) -> Result<(), Error> {
+        let during = batch.names().first().copied().unwrap_or("sending");
+        if self.ended {
+            return Err(Error::Lost { during, text: "the session has ended".to_owned() });
+        }
+        if self.owed.is_empty() {
+            self.check_quiet(during)?;
+        }
+        for line in batch.shown() {
+            log::debug!(target: DIALOGUE, "> {line}");
+        }
+        self.features.counters().batch(batch.names().len());
+        self.owed.extend(batch.names());
+        self.stream.quick_ack();
+        let deadline = Instant::now() + self.timeout;
+        let mut rest = batch.bytes();
+        while !rest.is_empty() {
+            let flags = match self.stream.write(rest) {
+                Ok(Step::Done(n)) => {
+                    rest = rest.get(n..).unwrap_or_default();
+                    continue;
+                }
+                Ok(Step::NeedsRead) => PollFlags::POLLIN,
+                Ok(Step::NeedsWrite) => PollFlags::POLLOUT,
+                // The reason may have been sent before the end: it comes as the next reply.
+                Err(error) if stream::is_broken(&error) => return Ok(()),
+                Err(error) => return Err(self.fail(during, &error)),
+            };
+            if let Err(error) = stream::wait(&mut [self.stream.poll_fd(flags)], deadline) {
+                return Err(self.fail(during, &error));
+            }
+        }
+        Ok(())
+    }
+
+    /// The next reply, within the configured timeout. 421 is the end of the session, whatever it answers.
+    pub fn reply(&mut self) -> Result<Reply, Error> {
+        self.reply_by(Instant::now() + self.timeout)
+    }
+
+    /// The next reply, before `deadline`.
+    pub fn reply_by(&mut self, deadline: Instant) -> Result<Reply, Error> {
+        let during = self.during();
+        let reply = self.any_reply_by(deadline)?;
+        if reply.code == 421 {
+            self.ended = true;
+            return Err(Error::Lost { during, text: reply.to_string() });
+        }
+        Ok(reply)
+    }
+
+    /// The next reply, 421 too: while logging in it says why.
+    pub fn any_reply(&mut self) -> Result<Reply, Error> {
+        self.any_reply_by(Instant::now() + self.timeout)
+    }
+
+    /// A reply if one has come, without waiting.
+    pub fn try_reply(&mut self) -> Result<Option<Reply>, Error> {
+        let during = self.during();
+        match self.take() {
+            Ok(Some(reply)) if reply.code == 421 => {
+                self.ended = true;
+                Err(Error::Lost { during, text: reply.to_string() })
+            }
+            taken => taken,
+        }
+    }
+
+    /// Counts the reply that came last, a 1xx, as the final one: Pure-FTPd ends a cut RETR so.
+    pub fn settle(&mut self) {
+        self.owed.pop_front();
+    }
+
+    /// How many commands still wait for their final reply.
+    pub fn owed(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Whether the session can go on: no error so far, nothing owed, nothing come unasked.
+    pub fn is_alive(&mut self) -> bool {
+        !self.ended && self.owed.is_empty() && self.check_quiet("waiting").is_ok()
+    }
+
+    /// Ends the session: nothing more will be sent.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether the session has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The server's address: where data connections go.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Our address: where data connections come from.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// For waiting on this and a data connection at once.
+    pub fn poll_fd(&self) -> PollFd<'_> {
+        self.stream.poll_fd(PollFlags::POLLIN)
+    }
+
+    fn any_reply_by(&mut self, deadline: Instant) -> Result<Reply, Error> {
+        let during = self.during();
+        loop {
+            if let Some(reply) = self.take()? {
+                return Ok(reply);
+            }
+            if let Err(error) = stream::wait(&mut [self.poll_fd()], deadline) {
+                return Err(self.fail(during, &error));
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<Reply>, Error> {
+        let during = self.during();
+        if self.ended {
+            return Err(Error::Lost { during, text: "the session has ended".to_owned() });
+        }
+        loop {
+            match self.parser.next_reply() {
+                Ok(Some(reply)) => {
+                    log::debug!(target: DIALOGUE, "< {reply}");
+                    if !reply.is_preliminary() {
+                        self.owed.pop_front();
+                    }
+                    return Ok(Some(reply));
+                }
+                Ok(None) => {}
+                Err(malformed) => {
+                    self.ended = true;
+                    return Err(Error::Protocol { text: malformed.to_string() });
+                }
+            }
+            let mut buffer = [0; 4096];
+            match self.stream.read(&mut buffer) {
+                Ok(Step::Done(0)) => {
+                    self.ended = true;
+                    log::debug!(target: DIALOGUE, "closed by the server");
+                    return Err(Error::Lost { during, text: "closed by the server".to_owned() });
+                }
+                Ok(Step::Done(n)) => {
+                    self.parser.push(buffer.get(..n).unwrap_or_default());
+                    self.stream.quick_ack();
+                }
+                Ok(Step::NeedsRead | Step::NeedsWrite) => return Ok(None),
+                Err(error) => return Err(self.fail(during, &error)),
+            }
+        }
+    }
+
+    /// An idle connection has nothing to say. What comes unasked is the server's goodbye, or out of step.
+    fn check_quiet(&mut self, during: &'static str) -> Result<(), Error> {
+        match self.take() {
+            Ok(None) if !self.parser.has_leftovers() => Ok(()),
+            Ok(None) => {
+                self.ended = true;
+                Err(Error::Lost { during, text: "half a reply came unasked".to_owned() })
+            }
+            Ok(Some(reply)) => {
+                self.ended = true;
+                Err(Error::Lost { during, text: reply.to_string() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fail(&mut self, during: &'static str, error: &io::Error) -> Error {
+        self.ended = true;
+        log::debug!(target: DIALOGUE, "{during}: {error}");
+        Error::control(during, error)
+    }
+
+    fn during(&self) -> &'static str {
+        self.owed.front().copied().unwrap_or("waiting")
+    }
+}
+
+/// All addresses of the host, within twice the connect timeout: the resolver itself knows no deadline.
+fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Error> {
+    let bare = config.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&config.host);
+    let target = (bare.to_owned(), config.port);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(target.to_socket_addrs().map(Iterator::collect::<Vec<_>>)));
+    let unreachable = |text: String| Error::Unreachable { text: format!("{}: {text}", config.host) };
+    match receiver.recv_timeout(config.connect_timeout.saturating_mul(2)) {
+        Ok(Ok(addresses)) => Ok(addresses),
+        Ok(Err(error)) => Err(unreachable(error.to_string())),
+        Err(_) => Err(unreachable("the name server does not answer".to_owned())),
+    }
+}
+
+/// The log target of what is said on control connections.
+const DIALOGUE: &str = "ftpfs::dialogue";

@@ -1,25 +1,309 @@
-//! (helper: what this server can do, learned once per mount; shared by all its sessions)
+//! What this server can do: learned once per mount, shared by all its sessions.
+//!
+//! Nothing is assumed. The greeting names the server when it is one that was measured ([`Server`]); FEAT lists what it
+//! admits to; every refusal with 500, 502 or 504 teaches that a command is missing, and every success that it is there.
+//! Whoever opens the second session of a mount therefore asks nothing that the first has found out. Sessions read and
+//! write this from their own threads; the lock is held for the time of a lookup, never across I/O.
+
+pub mod counters;
+pub mod server;
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use super::path::RemotePath;
+use super::reply::Reply;
+pub use counters::{Counters, Counts};
+pub use server::Server;
+
 /// Shared by all sessions of a mount; learned from FEAT, from greetings and from refusals.
 #[derive(Clone, Default)]
-pub struct Features(Arc<()>);
+pub struct Features(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    state: Mutex<State>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct State {
+    server: Option<Server>,
+    abilities: [Ability; Capability::COUNT],
+    order: Order,
+    /// Whether login has run once to its end, FEAT and PWD included.
+    is_learned: bool,
+    /// The folder that is the root of the mount.
+    root: Option<RemotePath>,
+    replaces_on_rename: Option<bool>,
+    passive_failures: u32,
+}
+
+/// Something that a server may or may not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    Mlst,
+    Size,
+    Mdtm,
+    Mfmt,
+    SiteUtime,
+    MdtmSet,
+    SiteChmod,
+    RestRetr,
+    RestStor,
+    Append,
+    Epsv,
+    Pasv,
+    Eprt,
+    Utf8,
+    /// `LIST -a`.
+    ListAll,
+    Noop,
+    AuthTls,
+}
+
+impl Capability {
+    const COUNT: usize = Self::AuthTls as usize + 1;
+}
+
+/// What is known about one capability.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ability {
+    #[default]
+    Unknown,
+    Yes,
+    No,
+}
+
+/// How far this server keeps commands of one segment in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// One command, one reply.
+    #[default]
+    Serial,
+    /// Independent commands, and what only needs the session's own state (REST and RETR, CWD and LIST): probed.
+    Independent,
+    /// Also RNFR and RNTO: measured.
+    Strict,
+}
 
 impl Features {
     pub fn new() -> Self {
         Self::default()
     }
+
     /// False once APPE has been refused (or is known to be missing or destructive).
     pub fn can_append(&self) -> bool {
-        todo!()
+        self.ability(Capability::Append) != Ability::No
     }
+
+    /// False once REST before STOR has been refused (or is known to destroy data).
+    pub fn can_restart_store(&self) -> bool {
+        self.ability(Capability::RestStor) != Ability::No
+    }
+
+    /// Whether REST + STOR in the middle of a file is known to keep what lies behind (facts: servers, section 5).
+    pub fn restart_keeps_tail(&self) -> bool {
+        self.can_restart_store() && self.server().keeps_tail()
+    }
+
     /// False when RNTO is known not to replace an existing file.
     pub fn rename_replaces(&self) -> bool {
-        todo!()
+        let state = self.0.state.lock();
+        state.replaces_on_rename.unwrap_or_else(|| state.server.unwrap_or_default().replaces_on_rename())
     }
+
     /// Whether listings give seconds (MLSD), so that no MDTM is needed.
     pub fn has_exact_listing(&self) -> bool {
-        todo!()
+        self.ability(Capability::Mlst) == Ability::Yes && self.server().lists_with_mlsd()
+    }
+
+    /// False when no way of setting a modification time is left.
+    pub fn can_set_modified(&self) -> bool {
+        [Capability::Mfmt, Capability::SiteUtime, Capability::MdtmSet]
+            .iter()
+            .any(|&way| self.ability(way) != Ability::No)
+    }
+
+    /// False once SITE CHMOD has turned out to be missing.
+    pub fn can_set_mode(&self) -> bool {
+        self.ability(Capability::SiteChmod) != Ability::No
+    }
+
+    /// Which server this is, as far as its greeting tells.
+    pub fn server(&self) -> Server {
+        self.0.state.lock().server.unwrap_or_default()
+    }
+
+    /// What is known about a capability.
+    pub fn ability(&self, capability: Capability) -> Ability {
+        self.0.state.lock().abilities.get(capability as usize).copied().unwrap_or_default()
+    }
+
+    /// Remembers what a reply has shown.
+    pub fn learn(&self, capability: Capability, has: bool) {
+        let ability = if has { Ability::Yes } else { Ability::No };
+        let mut state = self.0.state.lock();
+        let Some(slot) = state.abilities.get_mut(capability as usize) else { return };
+        if *slot != ability {
+            *slot = ability;
+            log::debug!("this server {} {capability:?}", if has { "has" } else { "does not have" });
+        }
+    }
+
+    /// How far commands may be sent together.
+    pub fn order(&self) -> Order {
+        self.0.state.lock().order
+    }
+
+    /// Remembers the outcome of the in-order probe.
+    pub fn set_order(&self, order: Order) {
+        self.0.state.lock().order = order;
+    }
+
+    /// What has gone over the wire so far.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// Recognises the server from its greeting, and sets what is known about it. Only the first greeting counts.
+    pub(super) fn greeted(&self, greeting: &Reply) {
+        let server = Server::recognise(greeting);
+        if self.0.state.lock().server.is_some() {
+            return;
+        }
+        self.become_server(server);
+    }
+
+    /// Sets what is known about a server.
+    pub(super) fn become_server(&self, server: Server) {
+        let mut state = self.0.state.lock();
+        state.server = Some(server);
+        state.order = server.order();
+        drop(state);
+        for &capability in server.missing() {
+            self.learn(capability, false);
+        }
+        for &capability in server.present() {
+            self.learn(capability, true);
+        }
+        log::info!("the server is {server:?}");
+    }
+
+    /// Reads the reply to FEAT (RFC 2389 section 3.2). What is not listed stays unknown: FEAT lies both ways.
+    pub(super) fn read_feat(&self, reply: &Reply) {
+        if !reply.is_success() {
+            if self.server() == Server::Unknown && reply.words().contains("'feat' not implemented") {
+                self.become_server(Server::Aioftp);
+            }
+            return;
+        }
+        for line in &reply.lines {
+            let line = String::from_utf8_lossy(line).trim().to_ascii_uppercase();
+            let capability = match line.split_ascii_whitespace().next().unwrap_or_default() {
+                "MLST" | "MLSD" => Capability::Mlst,
+                "SIZE" => Capability::Size,
+                "MDTM" => Capability::Mdtm,
+                "MFMT" => Capability::Mfmt,
+                "UTF8" => Capability::Utf8,
+                // ftp-srv's own: its greeting is whatever its owner likes.
+                "TYPE" if line == "TYPE A,I,L" && self.server() == Server::Unknown => {
+                    self.become_server(Server::FtpSrv);
+                    continue;
+                }
+                "REST" => Capability::RestRetr,
+                _ => continue,
+            };
+            // A refusal weighs more than a promise.
+            if self.ability(capability) == Ability::Unknown {
+                self.learn(capability, true);
+            }
+        }
+        // These two are tried only when listed: a try costs a round trip, and every server that has them lists them.
+        for capability in [Capability::Mlst, Capability::Mfmt] {
+            if self.ability(capability) == Ability::Unknown {
+                self.learn(capability, false);
+            }
+        }
+    }
+
+    /// The root of the mount, once a session has found it.
+    pub(super) fn root(&self) -> Option<RemotePath> {
+        self.0.state.lock().root.clone()
+    }
+
+    /// Marks the first login as complete.
+    pub(super) fn set_learned(&self, root: RemotePath) {
+        let mut state = self.0.state.lock();
+        state.root = Some(root);
+        state.is_learned = true;
+    }
+
+    /// Whether a session has asked everything already.
+    pub(super) fn is_learned(&self) -> bool {
+        self.0.state.lock().is_learned
+    }
+
+    /// RNTO would not replace an existing file.
+    pub(super) fn rename_does_not_replace(&self) {
+        self.0.state.lock().replaces_on_rename = Some(false);
+    }
+
+    /// A passive data connection could not be made; gives how often that has happened since one could.
+    pub(super) fn passive_failed(&self) -> u32 {
+        let mut state = self.0.state.lock();
+        state.passive_failures = state.passive_failures.saturating_add(1);
+        state.passive_failures
+    }
+
+    /// A passive data connection was made.
+    pub(super) fn passive_worked(&self) {
+        self.0.state.lock().passive_failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(code: u16, lines: &[&str]) -> Reply {
+        Reply { code, lines: lines.iter().map(|l| l.as_bytes().to_vec()).collect() }
+    }
+
+    #[test]
+    fn feat_tells_what_is_there_and_a_refusal_weighs_more() {
+        let features = Features::new();
+        features.learn(Capability::Size, false);
+        features.read_feat(&reply(
+            211,
+            &["Features:", " MDTM", "SIZE", " MLST type*;size*;", " rest stream", "End"],
+        ));
+        assert_eq!(features.ability(Capability::Mdtm), Ability::Yes);
+        assert_eq!(features.ability(Capability::Size), Ability::No);
+        assert_eq!(features.ability(Capability::RestRetr), Ability::Yes);
+        assert_eq!(features.ability(Capability::Mfmt), Ability::No);
+        assert!(features.has_exact_listing());
+    }
+
+    #[test]
+    fn what_one_session_learns_every_session_knows() {
+        let features = Features::new();
+        let other = features.clone();
+        features.greeted(&reply(220, &["(vsFTPd 3.0.3)"]));
+        assert_eq!(other.server(), Server::Vsftpd);
+        assert_eq!(other.order(), Order::Strict);
+        assert!(!other.has_exact_listing());
+        features.greeted(&reply(220, &["something else"]));
+        assert_eq!(other.server(), Server::Vsftpd);
+        assert!(other.rename_replaces());
+    }
+
+    #[test]
+    fn a_server_without_a_word_is_served_one_command_at_a_time() {
+        let features = Features::new();
+        features.greeted(&reply(220, &["ready"]));
+        assert_eq!(features.order(), Order::Serial);
+        assert!(features.can_append() && features.can_set_modified());
     }
 }

@@ -1,155 +1,191 @@
-//! (helper: one logged-in session)
+//! One logged-in session: everything that can be asked of a server, each in the fewest round trips that it allows.
+//!
+//! A session is straight-line code around one control connection. It never has more than one transfer under way, sends
+//! nothing into a running one, and when an answer is odd, late or missing it is over (`is_alive` turns false): a new
+//! login costs less than guessing which answer belongs to what. While idle it keeps a data connection *ready*
+//! ([`Session::make_ready`]), so that the next transfer takes one round trip to its first byte.
+//!
+//! The parts: `login` (connecting, logging in, learning), `ready` (data connections ahead of their use), `transfer` (what
+//! RETR, STOR and LIST share), `download`, `upload`, `listing`, `attributes`. Only `connection` and its jobs call this.
 
-use std::io;
+mod attributes;
+mod download;
+mod listing;
+mod login;
+mod ready;
+mod transfer;
+mod upload;
+
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use super::{Config, Entry, Error, Features, Listing, Modified, RemotePath};
+pub use download::Download;
+pub use upload::{After, How, Stored};
+
+use super::command::{Batch, Command};
+use super::control::Control;
+use super::data::Data;
+use super::features::{Order, Server};
+use super::refusal;
+use super::reply::Reply;
+use super::{Config, Error, Features, Refusal, RemotePath};
 
 /// One control connection, logged in, with TYPE I set.
-pub struct Session {}
+pub struct Session {
+    config: Arc<Config>,
+    features: Features,
+    control: Control,
+    root: RemotePath,
+    /// A data connection that waits for its command.
+    ready: Option<Data>,
+    /// A REST has been sent whose transfer did not end well: on ftp-srv and libunftp it would hit the next one.
+    restart_pending: bool,
+}
 
 impl Session {
-    /// Connects, logs in, learns features (the first session of a mount) and finds the mount's root.
-    pub fn open(_config: &Arc<Config>, _features: &Features) -> Result<Self, Error> {
-        todo!()
-    }
-
     /// The folder on the server that is the root of the mount (Config::folder resolved against PWD).
     pub fn root(&self) -> &RemotePath {
-        todo!()
+        &self.root
     }
 
-    /// False when the session can no longer be used: an earlier error ended it, or the server has closed it or sent 421 meanwhile
-    /// (looks without waiting).
+    /// What is known of this server.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// False when the session can no longer be used: an earlier error ended it, or the server has closed it or sent 421
+    /// meanwhile (looks without waiting).
     pub fn is_alive(&mut self) -> bool {
-        todo!()
-    }
-
-    /// Does the round trips of the next transfer ahead (EPSV, data connect). Never needed for correctness; called when idle.
-    pub fn make_ready(&mut self) -> Result<(), Error> {
-        todo!()
+        self.control.is_alive()
     }
 
     /// Keep-alive for an idle session (NOOP).
     pub fn keep_alive(&mut self) -> Result<(), Error> {
-        todo!()
+        self.one(&Command::Noop, &[])?;
+        // Whatever the answer: it came, and the line itself is what counts (aioftp knows no NOOP).
+        Ok(())
     }
 
     /// Says QUIT without waiting for the answer.
-    pub fn quit(self) {}
-
-    /// Lists a folder.
-    pub fn list(&mut self, _folder: &RemotePath) -> Result<Listing, Error> {
-        todo!()
+    pub fn quit(mut self) {
+        if self.control.is_alive() {
+            // Whether it arrives makes no difference: the connection is closed either way.
+            let _ = self.send(&[Command::Quit]);
+        }
     }
 
-    /// Attributes of one path (MLST, or SIZE+MDTM, with CWD to tell folders). Follows symlinks where the server does.
-    pub fn stat(&mut self, _path: &RemotePath) -> Result<Entry, Error> {
-        todo!()
+    /// RNFR and RNTO. Whether an existing target is replaced is up to the server (`Features::rename_replaces`).
+    pub fn rename(&mut self, from: &RemotePath, to: &RemotePath) -> Result<(), Error> {
+        let paths = [from, to];
+        let (first, second) = if self.features.order() == Order::Strict {
+            self.send(&[Command::Rnfr(from), Command::Rnto(to)])?;
+            let first = self.control.reply()?;
+            (first, self.control.reply()?)
+        } else {
+            let first = self.one(&Command::Rnfr(from), &[])?;
+            if !first.is_intermediate() {
+                return Err(self.refused("RNFR", first, &paths));
+            }
+            (first, self.one(&Command::Rnto(to), &[])?)
+        };
+        if !first.is_intermediate() {
+            return Err(self.refused("RNFR", first, &paths));
+        }
+        if second.is_success() {
+            return Ok(());
+        }
+        if second.words().contains("already exists") {
+            self.features.rename_does_not_replace();
+        }
+        Err(self.refused("RNTO", second, &paths))
     }
 
-    /// Modification times to the second (MDTM, pipelined where the server allows); none per path that has none.
-    pub fn exact_times(&mut self, _paths: &[RemotePath]) -> Result<Vec<Option<Modified>>, Error> {
-        todo!()
+    /// DELE. Some servers remove an empty folder with it: the caller knows what it deletes.
+    pub fn delete(&mut self, path: &RemotePath) -> Result<(), Error> {
+        self.done(&Command::Dele(path), path)
     }
 
-    /// Where symlinks of a folder point, for servers whose MLSD does not tell: LIST.
-    pub fn link_targets(&mut self, _folder: &RemotePath) -> Result<Listing, Error> {
-        todo!()
+    /// MKD.
+    pub fn make_directory(&mut self, path: &RemotePath) -> Result<(), Error> {
+        self.done(&Command::Mkd(path), path)
     }
 
-    /// Starts RETR at `offset`.
-    pub fn retrieve(&mut self, _path: &RemotePath, _offset: u64) -> Result<Download<'_>, Error> {
-        todo!()
+    /// RMD.
+    pub fn remove_directory(&mut self, path: &RemotePath) -> Result<(), Error> {
+        self.done(&Command::Rmd(path), path)
     }
 
-    /// Uploads everything that `source` gives; returns when the server has confirmed it (226) and told the size.
-    pub fn store(
-        &mut self,
-        _path: &RemotePath,
-        _how: How,
-        _source: &mut dyn io::Read,
-        _after: &After,
-    ) -> Result<Stored, Error> {
-        todo!()
+    /// Sends a command whose only good answer is 2xx.
+    fn done(&mut self, command: &Command<'_>, path: &RemotePath) -> Result<(), Error> {
+        let reply = self.one(command, &[])?;
+        if reply.is_success() { Ok(()) } else { Err(self.refused(command.name(), reply, &[path])) }
     }
 
-    pub fn rename(&mut self, _from: &RemotePath, _to: &RemotePath) -> Result<(), Error> {
-        todo!()
+    /// Sends one command and gives its reply; codes in `unwanted` count as refusals.
+    fn one(&mut self, command: &Command<'_>, unwanted: &[u16]) -> Result<Reply, Error> {
+        self.send(std::slice::from_ref(command))?;
+        let reply = self.control.reply()?;
+        if reply.is_preliminary() || unwanted.contains(&reply.code) {
+            return Err(self.refused(command.name(), reply, &[]));
+        }
+        Ok(reply)
     }
 
-    pub fn delete(&mut self, _path: &RemotePath) -> Result<(), Error> {
-        todo!()
+    /// Sends independent commands, together where the server keeps order, and gives their replies in order.
+    fn ask(&mut self, commands: &[Command<'_>]) -> Result<Vec<Reply>, Error> {
+        let mut replies = Vec::with_capacity(commands.len());
+        let mut next = 0;
+        while next < commands.len() {
+            let mut batch = Batch::default();
+            while let Some(command) = commands.get(next) {
+                let together = self.features.order() >= Order::Independent && batch.has_room_for(command);
+                if !batch.names().is_empty() && !together {
+                    break;
+                }
+                batch.push(command, self.features.server().doubles_iac())?;
+                next += 1;
+            }
+            self.control.send(&batch)?;
+            for &name in batch.names() {
+                let reply = self.control.reply()?;
+                if reply.is_preliminary() {
+                    return Err(self.refused(name, reply, &[]));
+                }
+                replies.push(reply);
+            }
+        }
+        Ok(replies)
     }
 
-    pub fn make_directory(&mut self, _path: &RemotePath) -> Result<(), Error> {
-        todo!()
+    /// Sends commands in one write; the caller reads the replies.
+    fn send(&mut self, commands: &[Command<'_>]) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        for command in commands {
+            batch.push(command, self.features.server().doubles_iac())?;
+        }
+        self.control.send(&batch)
     }
 
-    pub fn remove_directory(&mut self, _path: &RemotePath) -> Result<(), Error> {
-        todo!()
+    /// The error for an unwanted reply; ends the session when the reply makes no sense.
+    fn refused(&mut self, command: &'static str, reply: Reply, paths: &[&RemotePath]) -> Error {
+        let mut error = refusal::refused(command, reply, paths);
+        if let Error::Refused { meaning, .. } = &mut error
+            && *meaning == Refusal::NotFound
+            && !self.features.server().tells_reasons()
+        {
+            *meaning = Refusal::Unclear;
+        }
+        self.end_on(error)
     }
 
-    /// MFMT, SITE UTIME or vsftpd's MDTM, whichever this server has; Unsupported when none.
-    pub fn set_modified(&mut self, _path: &RemotePath, _at: SystemTime) -> Result<(), Error> {
-        todo!()
+    /// Passes an error on, and ends the session when it is of that kind.
+    fn end_on(&mut self, error: Error) -> Error {
+        if error.ends_session() {
+            self.control.end();
+        }
+        error
     }
 
-    /// SITE CHMOD, octal; Unsupported when the server has none.
-    pub fn set_mode(&mut self, _path: &RemotePath, _mode: u32) -> Result<(), Error> {
-        todo!()
+    fn server(&self) -> Server {
+        self.features.server()
     }
-}
-
-/// How an upload meets what is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// STOR: replaces.
-    Replace,
-    /// APPE: adds at the end.
-    Append,
-    /// REST + STOR: overwrites from this offset on.
-    From(u64),
-}
-
-/// What is to be done or asked once the data is there, in the same round trip where the server allows it.
-#[derive(Clone, Debug, Default)]
-pub struct After {
-    pub modified: Option<SystemTime>,
-    pub mode: Option<u32>,
-}
-
-/// A confirmed upload.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    /// Bytes sent by this transfer.
-    pub sent: u64,
-    /// The file's size as the server tells it after the transfer (SIZE, or MLST/listing where SIZE is missing); none if it cannot.
-    pub size: Option<u64>,
-    /// The file's mtime as the server tells it (or as it was just set).
-    pub modified: Option<Modified>,
-    /// Whether After::modified was applied / is unsupported / failed: Some(Err) carries the refusal.
-    pub modified_set: Option<Result<(), Error>>,
-    pub mode_set: Option<Result<(), Error>>,
-}
-
-/// A running RETR.
-pub struct Download<'s> {
-    _session: &'s mut Session,
-}
-
-impl Download<'_> {
-    /// The next bytes; 0 at the end of the stream. Errors: the refusal (also one that comes after 150), a broken or silent connection.
-    pub fn read(&mut self, _buf: &mut [u8]) -> Result<usize, Error> {
-        todo!()
-    }
-
-    /// After `read` gave 0: closes the data connection at once and reads the final reply. Ok only on 2xx.
-    pub fn finish(self) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// Stops early, leaving the session usable where this server allows it (`Session::is_alive` tells).
-    pub fn abandon(self) {}
 }

@@ -32,7 +32,10 @@ struct Block {
 impl Blocks {
     /// Holds at most `limit` bytes, but at least 4 MiB: the largest read must find all its blocks here at once.
     pub fn new(limit: u64) -> Self {
-        Self { inner: Mutex::new(Inner { blocks: LruCache::unbounded(), bytes: 0 }), limit: limit.max(BLOCK) }
+        Self {
+            inner: Mutex::new(Inner { blocks: LruCache::unbounded(), bytes: 0 }),
+            limit: limit.max(SMALLEST),
+        }
     }
 
     pub fn limit(&self) -> u64 {

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::blocks::PAGE;
 use super::{Content, Done, Reads};
-use crate::ftp::{Error, Refusal, Session, reply::Reply};
+use crate::ftp::{Error, Refusal, RemotePath, Session, explain, reply::Reply};
 use crate::queue::{Claim, Job, Priority, Task, Turn};
 use crate::tree::{Ino, Version};
 
@@ -115,40 +115,8 @@ struct Transfer {
 impl Task for Transfer {
     fn attempt(&mut self, session: &mut Session, turn: &Turn<'_>) -> Result<(), Error> {
         self.progress = false;
-        let content = self.stream.content.clone();
-        let path = (content.locate)().ok_or_else(gone)?;
-        let mut next = self.stream.state.lock().next;
-        let mut download = session.retrieve(&path, next)?;
-        let mut buffer = vec![0; CHUNK];
-        let mut filled = 0;
-        let mut served = 0;
-        loop {
-            if !self.stream.goes_on(turn, served) {
-                download.abandon();
-                return Ok(());
-            }
-            let got = download.read(buffer.get_mut(filled..).unwrap_or_default())?;
-            filled += got;
-            let at_end = next + filled as u64 >= content.size;
-            let whole = if at_end { filled } else { filled - filled % PAGE as usize };
-            let whole = whole.min((content.size - next) as usize);
-            if whole > 0 {
-                self.deliver(next, buffer.get(..whole).unwrap_or_default());
-                next += whole as u64;
-                served += whole as u64;
-                buffer.copy_within(whole..filled, 0);
-                filled -= whole;
-            }
-            if got == 0 {
-                download.finish()?;
-                return self.check_end(next);
-            }
-            if next >= content.size && filled > 0 {
-                debug!("{path} has grown while it was read");
-                download.abandon();
-                return Ok(());
-            }
-        }
+        let path = (self.stream.content.locate)().ok_or_else(gone)?;
+        self.transfer(session, turn, &path).map_err(|error| explain::access(session, &path, error))
     }
 
     fn has_progressed(&self) -> bool {
@@ -172,6 +140,46 @@ impl Task for Transfer {
 }
 
 impl Transfer {
+    fn transfer(&mut self, session: &mut Session, turn: &Turn<'_>, path: &RemotePath) -> Result<(), Error> {
+        let size = self.stream.content.size;
+        let mut next = self.stream.state.lock().next;
+        let mut download = session.retrieve(path, next)?;
+        let mut buffer = vec![0; CHUNK];
+        let mut filled = 0;
+        let mut served = 0;
+        loop {
+            if next < size && !self.stream.goes_on(turn, served) {
+                download.abandon();
+                return Ok(());
+            }
+            let got = download.read(buffer.get_mut(filled..).unwrap_or_default())?;
+            filled += got;
+            let at_end = next + filled as u64 >= size;
+            let whole = if at_end { filled } else { filled - filled % PAGE as usize };
+            let whole = whole.min((size - next) as usize);
+            if whole > 0 {
+                self.deliver(next, buffer.get(..whole).unwrap_or_default());
+                next += whole as u64;
+                served += whole as u64;
+                buffer.copy_within(whole..filled, 0);
+                filled -= whole;
+            }
+            if got == 0 {
+                download.finish()?;
+                return if next < size {
+                    Err(Error::WrongLength { expected: size, got: next })
+                } else {
+                    Ok(())
+                };
+            }
+            if next >= size && filled > 0 {
+                debug!("{path} has grown while it was read");
+                download.abandon();
+                return Ok(());
+            }
+        }
+    }
+
     /// New bytes at `at`: into the cache, and to those who waited for them.
     fn deliver(&mut self, at: u64, data: &[u8]) {
         let content = &self.stream.content;
@@ -194,11 +202,6 @@ impl Transfer {
                 Err(_) => self.reads.read(content, waiter.offset, waiter.len, waiter.done),
             }
         }
-    }
-
-    fn check_end(&self, next: u64) -> Result<(), Error> {
-        let size = self.stream.content.size;
-        if next < size { Err(Error::WrongLength { expected: size, got: next }) } else { Ok(()) }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::ftp::{Kind, Name, Precision};
+use crate::ftp::{Kind, Modified, Name, Precision};
 
 /// An inode number, stable as long as the kernel or a listing knows the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +40,8 @@ pub struct Node {
     expired: bool,
     /// The coarse time of the last LIST, to notice a change without MDTM.
     pub(super) listed_time: Option<SystemTime>,
+    /// The server was asked for an exact time and has none.
+    pub(super) time_asked: bool,
     /// Our own unsent or open content: size and time are ours, and listings do not overrule them.
     pub local: bool,
     /// Removed by a program, kept on the server under a hidden name until the last handle is closed.
@@ -76,6 +78,7 @@ impl Node {
             seen: now,
             expired: false,
             listed_time: None,
+            time_asked: false,
             local: false,
             hidden: false,
             lookups: 0,
@@ -105,9 +108,19 @@ impl Node {
         self.expired = true;
     }
 
-    /// Whether `stat` would show a time that only a listing told, in minutes or days.
+    /// Whether `stat` would show a time that only a listing told, in minutes or days, and a better one may be had.
     pub fn has_coarse_time(&self) -> bool {
-        !self.local && self.attributes.kind == Kind::File && self.attributes.precision != Precision::Second
+        !self.local
+            && !self.time_asked
+            && self.attributes.kind == Kind::File
+            && self.attributes.precision != Precision::Second
+    }
+
+    /// The time is known from what the server was told or asked, not from a listing.
+    pub fn set_time(&mut self, modified: Modified) {
+        self.attributes.modified = modified.at;
+        self.attributes.precision = modified.precision;
+        self.listed_time = None;
     }
 
     pub(super) fn folder_mut(&mut self) -> &mut Folder {

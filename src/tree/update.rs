@@ -94,6 +94,35 @@ impl Tree {
         changed
     }
 
+    /// There is no better time to be had for this file than what LIST told.
+    pub fn accept_coarse_time(&mut self, ino: Ino) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.time_asked = true;
+        }
+    }
+
+    /// Takes over where the symbolic links of a folder point.
+    pub fn apply_targets(&mut self, folder: Ino, listing: &Listing) {
+        let Some(children) = self.nodes.get(&folder).and_then(|node| node.folder.as_ref()) else { return };
+        let links: Vec<_> = listing
+            .entries
+            .iter()
+            .filter_map(|entry| Some((*children.children.get(&entry.name)?, entry.target.clone()?)))
+            .collect();
+        for (ino, target) in links {
+            if let Some(node) = self.nodes.get_mut(&ino) {
+                node.attributes.target = Some(target);
+            }
+        }
+    }
+
+    /// We made this folder just now: it is known to be empty.
+    pub fn made_empty(&mut self, folder: Ino, now: Instant) {
+        if let Some(node) = self.nodes.get_mut(&folder) {
+            node.folder_mut().listed = Some(now);
+        }
+    }
+
     /// The upload of `ino` is confirmed: what the server has now.
     pub fn uploaded(
         &mut self,
@@ -166,6 +195,7 @@ impl Tree {
         }
         node.listed_time = coarse;
         if changed {
+            node.time_asked = false;
             node.content_changed();
         }
         if node.attributes.kind != Kind::Directory {

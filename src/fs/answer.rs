@@ -1,0 +1,203 @@
+//! Answers: replies as values that can be sent later, by anybody, once.
+//!
+//! A file call either is answered at once, or its [`Answer`] travels with a job. Then it is [`Waiting::hold`]ed: a
+//! watcher looks after everybody who waits, and answers ETIMEDOUT when the time is over and EINTR when the caller has
+//! a signal pending (Ctrl-C, kill): a process in a FUSE call cannot be killed until it is answered, and fuser does not
+//! tell us about FUSE_INTERRUPT, but the pending signal can be read in /proc. The job goes on; its result finds nobody.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use log::debug;
+use parking_lot::{Condvar, Mutex};
+
+use super::Errno;
+
+/// A reply to one file call.
+pub struct Answer<T>(Option<Send<T>>);
+
+type Send<T> = Box<dyn FnOnce(Result<T, Errno>) + std::marker::Send>;
+
+impl<T> Answer<T> {
+    pub fn new(send: impl FnOnce(Result<T, Errno>) + std::marker::Send + 'static) -> Self {
+        Self(Some(Box::new(send)))
+    }
+
+    /// Sends the reply.
+    pub fn send(mut self, result: Result<T, Errno>) {
+        if let Some(send) = self.0.take() {
+            send(result);
+        }
+    }
+
+    pub fn ok(self, value: T) {
+        self.send(Ok(value));
+    }
+
+    pub fn error(self, errno: Errno) {
+        self.send(Err(errno));
+    }
+}
+
+impl<T> Drop for Answer<T> {
+    fn drop(&mut self) {
+        if let Some(send) = self.0.take() {
+            send(Err(Errno::IO));
+        }
+    }
+}
+
+/// Who asks: a thread of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// 0 when the kernel itself asks (write-back, read-ahead).
+    pub pid: u32,
+}
+
+/// Everybody who waits for an answer.
+pub struct Waiting {
+    callers: Mutex<Callers>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Callers {
+    next: u64,
+    waiting: HashMap<u64, Held>,
+}
+
+struct Held {
+    caller: Caller,
+    since: Instant,
+    limit: Option<Duration>,
+    give_up: Box<dyn FnOnce(Errno) + std::marker::Send>,
+}
+
+impl Waiting {
+    /// Starts the watcher, which ends when this is dropped.
+    pub fn new() -> Arc<Self> {
+        let waiting = Arc::new(Self { callers: Mutex::default(), changed: Condvar::new() });
+        let watched = Arc::downgrade(&waiting);
+        std::thread::Builder::new()
+            .name("waiting".into())
+            .spawn(move || watch(&watched))
+            .expect("a thread can be started when the mount starts");
+        waiting
+    }
+
+    /// An answer that is given up when the caller is interrupted, or after `limit`.
+    pub fn hold<T: std::marker::Send + 'static>(
+        self: &Arc<Self>,
+        caller: Caller,
+        limit: Option<Duration>,
+        answer: Answer<T>,
+    ) -> Answer<T> {
+        let cell = Arc::new(Mutex::new(Some(answer)));
+        let give_up = {
+            let cell = cell.clone();
+            Box::new(move |errno| {
+                let answer = cell.lock().take();
+                if let Some(answer) = answer {
+                    answer.error(errno);
+                }
+            })
+        };
+        let number = {
+            let mut callers = self.callers.lock();
+            callers.next += 1;
+            let number = callers.next;
+            callers.waiting.insert(number, Held { caller, since: Instant::now(), limit, give_up });
+            number
+        };
+        self.changed.notify_one();
+        let waiting = Arc::downgrade(self);
+        Answer::new(move |result| {
+            if let Some(waiting) = Weak::upgrade(&waiting) {
+                waiting.callers.lock().waiting.remove(&number);
+            }
+            let answer = cell.lock().take();
+            if let Some(answer) = answer {
+                answer.send(result);
+            }
+        })
+    }
+
+    /// How many callers wait now.
+    pub fn count(&self) -> usize {
+        self.callers.lock().waiting.len()
+    }
+}
+
+fn watch(waiting: &Weak<Waiting>) {
+    while let Some(waiting) = waiting.upgrade() {
+        let mut callers = waiting.callers.lock();
+        if callers.waiting.is_empty() {
+            waiting.changed.wait_for(&mut callers, Duration::from_secs(1));
+        }
+        let watched: Vec<_> = callers
+            .waiting
+            .iter()
+            .map(|(&number, held)| (number, held.caller, held.since.elapsed(), held.limit))
+            .collect();
+        drop(callers);
+        for (number, caller, since, limit) in watched {
+            let errno = match limit {
+                Some(limit) if since > limit => Errno::TIMEDOUT,
+                _ if since > GRACE && has_pending_signal(caller) => Errno::INTR,
+                _ => continue,
+            };
+            let held = waiting.callers.lock().waiting.remove(&number);
+            if let Some(held) = held {
+                debug!("giving up a call of {} after {since:?}: {errno}", caller.pid);
+                (held.give_up)(errno);
+            }
+        }
+        std::thread::sleep(PERIOD);
+    }
+}
+
+/// Whether the calling thread has a signal that it would act on: pending, not blocked, not ignored.
+fn has_pending_signal(caller: Caller) -> bool {
+    if caller.pid == 0 {
+        return false;
+    }
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", caller.pid)) else { return false };
+    let mask = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+    };
+    (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & !mask("SigIgn:") & !DEFAULT_IGNORED != 0
+}
+
+/// A call is looked at after this long: nearly all are over by then.
+const GRACE: Duration = Duration::from_millis(150);
+const PERIOD: Duration = Duration::from_millis(50);
+/// SIGCHLD, SIGCONT, SIGURG, SIGWINCH: pending for a moment, and ending nothing.
+const DEFAULT_IGNORED: u64 =
+    1 << (libc::SIGCHLD - 1) | 1 << (libc::SIGCONT - 1) | 1 << (libc::SIGURG - 1) | 1 << (libc::SIGWINCH - 1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn whoever_waits_too_long_is_told_so_once() {
+        let waiting = Waiting::new();
+        let (tell, told) = mpsc::channel();
+        let answer = Answer::new(move |result: Result<(), Errno>| tell.send(result).unwrap());
+        let answer = waiting.hold(Caller { pid: 0 }, Some(Duration::from_millis(1)), answer);
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)).unwrap(), Err(Errno::TIMEDOUT));
+        answer.ok(());
+        assert!(told.recv_timeout(Duration::from_millis(1)).is_err(), "only one answer");
+    }
+
+    #[test]
+    fn an_answer_that_is_forgotten_is_an_error_not_a_hang() {
+        let (tell, told) = mpsc::channel();
+        drop(Answer::new(move |result: Result<(), Errno>| tell.send(result).unwrap()));
+        assert_eq!(told.recv().unwrap(), Err(Errno::IO));
+    }
+}

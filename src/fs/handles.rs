@@ -1,0 +1,59 @@
+//! Open files and folders.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::ftp::Name;
+use crate::tree::Ino;
+
+/// All handles of a mount.
+#[derive(Default)]
+pub struct Handles(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    open: HashMap<u64, Handle>,
+}
+
+/// What a program has open.
+#[derive(Clone)]
+pub enum Handle {
+    File {
+        ino: Ino,
+        writable: bool,
+    },
+    /// The entries as they were when the folder was opened (or rewound).
+    Folder {
+        ino: Ino,
+        entries: Arc<Vec<(Name, Ino)>>,
+    },
+}
+
+impl Handles {
+    pub fn add(&self, handle: Handle) -> u64 {
+        let mut table = self.0.lock();
+        table.next += 1;
+        let number = table.next;
+        table.open.insert(number, handle);
+        number
+    }
+
+    pub fn at(&self, number: u64) -> Option<Handle> {
+        self.0.lock().open.get(&number).cloned()
+    }
+
+    pub fn replace(&self, number: u64, handle: Handle) {
+        self.0.lock().open.insert(number, handle);
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.lock().open.len()
+    }
+
+    pub fn remove(&self, number: u64) -> Option<Handle> {
+        self.0.lock().open.remove(&number)
+    }
+}

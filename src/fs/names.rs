@@ -1,0 +1,480 @@
+//! Names: looking them up, making, removing and moving them, and where links point.
+
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+
+use super::{Answer, Caller, Errno, FileSystem, Stat};
+use crate::ftp::{Entry, Error, Kind, Listing, Name, Refusal, RemotePath, Session, explain, spelling};
+use crate::queue::{Claim, Job, Priority, Turn};
+use crate::tree::{Child, Ino, Tree};
+use crate::write::upload::temporary_name;
+
+/// The answer to a look-up.
+#[derive(Clone, Debug)]
+pub enum Found {
+    Node {
+        stat: Stat,
+        /// How long the kernel may believe that the name means this node.
+        name_life: Duration,
+        /// How long it may believe the attributes.
+        life: Duration,
+    },
+    /// There is no such name, and it need not be asked for again for this long.
+    Missing(Duration),
+}
+
+impl FileSystem {
+    /// lookup.
+    pub fn lookup(&self, caller: Caller, parent: Ino, name: &[u8], answer: Answer<Found>) {
+        let name = match Name::new(name) {
+            Ok(name) => name,
+            Err(bad) => return answer.error(bad.into()),
+        };
+        if let Some(found) = self.find(parent, &name) {
+            return answer.ok(found);
+        }
+        let answer = self.hold(caller, answer);
+        self.refresh(
+            parent,
+            Box::new(move |fs, outcome| match outcome {
+                Ok(()) => match fs.find(parent, &name) {
+                    Some(found) => answer.ok(found),
+                    None => fs.ask_for(parent, name, answer),
+                },
+                // A folder that cannot be read may still be walked through.
+                Err(error) if error.refusal() == Some(Refusal::Denied) => fs.ask_for(parent, name, answer),
+                Err(error) => answer.error(fs.fail_at("list", parent, &error)),
+            }),
+        );
+    }
+
+    /// What memory says about a name; none when the server must be asked.
+    fn find(&self, parent: Ino, name: &Name) -> Option<Found> {
+        let now = Instant::now();
+        let mut tree = self.tree.lock();
+        match tree.child(parent, name, now) {
+            Child::Unknown => None,
+            Child::Missing => {
+                let life = tree.absence_life(parent, now);
+                Some(Found::Missing(life))
+            }
+            Child::Known(ino) => {
+                tree.remember(ino);
+                self.found(&tree, ino)
+            }
+        }
+    }
+
+    fn found(&self, tree: &Tree, ino: Ino) -> Option<Found> {
+        let node = tree.node(ino)?;
+        let name_life = tree.attributes_life(ino, Instant::now());
+        let life = if node.has_coarse_time() { Duration::ZERO } else { name_life };
+        Some(Found::Node { stat: self.stat_of(tree, ino)?, name_life, life })
+    }
+
+    /// Asks about one name only: where listings do not tell everything.
+    fn ask_for(&self, parent: Ino, name: Name, answer: Answer<Found>) {
+        let path = match self.path_of(parent, &name) {
+            Ok(path) => path,
+            Err(errno) => return answer.error(errno),
+        };
+        let Some(fs) = self.arc() else { return };
+        let asked = path.clone();
+        let end = move |outcome: Result<Entry, Error>| match outcome {
+            Ok(entry) => {
+                let mut tree = fs.tree.lock();
+                let ino = tree.apply_one(parent, &Entry { name, ..entry }, Instant::now());
+                let found = ino.and_then(|ino| {
+                    tree.remember(ino);
+                    fs.found(&tree, ino)
+                });
+                drop(tree);
+                answer.send(found.ok_or(Errno::STALE));
+            }
+            Err(error) if error.refusal() == Some(Refusal::NotFound) => {
+                answer.ok(Found::Missing(Duration::ZERO))
+            }
+            Err(error) => answer.error(fs.fail("look up", &path, &error)),
+        };
+        self.submit(
+            Job::new(Priority::Names, move |session, _| session.stat(&asked), end).until(self.deadline()),
+        );
+    }
+
+    /// forget.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        self.tree.lock().forget(ino, count);
+    }
+
+    /// mkdir.
+    pub fn make_folder(&self, caller: Caller, parent: Ino, name: &[u8], answer: Answer<Found>) {
+        let (name, path) = match self.target(parent, name) {
+            Ok(target) => target,
+            Err(errno) => return answer.error(errno),
+        };
+        let Some(fs) = self.arc() else { return };
+        let answer = self.hold(caller, answer);
+        let attempt = {
+            let path = path.clone();
+            move |session: &mut Session, turn: &Turn<'_>| match spelling::check_before(session, &path)
+                .and_then(|()| session.make_directory(&path))
+            {
+                Err(error) if error.refusal().is_some() => {
+                    match explain::make_directory(session, &path, error) {
+                        // The attempt before made it, and its reply was lost.
+                        error if turn.attempt > 0 && error.refusal() == Some(Refusal::Exists) => Ok(()),
+                        error => Err(error),
+                    }
+                }
+                Ok(()) => match spelling::check(session, &path) {
+                    Err(Error::NameChanged) => session.remove_directory(&path).and(Err(Error::NameChanged)),
+                    checked => checked,
+                },
+                Err(error) => Err(error),
+            }
+        };
+        let claims = [Claim::Exclusive(path.clone())];
+        let end = move |outcome: Result<(), Error>| match outcome {
+            Err(error) => {
+                fs.tree.lock().expire_listing(parent);
+                answer.error(fs.fail("make the folder", &path, &error));
+            }
+            Ok(()) => {
+                let mut tree = fs.tree.lock();
+                let now = Instant::now();
+                let ino =
+                    tree.insert(parent, &name, Tree::fresh_attributes(Kind::Directory, Some(0o755)), now);
+                let found = ino.and_then(|ino| {
+                    tree.made_empty(ino, now);
+                    tree.remember(ino);
+                    fs.found(&tree, ino)
+                });
+                drop(tree);
+                answer.send(found.ok_or(Errno::STALE));
+            }
+        };
+        self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
+    }
+
+    /// rmdir.
+    pub fn remove_folder(&self, caller: Caller, parent: Ino, name: &[u8], answer: Answer<()>) {
+        let (name, path) = match self.target(parent, name) {
+            Ok(target) => target,
+            Err(errno) => return answer.error(errno),
+        };
+        // Files that only exist here so far would be lost with it.
+        if self.has_local_children(parent, &name) {
+            return answer.error(Errno::NOTEMPTY);
+        }
+        let attempt = {
+            let path = path.clone();
+            move |session: &mut Session, turn: &Turn<'_>| {
+                let outcome = session.remove_directory(&path);
+                let outcome = outcome.map_err(|error| explain::remove_directory(session, &path, error));
+                already_done(outcome, turn)
+            }
+        };
+        self.remove_by(caller, parent, name, path, "remove the folder", attempt, answer);
+    }
+
+    fn has_local_children(&self, parent: Ino, name: &Name) -> bool {
+        let tree = self.tree.lock();
+        let Child::Known(folder) = tree.child(parent, name, Instant::now()) else { return false };
+        let children = tree.node(folder).and_then(|node| node.folder.as_ref());
+        children.is_some_and(|f| {
+            f.children.values().any(|child| tree.node(*child).is_some_and(|node| node.local))
+        })
+    }
+
+    /// unlink. A file that is still open is moved out of sight on the server, and deleted when it is closed.
+    pub fn remove_file(&self, caller: Caller, parent: Ino, name: &[u8], answer: Answer<()>) {
+        let (name, path) = match self.target(parent, name) {
+            Ok(target) => target,
+            Err(errno) => return answer.error(errno),
+        };
+        let (ino, opens) = {
+            let tree = self.tree.lock();
+            match tree.child(parent, &name, Instant::now()) {
+                Child::Known(ino) => (Some(ino), tree.node(ino).map_or(0, |node| node.opens)),
+                _ => (None, 0),
+            }
+        };
+        if let Some(ino) = ino
+            && self.drafts.is_only_local(ino)
+        {
+            self.tree.lock().remove(parent, &name, Instant::now());
+            self.drafts.abandon_unless_open(ino, opens);
+            return answer.ok(());
+        }
+        if let (Some(ino), 1..) = (ino, opens) {
+            return self.hide(caller, parent, name, ino, answer);
+        }
+        let attempt = {
+            let path = path.clone();
+            move |session: &mut Session, turn: &Turn<'_>| {
+                let outcome = session.delete(&path).map_err(|error| explain::delete(session, &path, error));
+                already_done(outcome, turn)
+            }
+        };
+        self.remove_by(caller, parent, name, path, "delete", attempt, answer);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call, shared by two kinds of removal")]
+    fn remove_by(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: Name,
+        path: RemotePath,
+        what: &'static str,
+        attempt: impl FnMut(&mut Session, &Turn<'_>) -> Result<(), Error> + Send + 'static,
+        answer: Answer<()>,
+    ) {
+        let Some(fs) = self.arc() else { return };
+        let answer = self.hold(caller, answer);
+        let claims = [Claim::Tree(path.clone())];
+        let end = move |outcome: Result<(), Error>| match outcome {
+            Err(error) => {
+                fs.tree.lock().expire_listing(parent);
+                answer.error(fs.fail(what, &path, &error));
+            }
+            Ok(()) => {
+                fs.tree.lock().remove(parent, &name, Instant::now());
+                answer.ok(());
+            }
+        };
+        self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
+    }
+
+    fn hide(&self, caller: Caller, parent: Ino, name: Name, ino: Ino, answer: Answer<()>) {
+        let (Ok(path), Ok(hidden), Some(fs)) = (self.path_of(parent, &name), temporary_name(), self.arc())
+        else {
+            return answer.error(Errno::STALE);
+        };
+        let answer = self.hold(caller, answer);
+        let hidden_path = path.parent().unwrap_or_else(RemotePath::root).join(&hidden);
+        let claims = [Claim::Exclusive(path.clone()), Claim::Exclusive(hidden_path.clone())];
+        let shown = path.clone();
+        let attempt = move |session: &mut Session, turn: &Turn<'_>| {
+            let outcome = session.rename(&path, &hidden_path);
+            already_done(outcome.map_err(|error| explain::rename(session, &path, &hidden_path, error)), turn)
+        };
+        let end = move |outcome: Result<(), Error>| match outcome {
+            Err(error) => answer.error(fs.fail("delete the open file", &shown, &error)),
+            Ok(()) => {
+                let mut tree = fs.tree.lock();
+                tree.remove(parent, &name, Instant::now());
+                tree.hide(ino, parent, &hidden);
+                drop(tree);
+                answer.ok(());
+                fs.delete_hidden_if_closed(ino);
+            }
+        };
+        self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
+    }
+
+    /// The last handle of a removed file is closed: now it goes on the server too.
+    pub(super) fn delete_hidden_if_closed(&self, ino: Ino) {
+        let path = {
+            let mut tree = self.tree.lock();
+            if !tree.node(ino).is_some_and(|node| node.hidden && node.opens == 0) {
+                return;
+            }
+            let path = tree.path(ino);
+            tree.unhide(ino);
+            path
+        };
+        let Some(path) = path else { return };
+        let shown = path.clone();
+        let claims = [Claim::Exclusive(path.clone())];
+        let end = move |outcome: Result<(), Error>| {
+            if let Err(error) = outcome {
+                warn!("{shown} is left over on the server: {error}");
+            }
+        };
+        self.submit(
+            Job::new(Priority::BackgroundUpload, move |session, _| session.delete(&path), end).claim(claims),
+        );
+    }
+
+    /// rename, with RENAME_NOREPLACE when `keep` is set.
+    pub fn rename(
+        &self,
+        caller: Caller,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        keep: bool,
+        answer: Answer<()>,
+    ) {
+        let targets = self.target(from.0, from.1).and_then(|source| Ok((source, self.target(to.0, to.1)?)));
+        let ((from_name, from_path), (to_name, to_path)) = match targets {
+            Ok(targets) => targets,
+            Err(errno) => return answer.error(errno),
+        };
+        let now = Instant::now();
+        let (moved, target) = {
+            let tree = self.tree.lock();
+            (tree.child(from.0, &from_name, now), tree.child(to.0, &to_name, now))
+        };
+        if keep && matches!(target, Child::Known(_)) {
+            return answer.error(Errno::EXIST);
+        }
+        let (from, to) = (from.0, to.0);
+        if keep && target == Child::Unknown {
+            let Some(fs) = self.arc() else { return };
+            return self.refresh(
+                to,
+                Box::new(move |_, outcome| match outcome {
+                    Err(error) => answer.error(Errno::from(&error)),
+                    Ok(()) => fs.rename(
+                        caller,
+                        (from, from_name.as_bytes()),
+                        (to, to_name.as_bytes()),
+                        true,
+                        answer,
+                    ),
+                }),
+            );
+        }
+        if let Child::Known(ino) = moved
+            && self.drafts.is_only_local(ino)
+        {
+            self.rename_in_tree((from, &from_name), (to, &to_name));
+            return answer.ok(());
+        }
+        let Some(fs) = self.arc() else { return };
+        let answer = self.hold(caller, answer);
+        let claims = [Claim::Tree(from_path.clone()), Claim::Tree(to_path.clone())];
+        let shown = from_path.clone();
+        let replaces = matches!(target, Child::Known(_));
+        let attempt = move |session: &mut Session, turn: &Turn<'_>| {
+            spelling::check_before(session, &to_path)?;
+            let outcome = match session.rename(&from_path, &to_path) {
+                Err(error)
+                    if replaces && error.refusal().is_some() && !session.features().rename_replaces() =>
+                {
+                    debug!("{to_path} cannot be replaced on this server ({error}): deleting it first");
+                    session.delete(&to_path).and_then(|()| session.rename(&from_path, &to_path))
+                }
+                outcome => outcome,
+            };
+            match outcome {
+                Err(error) if error.refusal().is_some() => {
+                    let error = explain::rename(session, &from_path, &to_path, error);
+                    // The attempt before moved it, and its reply was lost.
+                    let moved = turn.attempt > 0 && error.refusal() == Some(Refusal::NotFound);
+                    if moved && session.stat(&to_path).is_ok() { Ok(()) } else { Err(error) }
+                }
+                Ok(()) => match spelling::check(session, &to_path) {
+                    Err(Error::NameChanged) => {
+                        session.rename(&to_path, &from_path).and(Err(Error::NameChanged))
+                    }
+                    checked => checked,
+                },
+                Err(error) => Err(error),
+            }
+        };
+        let end = move |outcome: Result<(), Error>| match outcome {
+            Err(error) => {
+                let mut tree = fs.tree.lock();
+                tree.expire_listing(from);
+                tree.expire_listing(to);
+                drop(tree);
+                answer.error(fs.fail("rename", &shown, &error));
+            }
+            Ok(()) => {
+                fs.rename_in_tree((from, &from_name), (to, &to_name));
+                answer.ok(());
+            }
+        };
+        self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
+    }
+
+    fn rename_in_tree(&self, from: (Ino, &Name), to: (Ino, &Name)) {
+        self.tree.lock().rename(from, to, Instant::now());
+    }
+
+    /// readlink. The target is rewritten relative to the link, and never leads out of the mount: what would is refused.
+    pub fn link_target(&self, caller: Caller, ino: Ino, answer: Answer<Vec<u8>>) {
+        let (parent, target) = {
+            let tree = self.tree.lock();
+            let Some(node) = tree.node(ino) else { return answer.error(Errno::STALE) };
+            (node.parent, node.attributes.target.clone())
+        };
+        let Some(parent) = parent else { return answer.error(Errno::NOENT) };
+        if let Some(target) = target {
+            return answer.send(self.inside(parent, &target));
+        }
+        let (Ok(folder), Some(fs)) = (self.path(parent), self.arc()) else {
+            return answer.error(Errno::STALE);
+        };
+        let answer = self.hold(caller, answer);
+        let asked = folder.clone();
+        let end = move |outcome: Result<Listing, Error>| match outcome {
+            Err(error) => answer.error(fs.fail("read the links of", &folder, &error)),
+            Ok(listing) => {
+                let mut tree = fs.tree.lock();
+                tree.apply_targets(parent, &listing);
+                let target = tree.node(ino).and_then(|node| node.attributes.target.clone());
+                drop(tree);
+                match target {
+                    Some(target) => answer.send(fs.inside(parent, &target)),
+                    None => answer.error(Errno::IO),
+                }
+            }
+        };
+        let attempt = move |session: &mut Session, _: &Turn<'_>| session.link_targets(&asked);
+        self.submit(Job::new(Priority::Names, attempt, end).with_data().until(self.deadline()));
+    }
+
+    /// The target of a link in `folder`, as `../` steps and names only: that is all a path inside needs, and `..` after
+    /// a name could be led elsewhere by another link.
+    fn inside(&self, folder: Ino, target: &[u8]) -> Result<Vec<u8>, Errno> {
+        let tree = self.tree.lock();
+        let root = tree.root_path().clone();
+        let folder = tree.path(folder).ok_or(Errno::NOENT)?;
+        drop(tree);
+        let outside = |_| Errno::ACCES;
+        let to = folder.resolve(target).map_err(outside)?;
+        // More steps up than there are folders would end at the server's root, which may be inside by chance.
+        let ups = target.split(|&b| b == b'/').filter(|part| part == b"..").count();
+        let depth = folder.as_bytes().split(|&b| b == b'/').filter(|part| !part.is_empty()).count();
+        let climbs = target.first() != Some(&b'/') && ups > depth;
+        if !to.is_within(&root) || climbs {
+            debug!("a link in {folder} leads out of the mount");
+            return Err(Errno::ACCES);
+        }
+        let names = |path: &RemotePath| -> Vec<Vec<u8>> {
+            path.as_bytes()
+                .split(|&b| b == b'/')
+                .filter(|part| !part.is_empty())
+                .map(<[u8]>::to_vec)
+                .collect()
+        };
+        let (from, to) = (names(&folder), names(&to));
+        let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+        let mut parts: Vec<Vec<u8>> = vec![b"..".to_vec(); from.len() - common];
+        parts.extend_from_slice(to.get(common..).unwrap_or_default());
+        if parts.is_empty() {
+            parts.push(b".".to_vec());
+        }
+        Ok(parts.join(&b'/'))
+    }
+
+    /// A name that is to be changed: checked, with its path.
+    fn target(&self, parent: Ino, name: &[u8]) -> Result<(Name, RemotePath), Errno> {
+        self.may_write()?;
+        let name = Name::new(name)?;
+        let path = self.path_of(parent, &name)?;
+        Ok((name, path))
+    }
+}
+
+/// "Not found" after an attempt whose reply was lost means that it was done.
+fn already_done(outcome: Result<(), Error>, turn: &Turn<'_>) -> Result<(), Error> {
+    match outcome {
+        Err(error) if turn.attempt > 0 && error.refusal() == Some(Refusal::NotFound) => Ok(()),
+        outcome => outcome,
+    }
+}

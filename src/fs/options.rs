@@ -1,0 +1,66 @@
+//! What a mount can be told about how to behave.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The file system's options, filled in by the command line.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Owner and group of everything in the mount.
+    pub uid: u32,
+    pub gid: u32,
+    /// Applied to what the server tells no mode for.
+    pub umask: u32,
+    /// Permission bits of every file, whatever the server says.
+    pub file_mode: Option<u32>,
+    /// Permission bits of every folder, whatever the server says.
+    pub dir_mode: Option<u32>,
+    pub read_only: bool,
+    /// Bytes of file contents kept in memory.
+    pub cache_size: u64,
+    /// How long attributes are believed.
+    pub attr_timeout: Duration,
+    /// How long listings are believed.
+    pub dir_timeout: Duration,
+    /// How long a name that was not there is believed to be missing.
+    pub negative_timeout: Duration,
+    /// Sessions at the server at most; fewer when it allows fewer.
+    pub max_conns: usize,
+    /// After this long without an answer a call fails with ETIMEDOUT.
+    pub timeout: Duration,
+    /// Where large drafts are, and what could not be uploaded.
+    pub spool_dir: PathBuf,
+    /// Write existing files directly instead of replacing them in one step.
+    pub in_place: bool,
+    /// Refuse what the server cannot do (chmod, chown, utimes) instead of accepting it quietly.
+    pub strict_attributes: bool,
+}
+
+impl Options {
+    /// The defaults, for the user of this process.
+    pub fn new() -> Self {
+        Self {
+            uid: nix::unistd::getuid().as_raw(),
+            gid: nix::unistd::getgid().as_raw(),
+            umask: 0o022,
+            file_mode: None,
+            dir_mode: None,
+            read_only: false,
+            cache_size: 64 << 20,
+            attr_timeout: Duration::from_secs(5),
+            dir_timeout: Duration::from_secs(30),
+            negative_timeout: Duration::from_secs(5),
+            max_conns: 8,
+            timeout: Duration::from_secs(30),
+            spool_dir: PathBuf::from("/var/tmp/ftpfs"),
+            in_place: false,
+            strict_attributes: false,
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}

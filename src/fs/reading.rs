@@ -1,0 +1,137 @@
+//! Opening and reading files.
+//!
+//! open() is where a file changed on the server is noticed (close-to-open, as NFS): when its attributes are past their
+//! lifetime the server is asked first. The kernel keeps its pages over the open when the content is the one that they
+//! came from.
+
+use super::handles::Handle;
+use super::{Answer, Caller, Errno, FileSystem};
+use crate::ftp::{Error, Kind, Refusal};
+use crate::tree::Ino;
+use crate::write::Piece;
+
+/// How a program opens a file.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenMode {
+    pub write: bool,
+    pub truncate: bool,
+}
+
+/// An open file.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    pub handle: u64,
+    /// The kernel's pages are of this content: it may keep them.
+    pub keep_pages: bool,
+}
+
+impl FileSystem {
+    /// open.
+    pub fn open(&self, caller: Caller, ino: Ino, mode: OpenMode, answer: Answer<Opened>) {
+        if mode.write
+            && let Err(errno) = self.may_write()
+        {
+            return answer.error(errno);
+        }
+        let fresh = {
+            let tree = self.tree.lock();
+            let now = std::time::Instant::now();
+            match tree.node(ino) {
+                None => return answer.error(Errno::STALE),
+                Some(node) => match node.attributes.kind {
+                    Kind::Directory => return answer.error(Errno::ISDIR),
+                    Kind::Special => return answer.error(Errno::NOTSUP),
+                    Kind::File | Kind::Symlink => {
+                        node.parent.is_none() || !tree.attributes_life(ino, now).is_zero()
+                    }
+                },
+            }
+        };
+        if fresh {
+            return answer.send(self.opened(ino, mode));
+        }
+        let answer = self.hold(caller, answer);
+        self.renew(
+            ino,
+            Box::new(move |fs, outcome| match outcome {
+                Err(error) if error.refusal() == Some(Refusal::NotFound) => answer.error(Errno::NOENT),
+                Err(error) => answer.error(fs.fail_at("open", ino, &error)),
+                Ok(()) => answer.send(fs.opened(ino, mode)),
+            }),
+        );
+    }
+
+    fn opened(&self, ino: Ino, mode: OpenMode) -> Result<Opened, Errno> {
+        let keep_pages = {
+            let mut tree = self.tree.lock();
+            if tree.path(ino).is_none() {
+                return Err(Errno::NOENT);
+            }
+            let node = tree.node_mut(ino).ok_or(Errno::STALE)?;
+            let keep = node.kernel_version == Some(node.version);
+            node.kernel_version = Some(node.version);
+            node.opens += 1;
+            keep
+        };
+        if mode.truncate && mode.write {
+            self.resize(ino, 0).inspect_err(|_| {
+                self.tree.lock().closed(ino);
+            })?;
+        }
+        let handle = self.handles.add(Handle::File { ino, writable: mode.write });
+        Ok(Opened { handle, keep_pages })
+    }
+
+    /// read.
+    pub fn read(&self, caller: Caller, ino: Ino, offset: u64, len: usize, answer: Answer<Vec<u8>>) {
+        let Some(draft) = self.drafts.find(ino) else {
+            let content = match self.content(ino) {
+                Ok(content) => content,
+                Err(errno) => return answer.error(errno),
+            };
+            let reader = self.reader(caller, ino, answer);
+            return self.reads.read(&content, offset, len, reader);
+        };
+        let piece = draft.lock().read(offset, len);
+        match piece {
+            Err(error) => answer.error(error.into()),
+            Ok(Piece::Here(data)) => answer.ok(data),
+            Ok(Piece::Missing(content, gap)) => {
+                let Some(fs) = self.arc() else { return };
+                let answer = self.hold(caller, answer);
+                let (from, gap_len) = (gap.start, (gap.end - gap.start) as usize);
+                let below = content.clone();
+                let done = move |outcome: Result<Vec<u8>, Error>| match outcome {
+                    Err(error) => answer.error(fs.fail_at("read", ino, &error)),
+                    Ok(data) => {
+                        let filled = draft.lock().fill(&below, from, &data, &fs.options.spool_dir);
+                        match filled {
+                            Err(error) => answer.error(error.into()),
+                            Ok(()) => fs.read(caller, ino, offset, len, answer),
+                        }
+                    }
+                };
+                self.reads.read(&content, from, gap_len, Box::new(done));
+            }
+        }
+    }
+
+    fn reader(&self, caller: Caller, ino: Ino, answer: Answer<Vec<u8>>) -> crate::read::Done {
+        // Held only if it does not come at once: most reads find their bytes in the cache.
+        let fs = self.this.clone();
+        let answer = self.hold(caller, answer);
+        Box::new(move |outcome| match outcome {
+            Ok(data) => answer.ok(data),
+            Err(error) => {
+                let Some(fs) = fs.upgrade() else { return };
+                if matches!(error, Error::WrongLength { .. }) || error.refusal().is_some() {
+                    // What we believed of this file is wrong: ask before the next open.
+                    if let Some(node) = fs.tree.lock().node_mut(ino) {
+                        node.expire();
+                    }
+                }
+                answer.error(fs.fail_at("read", ino, &error));
+            }
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! What a refusal means, where the server's words do not say it: by looking.
+//!
+//! A 550 may be "no such file", "no permission" or "exists", and a third of the servers say nothing more. These
+//! functions look at what is there, on the same session, and give the error its meaning. They cost a round trip or two,
+//! and only after a refusal that says nothing. Jobs call them.
+
+use super::{Error, Kind, Refusal, RemotePath, Session};
+
+/// MKD was refused.
+pub fn make_directory(session: &mut Session, path: &RemotePath, error: Error) -> Error {
+    explain(error, || match look(session, path) {
+        Look::There(_) => Refusal::Exists,
+        Look::ParentMissing => Refusal::NotFound,
+        Look::Missing => Refusal::Denied,
+    })
+}
+
+/// RMD was refused.
+pub fn remove_directory(session: &mut Session, path: &RemotePath, error: Error) -> Error {
+    explain(error, || match look(session, path) {
+        Look::There(Kind::Directory) => match session.list(path) {
+            Ok(listing) if !listing.entries.is_empty() => Refusal::NotEmpty,
+            _ => Refusal::Denied,
+        },
+        Look::There(_) => Refusal::NotDirectory,
+        Look::ParentMissing | Look::Missing => Refusal::NotFound,
+    })
+}
+
+/// DELE was refused.
+pub fn delete(session: &mut Session, path: &RemotePath, error: Error) -> Error {
+    explain(error, || match look(session, path) {
+        Look::There(Kind::Directory) => Refusal::IsDirectory,
+        Look::There(_) => Refusal::Denied,
+        Look::ParentMissing | Look::Missing => Refusal::NotFound,
+    })
+}
+
+/// RNFR or RNTO was refused.
+pub fn rename(session: &mut Session, from: &RemotePath, to: &RemotePath, error: Error) -> Error {
+    explain(error, || match (look(session, from), look(session, to)) {
+        (Look::Missing | Look::ParentMissing, _) | (_, Look::ParentMissing) => Refusal::NotFound,
+        (Look::There(_), Look::There(Kind::Directory)) => match session.list(to) {
+            Ok(listing) if !listing.entries.is_empty() => Refusal::NotEmpty,
+            _ => Refusal::Denied,
+        },
+        (Look::There(_), _) => Refusal::Denied,
+    })
+}
+
+/// STOR or APPE was refused.
+pub fn store(session: &mut Session, path: &RemotePath, error: Error) -> Error {
+    explain(error, || match look(session, path) {
+        Look::There(Kind::Directory) => Refusal::IsDirectory,
+        Look::There(_) | Look::Missing => Refusal::Denied,
+        Look::ParentMissing => Refusal::NotFound,
+    })
+}
+
+/// RETR, MFMT or SITE CHMOD was refused: something about a path that should be there.
+pub fn access(session: &mut Session, path: &RemotePath, error: Error) -> Error {
+    explain(error, || match look(session, path) {
+        Look::There(Kind::Directory) => Refusal::IsDirectory,
+        Look::There(_) => Refusal::Denied,
+        Look::Missing | Look::ParentMissing => Refusal::NotFound,
+    })
+}
+
+enum Look {
+    There(Kind),
+    Missing,
+    ParentMissing,
+}
+
+fn look(session: &mut Session, path: &RemotePath) -> Look {
+    let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
+        return Look::There(Kind::Directory);
+    };
+    match session.list(&parent) {
+        Ok(listing) => match listing.entries.iter().find(|entry| entry.name == name) {
+            Some(entry) => Look::There(entry.kind),
+            None => Look::Missing,
+        },
+        Err(error) if error.refusal() == Some(Refusal::NotFound) => Look::ParentMissing,
+        // The folder cannot be read, but what is in it may be reachable.
+        Err(_) => match session.stat(path) {
+            Ok(entry) => Look::There(entry.kind),
+            Err(_) => Look::Missing,
+        },
+    }
+}
+
+fn explain(error: Error, find: impl FnOnce() -> Refusal) -> Error {
+    match error {
+        Error::Refused { command, meaning: Refusal::Unclear, reply } => {
+            Error::Refused { command, meaning: find(), reply }
+        }
+        error => error,
+    }
+}

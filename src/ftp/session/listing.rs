@@ -1,0 +1,110 @@
+//! Listings: MLSD where the server has it, else CWD and `LIST -a`, else CWD and LIST; remembered for the mount.
+//!
+//! LIST never gets a path: servers expand globs in it, cut it at blanks and take `-x` for options. When the CWD in front
+//! of it fails the listing that follows is of another folder, and is discarded. An empty answer is a claim to be checked:
+//! several servers answer 226 and nothing for a folder that is missing or cannot be read.
+
+use super::Session;
+use crate::ftp::command::Command;
+use crate::ftp::features::{Ability, Capability, Server};
+use crate::ftp::listing::{Format, Kind, Listing, Parser};
+use crate::ftp::reply::Reply;
+use crate::ftp::{Error, Refusal, RemotePath};
+
+impl Session {
+    /// Lists a folder.
+    pub fn list(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
+        if self.features.ability(Capability::Mlst) != Ability::No && self.server().lists_with_mlsd() {
+            match self.fetch(None, Command::Mlsd(folder), folder, Format::Mlsd) {
+                Ok(fetched) => {
+                    self.features.learn(Capability::Mlst, true);
+                    if fetched.bytes == 0 {
+                        // Neither names nor the folder's own line: ask whether it can be entered at all.
+                        self.done(&Command::Cwd(folder), folder)?;
+                    }
+                    return Ok(fetched.listing);
+                }
+                Err(Error::Unsupported { .. }) => self.features.learn(Capability::Mlst, false),
+                Err(error) => return Err(error),
+            }
+        }
+        self.link_targets(folder)
+    }
+
+    /// Where symlinks of a folder point, for servers whose MLSD does not tell: LIST.
+    pub fn link_targets(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
+        let all = self.features.ability(Capability::ListAll);
+        if all != Ability::No {
+            match self.fetch_list(folder, true) {
+                Ok(listing) => {
+                    self.features.learn(Capability::ListAll, true);
+                    return Ok(listing);
+                }
+                // CWD's refusal is about the folder, LIST's may be about the option.
+                Err(Error::Refused { command: "LIST", .. } | Error::Unsupported { command: "LIST" })
+                    if all == Ability::Unknown => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let listing = self.fetch_list(folder, false)?;
+        if all == Ability::Unknown {
+            self.features.learn(Capability::ListAll, false);
+        }
+        Ok(listing)
+    }
+
+    fn fetch_list(&mut self, folder: &RemotePath, all: bool) -> Result<Listing, Error> {
+        let fetched = self.fetch(Some(Command::Cwd(folder)), Command::List { all }, folder, Format::List)?;
+        let is_own_line = self.server() == Server::Vsftpd
+            && fetched.lines == 1
+            && matches!(fetched.listing.entries.as_slice(),
+                [only] if only.kind == Kind::Directory && Some(&only.name) == folder.name().as_ref());
+        if is_own_line {
+            // vsftpd's way of saying that the folder cannot be read.
+            let (meaning, reply) = (Refusal::Denied, fetched.reply);
+            return Err(Error::Refused { command: "LIST", meaning, reply });
+        }
+        Ok(fetched.listing)
+    }
+
+    fn fetch(
+        &mut self,
+        before: Option<Command<'_>>,
+        command: Command<'_>,
+        folder: &RemotePath,
+        format: Format,
+    ) -> Result<Fetched, Error> {
+        let mut transfer = self.start(before, command, &[], folder, false)?;
+        let mut parser = Parser::new(format);
+        let mut buffer = vec![0; 64 * 1024];
+        let (mut bytes, mut lines) = (0, 0);
+        loop {
+            let n = self.receive(&mut transfer, &mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            let piece = buffer.get(..n).unwrap_or_default();
+            bytes += n;
+            lines += piece.iter().filter(|&&b| b == b'\n').count();
+            if bytes > MAX_LISTING {
+                self.cut(&mut transfer);
+                return Err(self.end_on(Error::Protocol { text: "a listing without end".to_owned() }));
+            }
+            parser.push(piece);
+        }
+        let reply = self.conclude(&mut transfer)?;
+        let mut listing = parser.finish();
+        listing.truncated |= reply.words().contains("output truncated");
+        Ok(Fetched { listing, reply, bytes, lines })
+    }
+}
+
+struct Fetched {
+    listing: Listing,
+    reply: Reply,
+    bytes: usize,
+    lines: usize,
+}
+
+/// A million names of 255 bytes.
+const MAX_LISTING: usize = 512 * 1024 * 1024;

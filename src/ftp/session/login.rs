@@ -1,0 +1,216 @@
+//! Connecting and logging in, in as few round trips as the server is known to allow.
+//!
+//! The first session of a mount learns: who the server is (greeting), what it has (FEAT), whether it keeps order (a probe
+//! when it is not one that was measured), where the login folder is (PWD). Later sessions skip all that. A server that
+//! is full says so in many ways (421 at connect, 421 or 530 after PASS, or a silent end); none of them is reported as a
+//! wrong password, and a wrong password is never tried twice, because servers punish that.
+
+use std::sync::Arc;
+
+use super::Session;
+use crate::ftp::command::Command;
+use crate::ftp::config::Folder;
+use crate::ftp::control::Control;
+use crate::ftp::features::{Ability, Capability, Order};
+use crate::ftp::refusal;
+use crate::ftp::reply::{self, Reply};
+use crate::ftp::{Config, Error, Features, RemotePath};
+
+impl Session {
+    /// Connects, logs in, learns features (the first session of a mount) and finds the mount's root.
+    pub fn open(config: &Arc<Config>, features: &Features) -> Result<Self, Error> {
+        let control = Control::connect(config, features)?;
+        let mut session = Self {
+            config: Arc::clone(config),
+            features: features.clone(),
+            control,
+            root: features.root().unwrap_or_else(RemotePath::root),
+            ready: None,
+            restart_pending: false,
+        };
+        session.greet()?;
+        session.log_in()?;
+        Ok(session)
+    }
+
+    fn greet(&mut self) -> Result<(), Error> {
+        // 120: "ready in nnn minutes", another reply follows; a server that only ever says that is given up.
+        for _ in 0..MAX_DELAYS {
+            let reply = match self.control.any_reply() {
+                Ok(reply) => reply,
+                Err(Error::Lost { text, .. }) => return Err(Error::TooManySessions { text }),
+                Err(error) => return Err(error),
+            };
+            if reply.is_preliminary() {
+                continue;
+            }
+            if reply.is_success() {
+                self.features.greeted(&reply);
+                return Ok(());
+            }
+            return Err(self.not_let_in(reply));
+        }
+        self.control.end();
+        Err(Error::TimedOut { during: "connecting" })
+    }
+
+    fn log_in(&mut self) -> Result<(), Error> {
+        let config = Arc::clone(&self.config);
+        let is_first = !self.features.is_learned();
+        // Everything in one segment where the server is known to answer in order; else the password alone.
+        let together = self.features.order() >= Order::Independent;
+        let mut behind = Vec::new();
+        if is_first {
+            behind.push(Command::Feat);
+        }
+        if self.wants_utf8(is_first) {
+            behind.push(Command::OptsUtf8);
+        }
+        behind.push(Command::TypeImage);
+        if is_first {
+            behind.push(Command::Pwd);
+        }
+        let with_port = together && self.features.ability(Capability::Epsv) != Ability::No;
+        if with_port {
+            behind.push(Command::Epsv);
+        }
+
+        let mut commands = vec![Command::User(&config.user), Command::Pass(&config.password)];
+        if together {
+            commands.extend(behind.iter().cloned());
+        }
+        self.send(&commands)?;
+        let user = self.login_reply()?;
+        let pass = if user.is_success() {
+            // No password wanted: the reply to PASS says so in some way, and does not matter.
+            self.login_reply()?;
+            user
+        } else if user.code == 331 || user.code == 332 {
+            self.login_reply()?
+        } else {
+            return Err(self.not_let_in(user));
+        };
+        if pass.code == 332 && !together {
+            self.account()?;
+        } else if !pass.is_success() {
+            return Err(self.not_let_in(pass));
+        }
+
+        let mut replies = Vec::new();
+        if together {
+            for _ in &behind {
+                replies.push(self.control.reply()?);
+            }
+        } else {
+            for command in &behind {
+                replies.push(self.one(command, &[])?);
+            }
+        }
+        let mut working_folder = None;
+        let mut port = None;
+        for (command, reply) in behind.iter().zip(&replies) {
+            match command {
+                Command::Feat => self.features.read_feat(reply),
+                Command::OptsUtf8 => self.features.learn(Capability::Utf8, reply.is_success()),
+                Command::TypeImage if !reply.is_success() => {
+                    self.control.end();
+                    return Err(Error::Protocol { text: format!("TYPE I was answered with {reply}") });
+                }
+                Command::Pwd if reply.code == 257 => working_folder = reply::quoted_path(reply.first()),
+                Command::Epsv => {
+                    self.features.learn(Capability::Epsv, reply.code == 229);
+                    port = reply::extended_port(reply.first()).filter(|_| reply.code == 229);
+                }
+                _ => {}
+            }
+        }
+        if is_first {
+            self.learn_order()?;
+            self.root = self.resolve_root(working_folder)?;
+            self.features.set_learned(self.root.clone());
+        }
+        if let Some(port) = port {
+            // What is made ahead may fail without harm: the transfer that needs it reports it.
+            if let Err(error) = self.connect_ready(port) {
+                log::debug!("{error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// RFC 959 section 4.1.1: a few servers want an account besides the password.
+    fn account(&mut self) -> Result<(), Error> {
+        let config = Arc::clone(&self.config);
+        let Some(account) = &config.account else {
+            self.control.end();
+            return Err(Error::Login {
+                reply: Reply { code: 332, lines: vec![b"an account is wanted".to_vec()] },
+            });
+        };
+        self.send(&[Command::Acct(account)])?;
+        let reply = self.login_reply()?;
+        if reply.is_success() { Ok(()) } else { Err(self.not_let_in(reply)) }
+    }
+
+    /// A reply while logging in: an end here may mean that the server is full, and 421 says why.
+    fn login_reply(&mut self) -> Result<Reply, Error> {
+        self.control.any_reply()
+    }
+
+    fn not_let_in(&mut self, reply: Reply) -> Error {
+        self.control.end();
+        if refusal::wants_tls(&reply) {
+            return Error::Tls { text: format!("this server wants TLS (use ftps:// or -o tls): {reply}") };
+        }
+        if reply.code == 421 || refusal::says_too_many(&reply) {
+            return Error::TooManySessions { text: reply.to_string() };
+        }
+        Error::Login { reply }
+    }
+
+    /// Exactly once per session, and not where it has been refused: most servers are clean without it.
+    fn wants_utf8(&self, is_first: bool) -> bool {
+        match self.features.ability(Capability::Utf8) {
+            Ability::Yes => true,
+            Ability::No => false,
+            Ability::Unknown => is_first,
+        }
+    }
+
+    /// Whether commands sent together are answered in order: a slow one (it looks at the disk) and a quick one, three
+    /// times. Their codes differ, so the order shows.
+    fn learn_order(&mut self) -> Result<(), Error> {
+        if self.features.order() != Order::Serial || !self.server().may_be_probed() {
+            return Ok(());
+        }
+        let root = RemotePath::root();
+        for _ in 0..PROBES {
+            self.send(&[Command::Cwd(&root), Command::Syst])?;
+            let first = self.control.reply()?;
+            let second = self.control.reply()?;
+            if first.code != 250 || second.code == 250 {
+                log::debug!("commands sent together are not answered in order: one at a time");
+                return Ok(());
+            }
+        }
+        self.features.set_order(Order::Independent);
+        Ok(())
+    }
+
+    fn resolve_root(&self, working_folder: Option<Vec<u8>>) -> Result<RemotePath, Error> {
+        // A login folder that cannot be asked for, or is no Unix path, is taken as the root of the server.
+        let login =
+            working_folder.and_then(|path| RemotePath::parse(&path).ok()).unwrap_or_else(RemotePath::root);
+        let root = match &self.config.folder {
+            Folder::Login(path) => login.resolve(path.strip_prefix(b"/").unwrap_or(path))?,
+            Folder::Absolute(path) => RemotePath::root().resolve(path)?,
+        };
+        log::debug!("the root of the mount is {root}");
+        Ok(root)
+    }
+}
+
+/// How often a server may say 120 before it is ready.
+const MAX_DELAYS: usize = 5;
+/// One right answer may be luck; three have told the servers apart (facts: servers, section 9 rule 32).
+const PROBES: usize = 3;

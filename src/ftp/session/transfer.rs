@@ -1,0 +1,289 @@
+//! What RETR, STOR, APPE, LIST and MLSD share: starting on a ready connection, watching data and control connection
+//! together, and coming to an end.
+//!
+//! The final reply and the end of the data come in either order, and a refusal may come before, after, or instead of the
+//! 150. So while data is waited for, both sockets are: a 4xx or 5xx ends the wait. At the end of the data its connection
+//! is closed at once, *then* the final reply is read: ProFTPD holds it back for seconds otherwise.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+
+use super::Session;
+use crate::ftp::command::{Batch, Command};
+use crate::ftp::control::Control;
+use crate::ftp::data::Data;
+use crate::ftp::features::{Capability, Order, Server};
+use crate::ftp::reply::Reply;
+use crate::ftp::stream::{self, Step};
+use crate::ftp::{Error, RemotePath};
+
+/// A transfer under way.
+pub(super) struct Transfer {
+    pub command: &'static str,
+    pub path: RemotePath,
+    /// None once it is closed.
+    pub data: Option<Data>,
+    /// Whether 150 (or 125) has come.
+    pub has_begun: bool,
+    /// The final reply, when it has come.
+    pub last: Option<Reply>,
+}
+
+/// Why data could not be read or written.
+pub(super) enum Failure {
+    /// The server has refused or given up: its reply.
+    Reply(Reply),
+    Error(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl Session {
+    /// Starts a transfer on the ready connection. `before` (REST, CWD) goes ahead of `command`, `behind` after it, all in
+    /// one segment where the server keeps order and `careful` is not set; replies to `behind` are left to the caller.
+    pub(super) fn start(
+        &mut self,
+        before: Option<Command<'_>>,
+        command: Command<'_>,
+        behind: &[Command<'_>],
+        path: &RemotePath,
+        careful: bool,
+    ) -> Result<Transfer, Error> {
+        let data = self.take_ready()?;
+        let mut first: Vec<Command<'_>> = Vec::new();
+        if self.restart_pending && !matches!(before, Some(Command::Rest(_))) {
+            first.push(Command::Rest(0));
+        }
+        first.extend(before);
+        let mut all = Batch::default();
+        let mut fits = true;
+        for command in first.iter().chain([&command]).chain(behind) {
+            fits = fits && all.has_room_for(command);
+            all.push(command, self.server().doubles_iac())?;
+        }
+        let together = fits && !careful && (first.is_empty() || self.features.order() >= Order::Independent);
+        let mut transfer = Transfer {
+            command: command.name(),
+            path: path.clone(),
+            data: Some(data),
+            has_begun: false,
+            last: None,
+        };
+        let rest_sent = matches!(first.last(), Some(Command::Rest(offset)) if *offset > 0);
+        if together {
+            self.control.send(&all)?;
+        }
+        for before in &first {
+            let reply = if together { self.control.reply()? } else { self.one(before, &[])? };
+            let is_good = match before {
+                Command::Rest(_) => reply.code == 350,
+                _ => reply.is_success(),
+            };
+            if is_good {
+                continue;
+            }
+            if reply.is_preliminary() {
+                return Err(self.refused(before.name(), reply, &[path]));
+            }
+            if together {
+                // The transfer runs all the same, from the wrong offset or in the wrong folder.
+                self.cut(&mut transfer);
+            } else {
+                self.ready = transfer.data.take();
+            }
+            if matches!(before, Command::Rest(_)) {
+                if reply.is_unknown_command() {
+                    self.features.learn(Capability::RestRetr, false);
+                }
+                self.restart_pending = false;
+            }
+            return Err(self.refused(before.name(), reply, &[path]));
+        }
+        self.restart_pending = rest_sent;
+        if !together {
+            let mut batch = Batch::default();
+            for command in [&command].into_iter().chain(behind) {
+                batch.push(command, self.server().doubles_iac())?;
+            }
+            self.control.send(&batch)?;
+        }
+        self.features.counters().transfer();
+        Ok(transfer)
+    }
+
+    /// The next bytes of a transfer; 0 at the end of the data, whose connection is then closed.
+    pub(super) fn receive(&mut self, transfer: &mut Transfer, buf: &mut [u8]) -> Result<usize, Error> {
+        match transfer.receive(&mut self.control, self.config.timeout, buf) {
+            Ok(n) => Ok(n),
+            Err(failure) => Err(self.failed(transfer, failure)),
+        }
+    }
+
+    /// Reads the final reply once the data has ended. Ok on 2xx only.
+    pub(super) fn conclude(&mut self, transfer: &mut Transfer) -> Result<Reply, Error> {
+        transfer.data = None;
+        let reply = match transfer.last.take() {
+            Some(reply) => reply,
+            None => loop {
+                let reply = self.control.reply()?;
+                if !reply.is_preliminary() {
+                    break reply;
+                }
+                if transfer.has_begun {
+                    return Err(self.end_on(Error::Protocol { text: format!("a second {reply}") }));
+                }
+                transfer.has_begun = true;
+            },
+        };
+        if reply.is_success() {
+            self.restart_pending = false;
+            return Ok(reply);
+        }
+        Err(self.failed(transfer, Failure::Reply(reply)))
+    }
+
+    /// Ends a transfer early: resets its data connection and reads the one reply that follows. Where that does not come
+    /// the session is over.
+    pub(super) fn cut(&mut self, transfer: &mut Transfer) {
+        if self.control.has_ended() || transfer.last.is_some() {
+            transfer.data = None;
+            return;
+        }
+        if !self.server().survives_cut() {
+            transfer.data.take().map(Data::reset);
+            self.control.end();
+            return;
+        }
+        // A connection that is reset before the server has taken it makes pyftpdlib and Pure-FTPd wait for another one.
+        if !transfer.has_begun {
+            match self.control.reply_by(Instant::now() + CUT_WAIT) {
+                Ok(reply) if reply.is_preliminary() => transfer.has_begun = true,
+                Ok(reply) => {
+                    transfer.last = Some(reply);
+                    transfer.data = None;
+                    return;
+                }
+                Err(_) => return self.control.end(),
+            }
+        }
+        transfer.data.take().map(Data::reset);
+        let deadline = Instant::now() + CUT_WAIT;
+        match self.control.reply_by(deadline) {
+            Ok(reply) => {
+                // Pure-FTPd's last word after a cut RETR is a 150.
+                if reply.is_preliminary() {
+                    self.control.settle();
+                }
+                transfer.last = Some(reply);
+            }
+            Err(_) => self.control.end(),
+        }
+    }
+
+    /// The error of a failed transfer. The data connection of one that never began is kept where the server keeps it.
+    pub(super) fn failed(&mut self, transfer: &mut Transfer, failure: Failure) -> Error {
+        let reply = match failure {
+            Failure::Error(error) => {
+                transfer.data = None;
+                // Whatever is still to come on the control connection would be taken for something else.
+                self.control.end();
+                return error;
+            }
+            Failure::Reply(reply) => reply,
+        };
+        if !transfer.has_begun
+            && let Some(data) = transfer.data.take()
+            && (reply.is_unknown_command() || self.server() == Server::Twisted)
+        {
+            // Not used up: a second EPSV without using the first would hang Twisted.
+            self.ready = Some(data);
+        }
+        transfer.data = None;
+        match reply.code {
+            // About the data connection, not about the file.
+            425 | 426 => Error::Data { during: transfer.command, text: reply.to_string() },
+            _ => self.refused(transfer.command, reply, &[&transfer.path]),
+        }
+    }
+}
+
+impl Transfer {
+    fn receive(
+        &mut self,
+        control: &mut Control,
+        timeout: Duration,
+        buf: &mut [u8],
+    ) -> Result<usize, Failure> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let Some(data) = &mut self.data else { return Ok(0) };
+            let needs = match data.read(buf) {
+                Ok(Step::Done(0)) => {
+                    self.data = None;
+                    return Ok(0);
+                }
+                Ok(Step::Done(n)) => return Ok(n),
+                Ok(Step::NeedsRead) => PollFlags::POLLIN,
+                Ok(Step::NeedsWrite) => PollFlags::POLLOUT,
+                Err(error) => return Err(self.broken(control, &error)),
+            };
+            self.look(control)?;
+            let Some(data) = &self.data else { return Ok(0) };
+            // Once the final reply is in, only data can still come.
+            let waited = if self.last.is_some() {
+                stream::wait(&mut [data.poll_fd(needs)], deadline)
+            } else {
+                stream::wait(&mut [data.poll_fd(needs), control.poll_fd()], deadline)
+            };
+            if let Err(error) = waited {
+                return Err(Error::control(self.command, &error).into());
+            }
+        }
+    }
+
+    /// Takes what the control connection has to say, without waiting.
+    pub fn look(&mut self, control: &mut Control) -> Result<(), Failure> {
+        while self.last.is_none() {
+            let Some(reply) = control.try_reply()? else { return Ok(()) };
+            if reply.is_preliminary() && !self.has_begun {
+                self.has_begun = true;
+            } else if reply.is_success() {
+                self.last = Some(reply);
+            } else if reply.code >= 400 {
+                return Err(Failure::Reply(reply));
+            } else {
+                return Err(
+                    Error::Protocol { text: format!("{} was answered with {reply}", self.command) }.into()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The data connection broke: the reason is in the reply that follows.
+    pub fn broken(&mut self, control: &mut Control, error: &io::Error) -> Failure {
+        self.data = None;
+        let deadline = Instant::now() + REASON_WAIT;
+        while self.last.is_none() {
+            match control.reply_by(deadline) {
+                Ok(reply) if reply.is_preliminary() && !self.has_begun => self.has_begun = true,
+                Ok(reply) if reply.code >= 400 => return Failure::Reply(reply),
+                Ok(reply) => self.last = Some(reply),
+                Err(error) => return Failure::Error(error),
+            }
+        }
+        control.end();
+        Failure::Error(Error::Data { during: self.command, text: error.to_string() })
+    }
+}
+
+/// How long the reply after a cut transfer may take; servers that survive it answer within a round trip or two.
+const CUT_WAIT: Duration = Duration::from_secs(2);
+/// How long the reason for a broken data connection may take: the server may have to notice first.
+const REASON_WAIT: Duration = Duration::from_secs(10);

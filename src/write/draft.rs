@@ -1,0 +1,288 @@
+//! A draft: a file as its writers see it, above what the server has.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::ranges::Ranges;
+use super::spool::Spool;
+use crate::read::Content;
+
+/// The local state of a file that somebody changes.
+pub struct Draft {
+    spool: Spool,
+    /// Bytes, as `stat` shows it.
+    size: u64,
+    /// What the spool holds.
+    present: Ranges,
+    /// What has been written since the last upload began.
+    dirty: Ranges,
+    /// Size or existence changed since the last upload began, perhaps without a byte written.
+    resized: bool,
+    base: Option<Base>,
+    /// A time set by a program after its last write, to be set on the server with the data.
+    pub modified: Option<SystemTime>,
+    /// Permission bits set by a program, likewise.
+    pub mode: Option<u32>,
+}
+
+/// The content on the server below a draft.
+#[derive(Clone)]
+pub struct Base {
+    pub content: Content,
+    /// Bytes of it that are still part of the file: less than its size after a truncation.
+    pub limit: u64,
+}
+
+/// The first part of a range of a draft.
+pub enum Piece {
+    /// All of it is here.
+    Here(Vec<u8>),
+    /// This part must be fetched from the base first.
+    Missing(Content, Range<u64>),
+}
+
+/// How a draft can be brought to the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// There is nothing to send.
+    Nothing,
+    /// The server has no such file.
+    New,
+    /// Only bytes after the end of what the server has.
+    Added(Range<u64>),
+    /// Anything else.
+    Rewritten,
+}
+
+impl Draft {
+    /// A new, empty file that the server does not have.
+    pub fn new() -> Self {
+        Self { resized: true, ..Self::over(None, 0) }
+    }
+
+    /// A file that the server has.
+    pub fn of(content: Content) -> Self {
+        let size = content.size;
+        Self::over(Some(Base { content, limit: size }), size)
+    }
+
+    fn over(base: Option<Base>, size: u64) -> Self {
+        Self {
+            spool: Spool::new(),
+            size,
+            present: Ranges::default(),
+            dirty: Ranges::default(),
+            resized: false,
+            base,
+            modified: None,
+            mode: None,
+        }
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Writes at an offset; large drafts go to a file in `folder`.
+    pub fn write(&mut self, offset: u64, data: &[u8], folder: &Path) -> io::Result<()> {
+        self.spool.write_at(offset, data, folder)?;
+        let range = offset..offset + data.len() as u64;
+        self.size = self.size.max(range.end);
+        self.present.insert(range.clone());
+        self.dirty.insert(range);
+        self.modified = None;
+        Ok(())
+    }
+
+    /// Cuts or grows the file; what is gained reads as zeros.
+    pub fn resize(&mut self, size: u64) -> io::Result<()> {
+        if size < self.size {
+            self.spool.truncate(size)?;
+            self.present.truncate(size);
+            self.dirty.truncate(size);
+            if let Some(base) = &mut self.base {
+                base.limit = base.limit.min(size);
+            }
+        }
+        self.resized |= size != self.size;
+        self.size = size;
+        self.modified = None;
+        Ok(())
+    }
+
+    /// Up to `len` bytes at an offset, or the first part that must be fetched.
+    pub fn read(&self, offset: u64, len: usize) -> io::Result<Piece> {
+        let range = offset.min(self.size)..(offset + len as u64).min(self.size);
+        if let Some((content, gap)) = self.first_gap(range.clone()) {
+            return Ok(Piece::Missing(content, gap));
+        }
+        let mut data = vec![0; (range.end - range.start) as usize];
+        self.spool.read_at(range.start, &mut data)?;
+        Ok(Piece::Here(data))
+    }
+
+    /// The first part of `range` that only the server has.
+    pub fn first_gap(&self, range: Range<u64>) -> Option<(Content, Range<u64>)> {
+        let base = self.base.as_ref()?;
+        let gap = self.present.gaps(range.start..range.end.min(base.limit)).into_iter().next()?;
+        Some((base.content.clone(), gap))
+    }
+
+    /// Takes over bytes fetched from `content`, where nothing newer is.
+    pub fn fill(&mut self, content: &Content, offset: u64, data: &[u8], folder: &Path) -> io::Result<()> {
+        let Some(base) = self.base.as_ref().filter(|base| base.content.version == content.version) else {
+            return Ok(());
+        };
+        let end = (offset + data.len() as u64).min(base.limit);
+        for gap in self.present.gaps(offset..end.max(offset)) {
+            let part =
+                data.get((gap.start - offset) as usize..(gap.end - offset) as usize).unwrap_or_default();
+            self.spool.write_at(gap.start, part, folder)?;
+            self.present.insert(gap);
+        }
+        Ok(())
+    }
+
+    /// Fills `buffer` from the spool at an offset, for the upload: everything must be present.
+    pub(super) fn copy_out(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.spool.read_at(offset, buffer)
+    }
+
+    /// Whether the server lacks something.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty() || self.resized
+    }
+
+    /// What the server lacks.
+    pub fn change(&self) -> Change {
+        let Some(base) = &self.base else {
+            return if self.is_dirty() { Change::New } else { Change::Nothing };
+        };
+        if !self.is_dirty() {
+            return Change::Nothing;
+        }
+        let added = base.content.size..self.size;
+        let only_added = base.limit == base.content.size
+            && base.content.size > 0
+            && self.dirty.start().is_some_and(|start| start >= added.start)
+            && self.dirty.gaps(added.clone()).is_empty()
+            && !added.is_empty();
+        if only_added { Change::Added(added) } else { Change::Rewritten }
+    }
+
+    /// An upload begins: what is written from now on belongs to the next one.
+    pub fn begin_upload(&mut self) -> Sending {
+        Sending {
+            dirty: std::mem::take(&mut self.dirty),
+            resized: std::mem::take(&mut self.resized),
+            modified: self.modified.take(),
+            mode: self.mode.take(),
+        }
+    }
+
+    /// The upload failed: everything is to be sent again.
+    pub fn upload_failed(&mut self, sending: Sending) {
+        self.dirty.extend(sending.dirty);
+        self.dirty.truncate(self.size);
+        self.resized |= sending.resized;
+        self.modified = self.modified.or(sending.modified);
+        self.mode = self.mode.or(sending.mode);
+    }
+
+    /// The upload is confirmed: `content` is what the server has now.
+    pub fn upload_confirmed(&mut self, content: Content) {
+        let limit = content.size.min(self.size);
+        self.base = Some(Base { content, limit });
+    }
+
+    /// The parts that only this draft has, for [`super::kept`].
+    pub(super) fn unsent(&self) -> Vec<Range<u64>> {
+        if self.base.is_none() { vec![0..self.size] } else { self.present.iter().cloned().collect() }
+    }
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What an upload under way has taken from its draft.
+#[derive(Clone, Debug, Default)]
+pub struct Sending {
+    dirty: Ranges,
+    resized: bool,
+    pub modified: Option<SystemTime>,
+    pub mode: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::tree::{Ino, Version};
+
+    fn content(size: u64) -> Content {
+        Content { ino: Ino(2), version: Version(1), size, locate: Arc::new(|| None) }
+    }
+
+    fn write(draft: &mut Draft, offset: u64, data: &[u8]) {
+        draft.write(offset, data, Path::new("/nonexistent")).unwrap();
+    }
+
+    #[test]
+    fn adding_at_the_end_sends_only_what_was_added() {
+        let mut draft = Draft::of(content(100));
+        assert_eq!(draft.change(), Change::Nothing);
+        write(&mut draft, 100, b"abc");
+        write(&mut draft, 103, b"def");
+        assert_eq!(draft.change(), Change::Added(100..106));
+        write(&mut draft, 110, b"hole before");
+        assert_eq!(draft.change(), Change::Rewritten);
+    }
+
+    #[test]
+    fn a_change_in_the_middle_needs_what_is_around_it() {
+        let mut draft = Draft::of(content(100));
+        write(&mut draft, 10, b"abc");
+        assert_eq!(draft.change(), Change::Rewritten);
+        assert_eq!(draft.first_gap(0..100).unwrap().1, 0..10);
+        draft.fill(&content(100), 0, &[7; 100], Path::new("/nonexistent")).unwrap();
+        assert!(draft.first_gap(0..100).is_none());
+        let Piece::Here(data) = draft.read(8, 6).unwrap() else { panic!() };
+        assert_eq!(data, b"\x07\x07abc\x07");
+    }
+
+    #[test]
+    fn what_was_cut_off_does_not_come_back_when_the_file_grows_again() {
+        let mut draft = Draft::of(content(100));
+        draft.resize(10).unwrap();
+        draft.resize(50).unwrap();
+        assert!(draft.first_gap(10..50).is_none());
+        assert_eq!(draft.first_gap(0..50).unwrap().1, 0..10);
+        assert_eq!(draft.change(), Change::Rewritten);
+    }
+
+    #[test]
+    fn an_empty_new_file_is_something_to_send_once() {
+        let mut draft = Draft::new();
+        assert_eq!(draft.change(), Change::New);
+        let sending = draft.begin_upload();
+        assert_eq!(draft.change(), Change::Nothing);
+        draft.upload_failed(sending);
+        assert_eq!(draft.change(), Change::New);
+    }
+
+    #[test]
+    fn what_is_written_during_an_upload_belongs_to_the_next_one() {
+        let mut draft = Draft::new();
+        write(&mut draft, 0, b"first");
+        draft.begin_upload();
+        write(&mut draft, 5, b"second");
+        draft.upload_confirmed(content(5));
+        assert_eq!(draft.change(), Change::Added(5..11));
+    }
+}

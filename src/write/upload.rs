@@ -1,0 +1,297 @@
+//! The upload: bringing a draft to the server, in the way that risks nothing and sends no more than needed.
+//!
+//! Every server measured empties the target before the first byte of a STOR arrives, some even when the data
+//! connection never comes up. So an existing file is never written directly: its new content goes to a temporary name
+//! beside it, is checked by size, and is renamed over it (RNFR and RNTO in one segment). A new file goes straight to its name: there is nothing to lose, and it saves a
+//! round trip. Bytes added at the end go by APPE, and the size is compared afterwards.
+//!
+//! Success means 226 *and* the right size. After a lost connection the attempt looks at what the server has before it
+//! repeats anything that must not happen twice.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use log::{debug, warn};
+use parking_lot::Mutex;
+
+use super::Draft;
+use super::draft::{Change, Sending};
+use crate::ftp::{
+    After, Error, How, Modified, Name, Refusal, RemotePath, Session, Stored, explain, spelling,
+};
+use crate::queue::{Task, Turn};
+use crate::read::Locate;
+
+/// A task that uploads a draft.
+pub struct Upload {
+    draft: Arc<Mutex<Draft>>,
+    locate: Locate,
+    /// Permission bits that the replaced file has, when they are not what a new file gets.
+    keep_mode: Option<u32>,
+    in_place: bool,
+    spool_dir: PathBuf,
+    change: Change,
+    sending: Sending,
+    temporary: Option<RemotePath>,
+    product: Option<Uploaded>,
+    end: Box<dyn FnOnce(Result<Uploaded, Error>, Sending) + Send>,
+}
+
+/// A confirmed upload.
+#[derive(Clone, Debug)]
+pub struct Uploaded {
+    /// Bytes on the server.
+    pub size: u64,
+    pub modified: Option<Modified>,
+    /// What became of a time and of permission bits that a program had set.
+    pub modified_set: Option<Result<(), Error>>,
+    pub mode_set: Option<Result<(), Error>>,
+}
+
+impl Upload {
+    /// Takes what is dirty out of the draft. `end` gets it back with the outcome.
+    pub fn new(
+        draft: Arc<Mutex<Draft>>,
+        locate: Locate,
+        keep_mode: Option<u32>,
+        in_place: bool,
+        spool_dir: PathBuf,
+        end: Box<dyn FnOnce(Result<Uploaded, Error>, Sending) + Send>,
+    ) -> Self {
+        let (change, sending) = {
+            let mut draft = draft.lock();
+            (draft.change(), draft.begin_upload())
+        };
+        let keep_mode = keep_mode.filter(|&mode| mode != NEW_FILE_MODE);
+        Self {
+            draft,
+            locate,
+            keep_mode,
+            in_place,
+            spool_dir,
+            change,
+            sending,
+            temporary: None,
+            product: None,
+            end,
+        }
+    }
+}
+
+impl Task for Upload {
+    fn attempt(&mut self, session: &mut Session, turn: &Turn<'_>) -> Result<(), Error> {
+        // Removed meanwhile: nobody can see it any more.
+        let Some(path) = (self.locate)() else {
+            let size = self.draft.lock().size();
+            self.product = Some(Uploaded { size, modified: None, modified_set: None, mode_set: None });
+            return Ok(());
+        };
+        let done = match self.change.clone() {
+            Change::Added(range) if session.features().can_append() => {
+                match self.append(session, &path, range, turn) {
+                    Err(Error::Unsupported { .. } | Error::Refused { meaning: Refusal::Unclear, .. }) => {
+                        debug!("{path}: cannot append on this server, sending all of it");
+                        self.replace(session, &path)
+                    }
+                    done => done,
+                }
+            }
+            Change::New => self.store_new(session, &path),
+            _ => self.replace(session, &path),
+        };
+        self.product = Some(done.map_err(|error| explain::store(session, &path, error))?);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), Error>) {
+        let product = self.product;
+        (self.end)(outcome.and_then(|()| product.ok_or(Error::Cancelled)), self.sending);
+    }
+}
+
+impl Upload {
+    fn append(
+        &mut self,
+        session: &mut Session,
+        path: &RemotePath,
+        range: std::ops::Range<u64>,
+        turn: &Turn<'_>,
+    ) -> Result<Uploaded, Error> {
+        let mut start = range.start;
+        if turn.attempt > 0 {
+            // The attempt before may have added some of it, or all.
+            let there = session.stat(path)?.size.ok_or(Error::Unsupported { command: "SIZE" })?;
+            start = there.clamp(range.start, range.end);
+            if there != start {
+                return Err(Error::WrongLength { expected: start, got: there });
+            }
+            if start == range.end {
+                return Ok(Uploaded { size: start, modified: None, modified_set: None, mode_set: None });
+            }
+        }
+        let mut source = Source { draft: &self.draft, at: start, end: range.end };
+        let stored = session.store(path, How::Append, &mut source, &self.after(None))?;
+        confirmed(stored, range.end)
+    }
+
+    fn replace(&mut self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
+        self.complete(session, path)?;
+        if self.in_place {
+            return self.store(session, path, NEW_FILE_MODE);
+        }
+        let temporary = match &self.temporary {
+            Some(name) => name.clone(),
+            None => path.parent().unwrap_or_else(RemotePath::root).join(&temporary_name()?),
+        };
+        self.temporary = Some(temporary.clone());
+        let stored = self.store(session, &temporary, self.keep_mode.unwrap_or(NEW_FILE_MODE));
+        let stored = match stored.map_err(|error| explain::store(session, &temporary, error)) {
+            Err(Error::Refused { meaning: Refusal::Denied | Refusal::NotPermitted, .. }) => {
+                debug!("{path}: no new file can be made beside it, writing in place");
+                return self.store(session, path, NEW_FILE_MODE);
+            }
+            Err(error) => {
+                if session.is_alive() {
+                    let _ = session.delete(&temporary);
+                }
+                return Err(error);
+            }
+            Ok(stored) => stored,
+        };
+        match session.rename(&temporary, path) {
+            Ok(()) => Ok(stored),
+            Err(error) if error.refusal().is_some() => {
+                self.rename_over(session, &temporary, path, error).map(|()| stored)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// RNTO was refused: some servers do not replace. The new content is safe under its temporary name meanwhile.
+    fn rename_over(
+        &self,
+        session: &mut Session,
+        temporary: &RemotePath,
+        path: &RemotePath,
+        refusal: Error,
+    ) -> Result<(), Error> {
+        if session.stat(temporary).is_err() {
+            return Err(refusal);
+        }
+        if let Err(error) = session.delete(path) {
+            let _ = session.delete(temporary);
+            debug!("{path} cannot be replaced ({refusal}) or deleted: {error}");
+            return Err(refusal);
+        }
+        session.rename(temporary, path).inspect_err(|error| {
+            warn!(
+                "the new content of {path} is on the server as {temporary}: it could not be renamed: {error}"
+            );
+        })
+    }
+
+    /// Fetches what the draft lacks to be the whole file.
+    fn complete(&self, session: &mut Session, path: &RemotePath) -> Result<(), Error> {
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let gap = {
+                let draft = self.draft.lock();
+                draft.first_gap(0..draft.size())
+            };
+            let Some((content, gap)) = gap else { return Ok(()) };
+            let mut at = gap.start;
+            let mut download = session.retrieve(path, at)?;
+            while at < gap.end {
+                let len = buffer.len().min((gap.end - at) as usize);
+                let got = download.read(&mut buffer[..len])?;
+                if got == 0 {
+                    download.finish()?;
+                    return Err(Error::WrongLength { expected: content.size, got: at });
+                }
+                self.draft.lock().fill(&content, at, &buffer[..got], &self.spool_dir).map_err(local)?;
+                at += got as u64;
+            }
+            if at < content.size {
+                download.abandon();
+                continue;
+            }
+            match download.read(&mut buffer[..1])? {
+                0 => download.finish()?,
+                _ => return Err(Error::WrongLength { expected: content.size, got: at + 1 }),
+            }
+        }
+    }
+
+    fn store_new(&self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
+        spelling::check_before(session, path)?;
+        let stored = self.store(session, path, NEW_FILE_MODE)?;
+        match spelling::check(session, path) {
+            Err(Error::NameChanged) => session.delete(path).and(Err(Error::NameChanged)),
+            checked => checked.map(|()| stored),
+        }
+    }
+
+    fn store(&self, session: &mut Session, path: &RemotePath, mode: u32) -> Result<Uploaded, Error> {
+        let size = self.draft.lock().size();
+        let mut source = Source { draft: &self.draft, at: 0, end: size };
+        let mode = Some(mode).filter(|&mode| mode != NEW_FILE_MODE);
+        let stored = session.store(path, How::Replace, &mut source, &self.after(mode))?;
+        confirmed(stored, size)
+    }
+
+    fn after(&self, mode: Option<u32>) -> After {
+        After { modified: self.sending.modified, mode: self.sending.mode.or(mode) }
+    }
+}
+
+/// Whether a name is one of our temporary ones: not shown in listings.
+pub fn is_temporary(name: &Name) -> bool {
+    name.as_bytes().starts_with(TEMPORARY)
+}
+
+/// A name beside the target that nobody else uses: ours alone by time, process and count.
+pub fn temporary_name() -> Result<Name, Error> {
+    let nanos =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut name = TEMPORARY.to_vec();
+    name.extend_from_slice(format!("{nanos:x}-{:x}-{count:x}", std::process::id()).as_bytes());
+    Ok(Name::new(&name)?)
+}
+
+fn confirmed(stored: Stored, size: u64) -> Result<Uploaded, Error> {
+    if let Some(got) = stored.size.filter(|&got| got != size) {
+        return Err(Error::WrongLength { expected: size, got });
+    }
+    let Stored { modified, modified_set, mode_set, .. } = stored;
+    Ok(Uploaded { size, modified, modified_set, mode_set })
+}
+
+fn local(error: io::Error) -> Error {
+    Error::Local { errno: error.raw_os_error().unwrap_or(libc::EIO) }
+}
+
+struct Source<'d> {
+    draft: &'d Mutex<Draft>,
+    at: u64,
+    end: u64,
+}
+
+impl io::Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = buffer.len().min((self.end - self.at) as usize);
+        let buffer = &mut buffer[..len];
+        self.draft.lock().copy_out(self.at, buffer)?;
+        self.at += len as u64;
+        Ok(len)
+    }
+}
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
+const TEMPORARY: &[u8] = b".ftpfs-part-";
+const CHUNK: usize = 128 * 1024;
+/// What servers give a new file.
+const NEW_FILE_MODE: u32 = 0o644;
