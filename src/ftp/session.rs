@@ -39,12 +39,19 @@ pub struct Session {
     ready: Option<Data>,
     /// A REST has been sent whose transfer did not end well: on ftp-srv and libunftp it would hit the next one.
     restart_pending: bool,
+    /// Data connections are inside TLS (PROT P).
+    protects_data: bool,
 }
 
 impl Session {
     /// The folder on the server that is the root of the mount (Config::folder resolved against PWD).
     pub fn root(&self) -> &RemotePath {
         &self.root
+    }
+
+    /// What this server can do, as far as it is known.
+    pub fn features(&self) -> &Features {
+        &self.features
     }
 
     /// False when the session can no longer be used: an earlier error ended it, or the server has closed it or sent 421
