@@ -1,7 +1,7 @@
 //! The command as a script meets it: exit codes, one-line errors, and passwords that stay out of sight. Nothing is mounted
 //! here, so no privileges are needed.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -92,21 +92,38 @@ fn a_mount_helper_speaks_mounts_exit_codes_and_can_fake() {
 #[test]
 fn tls_is_never_silently_left_out() {
     let folder = Scratch::new();
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    listener.set_nonblocking(true).expect("nonblocking");
-    let address = listener.local_addr().expect("address");
-    for source in [format!("ftps://{address}/"), format!("ftpes://{address}/")] {
+    for (scheme, option) in [("ftpes", "rw"), ("ftp", "ssl"), ("ftps", "rw")] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("address");
+        // A server that knows no TLS: refuses AUTH, and would take any password.
+        let server = std::thread::spawn(move || {
+            let mut stream = accept(&listener);
+            let mut heard = String::new();
+            let _ = stream.write_all(b"220 plain\r\n");
+            let mut lines = BufReader::new(stream.try_clone().expect("clone"));
+            loop {
+                let mut line = Vec::new();
+                match lines.read_until(b'\n', &mut line) {
+                    Ok(1..) => heard.push_str(&String::from_utf8_lossy(&line)),
+                    _ => return heard,
+                }
+                let _ = stream.write_all(b"500 what?\r\n");
+            }
+        });
         let output = ftpfs()
-            .args([&source, &folder.path("point"), "-f", "-o", &format!("timeout=1,{}", folder.spool())])
+            .args([&format!("{scheme}://joe:hunter2@{address}/"), &folder.path("point"), "-f"])
+            .args(["-o", &format!("timeout=2,{option},{}", folder.spool())])
             .output()
             .expect("runs");
-        assert_ne!(output.status.code(), Some(0));
-        while let Ok((mut stream, _)) = listener.accept() {
-            let mut sent = Vec::new();
-            let _ = std::io::Read::read_to_end(&mut stream, &mut sent);
-            assert!(!sent.starts_with(b"USER"));
-        }
+        let heard = server.join().expect("no panic");
+        assert!(!heard.contains("USER") && !heard.contains("hunter2"), "{heard}");
+        assert_error(&output, 5, "TLS");
     }
+    let output = ftpfs()
+        .args(["ftp://h/", &folder.path("point"), "-o", &format!("pin={}", "0".repeat(64))])
+        .output()
+        .expect("runs");
+    assert_error(&output, 1, "need TLS");
 }
 
 #[test]

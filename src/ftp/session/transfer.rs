@@ -17,6 +17,7 @@ use crate::ftp::data::Data;
 use crate::ftp::features::{Capability, Order, Server};
 use crate::ftp::reply::Reply;
 use crate::ftp::stream::{self, Step};
+use crate::ftp::tls::Slot;
 use crate::ftp::{Error, RemotePath};
 
 /// A transfer under way.
@@ -56,6 +57,14 @@ impl Session {
         careful: bool,
     ) -> Result<Transfer, Error> {
         let data = self.take_ready()?;
+        if self.protects_data
+            && self.server().demands_session()
+            && !self.control.slot().is_some_and(Slot::has_session)
+        {
+            // It would refuse the data connection, but a STOR empties the file first.
+            self.control.end();
+            return Err(Error::Lost { during: command.name(), text: "no TLS session to resume".to_owned() });
+        }
         let mut first: Vec<Command<'_>> = Vec::new();
         if self.restart_pending && !matches!(before, Some(Command::Rest(_))) {
             first.push(Command::Rest(0));
@@ -78,6 +87,7 @@ impl Session {
         let rest_sent = matches!(first.last(), Some(Command::Rest(offset)) if *offset > 0);
         if together {
             self.control.send(&all)?;
+            self.secure(&mut transfer)?;
         }
         for before in &first {
             let reply = if together { self.control.reply()? } else { self.one(before, &[])? };
@@ -112,9 +122,24 @@ impl Session {
                 batch.push(command, self.server().doubles_iac())?;
             }
             self.control.send(&batch)?;
+            self.secure(&mut transfer)?;
         }
         self.features.counters().transfer();
         Ok(transfer)
+    }
+
+    /// Begins TLS on the data connection when it is to be protected.
+    fn secure(&mut self, transfer: &mut Transfer) -> Result<(), Error> {
+        if !self.protects_data {
+            return Ok(());
+        }
+        let (Some(data), Some(slot)) = (&mut transfer.data, self.control.slot()) else { return Ok(()) };
+        let connector = self.features.connector(&self.config)?;
+        if let Err(error) = data.secure(&connector, slot) {
+            self.control.end();
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// The next bytes of a transfer; 0 at the end of the data, whose connection is then closed.
@@ -156,7 +181,7 @@ impl Session {
             return;
         }
         if !self.server().survives_cut() {
-            transfer.data.take().map(Data::reset);
+            transfer.drop_data();
             self.control.end();
             return;
         }
@@ -172,17 +197,29 @@ impl Session {
                 Err(_) => return self.control.end(),
             }
         }
-        transfer.data.take().map(Data::reset);
-        let deadline = Instant::now() + CUT_WAIT;
-        match self.control.reply_by(deadline) {
-            Ok(reply) => {
-                // Pure-FTPd's last word after a cut RETR is a 150.
-                if reply.is_preliminary() {
-                    self.control.settle();
-                }
-                transfer.last = Some(reply);
+        // Inside TLS a closed data connection kills ProFTPD's session now and then; ABOR first, never (facts: tls,
+        // pitfall 7). It has an answer of its own.
+        let mut answers = 1;
+        if self.protects_data {
+            if self.send(&[Command::Abor]).is_err() {
+                transfer.drop_data();
+                return;
             }
-            Err(_) => self.control.end(),
+            answers += 1;
+        }
+        transfer.drop_data();
+        let deadline = Instant::now() + CUT_WAIT;
+        for _ in 0..answers {
+            match self.control.reply_by(deadline) {
+                Ok(reply) => {
+                    // Pure-FTPd's last word after a cut RETR is a 150.
+                    if reply.is_preliminary() {
+                        self.control.settle();
+                    }
+                    transfer.last = Some(reply);
+                }
+                Err(_) => return self.control.end(),
+            }
         }
     }
 
@@ -205,6 +242,11 @@ impl Session {
             self.ready = Some(data);
         }
         transfer.data = None;
+        if self.protects_data && matches!(reply.code, 425 | 426 | 522) {
+            // Perhaps it no longer takes our TLS session: a new login has a new one.
+            self.control.end();
+            return Error::Data { during: transfer.command, text: reply.to_string() };
+        }
         match reply.code {
             // About the data connection, not about the file.
             425 | 426 => Error::Data { during: transfer.command, text: reply.to_string() },
@@ -214,6 +256,13 @@ impl Session {
 }
 
 impl Transfer {
+    /// Drops the data connection and whatever is under way on it.
+    fn drop_data(&mut self) {
+        if let Some(data) = self.data.take() {
+            data.reset();
+        }
+    }
+
     fn receive(
         &mut self,
         control: &mut Control,
@@ -225,7 +274,9 @@ impl Transfer {
             let Some(data) = &mut self.data else { return Ok(0) };
             let needs = match data.read(buf) {
                 Ok(Step::Done(0)) => {
-                    self.data = None;
+                    if let Some(data) = self.data.take() {
+                        data.close();
+                    }
                     return Ok(0);
                 }
                 Ok(Step::Done(n)) => return Ok(n),
@@ -234,17 +285,18 @@ impl Transfer {
                 Err(error) => return Err(self.broken(control, &error)),
             };
             self.look(control)?;
-            let Some(data) = &self.data else { return Ok(0) };
-            // Once the final reply is in, only data can still come.
-            let waited = if self.last.is_some() {
-                stream::wait(&mut [data.poll_fd(needs)], deadline)
-            } else {
-                stream::wait(&mut [data.poll_fd(needs), control.poll_fd()], deadline)
-            };
-            if let Err(error) = waited {
-                return Err(Error::control(self.command, &error).into());
-            }
+            self.wait(control, needs, deadline)?;
         }
+    }
+
+    /// Waits for the data connection, and for the control connection until the final reply is in.
+    pub fn wait(&self, control: &Control, needs: PollFlags, deadline: Instant) -> Result<(), Failure> {
+        let mut fds = Vec::with_capacity(2);
+        fds.extend(self.data.as_ref().and_then(|data| data.poll_fd(needs)));
+        if self.last.is_none() {
+            fds.push(control.poll_fd());
+        }
+        stream::wait(&mut fds, deadline).map_err(|error| Error::control(self.command, &error).into())
     }
 
     /// Takes what the control connection has to say, without waiting.
