@@ -95,6 +95,9 @@ fn run(args: Args, manner: Manner, secrets: &Secrets) -> Result<(), Failure> {
         log::debug!("option {name} has no effect: {reason}");
     }
     let point = mount::point::resolve(point).map_err(|error| Failure::new(Exit::Mount, error.to_string()))?;
+    if settings.log_file.as_deref().is_some_and(|file| file.starts_with(&point)) {
+        return Err(usage("log_file= must not lie below the mount point".into()));
+    }
     settings.filesystem.spool_dir = spool_dir(settings.spool_dir.as_deref(), &point)?;
     let credentials = credentials::find(&source, &settings.login, secrets)?;
     let plan = Plan {
