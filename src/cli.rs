@@ -32,6 +32,7 @@ use self::options::Settings;
 use self::secrets::Secrets;
 use self::serve::Plan;
 use self::url::{Scheme, Source};
+use crate::ftp::config::{Tls, TlsMode};
 use crate::{ftp, mount};
 
 /// The whole program.
@@ -79,18 +80,24 @@ fn run(args: Args, manner: Manner, secrets: &Secrets) -> Result<(), Failure> {
     settings.debug |= args.debug;
     let source = args.source.as_deref().ok_or_else(|| usage("which server? (try `ftpfs --help`)".into()))?;
     let source = Source::parse(source).map_err(|why| usage(format!("SOURCE: {why}")))?;
-    refuse_without_tls(source.scheme)?;
+    settings.tls = tls(source.scheme, settings.tls).map_err(usage)?;
     let point = args.mount_point.as_deref().ok_or_else(|| usage("where to? MOUNTPOINT is missing".into()))?;
     if manner == Manner::Helper && args.foreground {
         return Ok(());
     }
     let foreground = settings.debug || (args.foreground && manner == Manner::Command);
+    if !foreground {
+        daemon::close_inherited();
+    }
     logging::start(settings.debug, args.verbose, settings.log_file.as_deref())
         .map_err(|error| Failure::new(Exit::Local, format!("cannot open the log file: {error}")))?;
     for (name, reason) in &settings.quiet {
         log::debug!("option {name} has no effect: {reason}");
     }
     let point = mount::point::resolve(point).map_err(|error| Failure::new(Exit::Mount, error.to_string()))?;
+    if settings.log_file.as_deref().is_some_and(|file| file.starts_with(&point)) {
+        return Err(usage("log_file= must not lie below the mount point".into()));
+    }
     settings.filesystem.spool_dir = spool_dir(settings.spool_dir.as_deref(), &point)?;
     let credentials = credentials::find(&source, &settings.login, secrets)?;
     let plan = Plan {
@@ -135,24 +142,30 @@ fn start(plan: Plan, foreground: bool) -> Result<(), Failure> {
 fn config(source: Source, credentials: Credentials, settings: &Settings) -> ftp::Config {
     ftp::Config {
         port: source.port.or(settings.port).unwrap_or(source.scheme.default_port()),
-        host: source.host,
-        user: credentials.user,
-        password: credentials.password,
         account: credentials.account,
         folder: source.folder,
         timeout: settings.filesystem.timeout,
         connect_timeout: settings.connect_timeout,
+        tls: settings.tls.clone(),
+        data: settings.data.clone(),
+        ..ftp::Config::new(source.host, credentials.user, credentials.password)
     }
 }
 
-fn refuse_without_tls(scheme: Scheme) -> Result<(), Failure> {
-    match scheme {
-        Scheme::Ftp => Ok(()),
-        Scheme::Ftps | Scheme::Ftpes => Err(Failure::new(
-            Exit::Tls,
-            "this version has no TLS yet, and never falls back to plain FTP by itself (ftp:// would send the password in the clear)",
-        )),
+/// How TLS begins, by the URL's scheme and the options. Options that only make sense with TLS must not end in a session
+/// without it.
+fn tls(scheme: Scheme, asked: Tls) -> Result<Tls, String> {
+    let mode = match (scheme, asked.mode) {
+        (Scheme::Ftps, _) => TlsMode::Implicit,
+        (Scheme::Ftpes, _) => TlsMode::Explicit,
+        (Scheme::Ftp, mode) => mode,
+    };
+    let is_meant =
+        asked.ca.is_some() || asked.pin.is_some() || asked.certificate.is_some() || asked.key.is_some();
+    if mode == TlsMode::Off && (is_meant || asked.name.is_some() || !asked.verify || asked.allow_old) {
+        return Err("TLS options need TLS: write ftpes:// (or ftps:// for TLS from the first byte)".into());
     }
+    Ok(Tls { mode, ..asked })
 }
 
 /// The folder where files wait until they are uploaded; made when missing, private to its owner.
@@ -180,4 +193,26 @@ fn spool_dir(chosen: Option<&Path>, point: &Path) -> Result<PathBuf, Failure> {
 /// One line on standard error.
 fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "ftpfs: {message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_decides_how_tls_begins() {
+        let mode = |scheme, asked| tls(scheme, Tls { mode: asked, ..Tls::default() }).map(|tls| tls.mode);
+        assert_eq!(mode(Scheme::Ftp, TlsMode::Off), Ok(TlsMode::Off));
+        assert_eq!(mode(Scheme::Ftp, TlsMode::Explicit), Ok(TlsMode::Explicit));
+        assert_eq!(mode(Scheme::Ftps, TlsMode::Off), Ok(TlsMode::Implicit));
+        // A wish for less than the URL promises is no wish.
+        assert_eq!(mode(Scheme::Ftpes, TlsMode::Try), Ok(TlsMode::Explicit));
+    }
+
+    #[test]
+    fn tls_options_without_tls_are_a_mistake() {
+        let pinned = || Tls { pin: Some([0; 32]), ..Tls::default() };
+        assert!(tls(Scheme::Ftp, pinned()).is_err());
+        assert!(tls(Scheme::Ftpes, pinned()).is_ok());
+    }
 }

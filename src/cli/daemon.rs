@@ -70,6 +70,20 @@ impl Starter {
     }
 }
 
+/// Closes what the caller has left open by mistake (mount(8) and shells do): a daemon that holds somebody's pipe or lock
+/// for months is a riddle for them. Called before this process has opened anything of its own.
+pub fn close_inherited() {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
+    let numbers: Vec<i32> = open
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&number| number > 2)
+        .collect();
+    for number in numbers {
+        // One of them was the folder that was just listed: it is closed already.
+        let _ = nix::unistd::close(number);
+    }
+}
+
 /// Waits for the child's message. Has no deadline of its own: every wait of the child has one.
 fn wait(pipe: &mut impl Read) -> Result<(), Failure> {
     let mut code = [0];

@@ -34,7 +34,10 @@ impl Failure {
             }
             E::Lost { .. } | E::Data { .. } => (Exit::Unreachable, "is this an FTP server, and plain FTP?"),
             E::Protocol { .. } => (Exit::Unreachable, "is this an FTP server? `-d` shows what it says"),
-            E::Tls { .. } => (Exit::Tls, "`-d` shows the details"),
+            E::Tls { text } if text.contains("not trusted") => {
+                (Exit::Tls, "if it is the right one: pin=SHA256, or its PEM file as cacert=")
+            }
+            E::Tls { .. } => (Exit::Tls, "ftpes:// is AUTH TLS, ftps:// is TLS from the first byte"),
             E::Local { .. } => (Exit::Local, "check the spool folder (`spool_dir=`)"),
             E::Refused { .. } | E::BadName(_) => {
                 (Exit::Login, "check the folder in the URL: `//` makes it absolute")

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::table::TABLE;
-use crate::ftp::config::Secret;
+use crate::ftp::config::{DataPolicy, Secret, Tls};
 use crate::{fs, mount};
 
 /// Everything that the options and flags decided.
@@ -25,6 +25,8 @@ pub struct Settings {
     /// Instead of the URL, in the table of mounts.
     pub fsname: Option<String>,
     pub login: Login,
+    pub tls: Tls,
+    pub data: DataPolicy,
     pub port: Option<u16>,
     pub connect_timeout: Duration,
     /// How long the end may wait for uploads.
@@ -56,6 +58,8 @@ impl Settings {
             no_exec: false,
             fsname: None,
             login: Login::default(),
+            tls: Tls::default(),
+            data: DataPolicy::default(),
             port: None,
             connect_timeout: CONNECT_TIMEOUT,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
@@ -422,7 +426,9 @@ mod tests {
         {
             assert!(refusal(bad).starts_with("option "), "{bad}");
         }
-        for bad in ["cache_size=1X", "max_conns=0", "cache=maybe", "file_mode=7777777"] {
+        for bad in
+            ["cache_size=1X", "max_conns=0", "cache=maybe", "file_mode=7777777", "pin=00", "active_ports=5-1"]
+        {
             assert!(refusal(bad).starts_with("option "), "{bad}");
         }
         assert!(refusal("uid").contains("needs a value"));
@@ -441,7 +447,7 @@ mod tests {
             read_timeout ServerAliveInterval reconnect noreconnect delay_connect max_conns soft hard ipv4 ipv6 \
             interface proxy socks5 httpproxy proxy_user tcp_nodelay ftp_port disable_epsv enable_epsv disable_eprt \
             skip_pasv_ip custom_list ftp_method utf8 codepage iocharset disable_mlsd list_hidden tz active \
-            active_ports active_address ssl ssl_try ssl_control no_verify_peer no_verify_hostname cacert capath cert \
+            active_ports active_address passive use_pasv_ip ssl ssl_try ssl_control no_verify_peer no_verify_hostname cacert capath cert \
             key pass ciphers tlsv1 sslv3 krb4 engine trust_server_cert pin transform_symlinks follow_symlinks \
             contain_symlinks workaround sshfs_sync delay_upload remount";
         for name in known.split_whitespace() {

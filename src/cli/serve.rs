@@ -1,6 +1,6 @@
 //! The life of a mount: log in, mount, serve, and end in a way that loses nothing.
 //!
-//! Four threads report events to the main thread: signals (waited for, never handled asynchronously), the watcher of the
+//! Three threads report events to the main thread: signals (waited for, never handled asynchronously), the watcher of the
 //! table of mounts, and the event loop when it ends. The mount ends in one of three ways.
 //!
 //! * TERM or INT: the mount is detached at once, so that nobody new comes in; then uploads are waited for, for a while.
@@ -10,7 +10,7 @@
 //! * The event loop failed: the mount is detached, so that no dead one stays behind.
 
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -56,14 +56,13 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
     let filesystem = FileSystem::start(plan.config, plan.filesystem)
         .map_err(|error| Failure::from_ftp(&error, &place, &user))?;
 
-    let failed = |error: mount::Error| Failure::new(Exit::Mount, error.to_string());
     PHASE.store(MOUNTING, Ordering::SeqCst);
-    let (device, identity) = mount::attach(&plan.point, &plan.mount, &mut watchdog).map_err(failed)?;
-    let serving = match fuse::serve(device, filesystem.clone(), plan.mount.access.acl()) {
-        Ok(serving) => serving,
-        Err(error) => {
-            detach(identity);
-            return Err(Failure::new(Exit::Mount, format!("the kernel and ftpfs could not agree: {error}")));
+    let (serving, identity) = match mount(&plan.point, &plan.mount, &mut watchdog, &filesystem) {
+        Ok(mounted) => mounted,
+        Err(message) => {
+            // Servers that allow few sessions shall not count these any longer.
+            filesystem.shutdown(Duration::ZERO);
+            return Err(Failure::new(Exit::Mount, message));
         }
     };
     spawn("event loop", {
@@ -98,6 +97,21 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Unconfirmed, message));
     }
     result.inspect(|()| log::info!("{} is unmounted", plan.mount.source))
+}
+
+/// Mounts, and answers the kernel's first request.
+fn mount(
+    point: &Path,
+    options: &mount::Options,
+    watchdog: &mut Watchdog,
+    filesystem: &Arc<FileSystem>,
+) -> Result<(fuse::Serving, Identity), String> {
+    let (device, identity) = mount::attach(point, options, watchdog).map_err(|error| error.to_string())?;
+    let serving = fuse::serve(device, filesystem.clone(), options.access.acl()).map_err(|error| {
+        detach(identity);
+        format!("cannot mount on {}: the kernel and ftpfs could not agree: {error}", point.display())
+    })?;
+    Ok((serving, identity))
 }
 
 enum Event {

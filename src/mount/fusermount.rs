@@ -142,7 +142,7 @@ fn finish(child: &mut Child) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text
         .lines()
-        .map(|line| line.trim().trim_start_matches("fusermount3: ").trim_start_matches("fusermount: "))
+        .map(|line| line.split_once("fusermount3: ").map_or(line, |(_, complaint)| complaint).trim())
         .filter(|line| !line.is_empty())
         .collect();
     lines.join("; ")
@@ -175,7 +175,7 @@ mod tests {
         let mut child = Command::new("/bin/sh")
             .args([
                 "-c",
-                "echo 'fusermount3: user has no write access to mountpoint /x' >&2; echo >&2; echo two >&2",
+                "echo '/usr/bin/fusermount3: user has no write access to mountpoint /x' >&2; echo >&2; echo two >&2",
             ])
             .stderr(Stdio::piped())
             .spawn()

@@ -5,7 +5,7 @@
 //! mount of a daemon that was killed together with its watchdog (taken away, so that a restart simply works).
 
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -15,21 +15,22 @@ use super::{Error, FSTYPE, detach, mountinfo};
 pub fn resolve(named: &Path) -> Result<PathBuf, Error> {
     let bad = |why: String| Error::Point { point: named.to_owned(), why };
     // Looking into a mount whose server hangs would hang us too: so the table is asked first.
-    refuse_if_mounted(&std::path::absolute(named).map_err(|e| bad(e.to_string()))?)?;
+    clear_the_way(&std::path::absolute(named).map_err(|e| bad(e.to_string()))?)?;
     let point = match named.canonicalize() {
         Ok(point) => point,
-        Err(error) if error.raw_os_error() == Some(Errno::ENOTCONN as i32) => {
-            clear_dead_mount(named).map_err(|e| bad(e.to_string()))?;
-            named.canonicalize().map_err(|e| bad(e.to_string()))?
-        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(bad("there is no such folder; make it first (mkdir)".into()));
         }
         Err(error) => return Err(bad(error.to_string())),
     };
-    refuse_if_mounted(&point)?;
-    if !point.is_dir() {
-        return Err(bad("it is not a folder".into()));
+    clear_the_way(&point)?;
+    match std::fs::metadata(&point) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(bad("it is not a folder".into())),
+        Err(error) if is_disconnected(&error) => {
+            return Err(bad("the dead mount of another program is there: unmount it first (umount)".into()));
+        }
+        Err(error) => return Err(bad(error.to_string())),
     }
     if point == Path::new("/") {
         return Err(bad("the root folder would disappear below it".into()));
@@ -37,15 +38,17 @@ pub fn resolve(named: &Path) -> Result<PathBuf, Error> {
     Ok(point)
 }
 
-fn refuse_if_mounted(point: &Path) -> Result<(), Error> {
+/// Refuses a folder on which an ftpfs is mounted; one that is dead is taken away instead.
+fn clear_the_way(point: &Path) -> Result<(), Error> {
     let entries = mountinfo::read().map_err(Error::Table)?;
     let Some(top) = mountinfo::topmost(&entries, point).filter(|top| top.fstype == FSTYPE) else {
         return Ok(());
     };
-    if is_dead(point) {
-        return Ok(());
+    if !is_dead(point) {
+        return Err(Error::AlreadyMounted { point: point.to_owned(), source: top.source_text() });
     }
-    Err(Error::AlreadyMounted { point: point.to_owned(), source: top.source_text() })
+    log::warn!("{}: taking away the dead mount of {}", point.display(), top.source_text());
+    detach(top.identity).map_err(|error| Error::Point { point: point.to_owned(), why: error.to_string() })
 }
 
 /// Whether the daemon behind a mount is gone: the kernel says so at once, without asking anybody. A live mount that
@@ -62,22 +65,9 @@ fn is_dead(point: &Path) -> bool {
     wait.recv_timeout(LOOK).is_ok_and(|died| looking.join().is_ok() && died)
 }
 
-/// Detaches a dead mount when it is one of ours.
-fn clear_dead_mount(named: &Path) -> io::Result<()> {
-    let absolute = std::path::absolute(named)?;
-    // canonicalize() fails on the dead mount itself: resolve its folder, and add its name.
-    let point = match (absolute.parent(), absolute.components().next_back()) {
-        (Some(parent), Some(Component::Normal(name))) => parent.canonicalize()?.join(name),
-        _ => absolute,
-    };
-    let entries = mountinfo::read()?;
-    match mountinfo::topmost(&entries, &point) {
-        Some(top) if top.fstype == FSTYPE => {
-            log::warn!("{}: taking away the dead mount of {}", point.display(), top.source_text());
-            detach(top.identity)
-        }
-        _ => Err(io::Error::other("a dead mount of another program is there: unmount it first (umount)")),
-    }
+/// "Transport endpoint is not connected".
+fn is_disconnected(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::ENOTCONN as i32)
 }
 
 /// How long a look at a mount may take before it counts as alive but slow.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::values::{group, mode, number, path, seconds, size, switch, text, user};
+use super::values::{
+    address, digest, group, mode, number, path, pem, ports, seconds, size, switch, text, user,
+};
 use super::{Act, Group, Spec, Value};
-use crate::ftp::config::Secret;
+use crate::ftp::config::{DataMode, Family, PasvAddress, Secret, TlsMode};
 use crate::mount::Access;
 
 use Act::{Quiet, Refuse, Set};
@@ -87,8 +89,8 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Connection, "soft", Nothing, Quiet("is always so: waits end with an error after timeout="), ""),
     spec(Connection, "hard", Nothing, Refuse("no call waits for ever: raise timeout= instead"), ""),
     spec(Connection, "delay_connect", Nothing, Refuse("the login is tried before mounting, so that a wrong password is told at once: use x-systemd.automount or nofail in fstab"), ""),
-    spec(Connection, "ipv4", Nothing, Refuse(NOT_YET), ""),
-    spec(Connection, "ipv6", Nothing, Refuse(NOT_YET), ""),
+    common(Connection, "ipv4", Nothing, Set(|s, _| { s.data.family = Family::V4; Ok(()) }), "use IPv4 only"),
+    common(Connection, "ipv6", Nothing, Set(|s, _| { s.data.family = Family::V6; Ok(()) }), "use IPv6 only"),
     spec(Connection, "interface", Needed("NAME"), Refuse(NOT_YET), ""),
     spec(Connection, "proxy", Needed("HOST"), Refuse(NO_PROXY), ""),
     spec(Connection, "proxy_user", Needed("NAME"), Refuse(NO_PROXY), ""),
@@ -102,53 +104,58 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Connection, "socks5", Needed("HOST"), Refuse(NO_PROXY), ""),
 
     // FTP.
-    spec(Protocol, "active", Nothing, Refuse(NOT_YET), ""),
-    spec(Protocol, "active_ports", Needed("A-B"), Refuse(NOT_YET), ""),
-    spec(Protocol, "active_address", Needed("ADDR"), Refuse(NOT_YET), ""),
-    spec(Protocol, "ftp_port", Needed("-"), Refuse(NOT_YET), ""),
-    spec(Protocol, "disable_epsv", Nothing, Refuse(NOT_YET), ""),
-    spec(Protocol, "enable_epsv", Nothing, Quiet("EPSV is tried first, then PASV"), ""),
-    spec(Protocol, "disable_eprt", Nothing, Quiet("active mode is not used"), ""),
-    spec(Protocol, "skip_pasv_ip", Nothing, Quiet("is always so: data connections go where the control connection goes"), ""),
+    common(Protocol, "active", Nothing, Set(|s, _| { s.data.mode = DataMode::Active; Ok(()) }), "the server connects to us"),
+    common(Protocol, "passive", Nothing, Set(|s, _| { s.data.mode = DataMode::Passive; Ok(()) }), "never active, not even as the last resort"),
+    common(Protocol, "active_ports", Needed("A-B"), Set(|s, v| { s.data.active_ports = Some(ports(v)?); Ok(()) }), "ports to listen on when active"),
+    common(Protocol, "active_address", Needed("ADDR"), Set(|s, v| { s.data.active_address = Some(address(v)?); Ok(()) }), "the address to tell the server when active, behind NAT"),
+    spec(Protocol, "ftp_port", Needed("-"), Set(|s, v| { if v != "-" { s.data.active_address = Some(address(v)?); } s.data.mode = DataMode::Active; Ok(()) }), "curlftpfs's name of active (with an address: of active_address too)"),
+    spec(Protocol, "use_pasv_ip", Nothing, Set(|s, _| { s.data.pasv_address = PasvAddress::Reply; Ok(()) }), "data connections go to the address in the server's reply"),
+    spec(Protocol, "disable_epsv", Nothing, Quiet(LEARNED), ""),
+    spec(Protocol, "enable_epsv", Nothing, Quiet(LEARNED), ""),
+    spec(Protocol, "disable_eprt", Nothing, Quiet(LEARNED), ""),
+    spec(Protocol, "skip_pasv_ip", Nothing, Quiet("is the default: data connections go where the control connection goes"), ""),
     spec(Protocol, "custom_list", Needed("CMD"), Refuse(NOT_YET), ""),
     spec(Protocol, "ftp_method", Needed("METHOD"), Quiet("full paths are used, and CWD where a server needs it"), ""),
     spec(Protocol, "utf8", Nothing, Quiet("UTF-8 is agreed on with servers that offer it"), ""),
     spec(Protocol, "iocharset", Needed("NAME"), Refuse(NOT_YET), ""),
     spec(Protocol, "codepage", Needed("NAME"), Refuse(NOT_YET), ""),
     spec(Protocol, "disable_mlsd", Nothing, Refuse(NOT_YET), ""),
-    spec(Protocol, "list_hidden", Nothing, Refuse(NOT_YET), ""),
+    spec(Protocol, "list_hidden", Nothing, Quiet("hidden names are always asked for"), ""),
     spec(Protocol, "tz", Needed("ZONE"), Refuse(NOT_YET), ""),
 
     // TLS.
-    spec(Tls, "ssl", Nothing, Refuse(NO_TLS_YET), ""),
-    spec(Tls, "ssl_try", Nothing, Refuse("a try that falls back to plain FTP gives the password to whoever interferes"), ""),
-    spec(Tls, "ssl_control", Nothing, Refuse(NO_TLS_YET), ""),
-    spec(Tls, "no_verify_peer", Nothing, Refuse(NO_TLS_YET), ""),
-    spec(Tls, "no_verify_hostname", Nothing, Refuse(NO_TLS_YET), ""),
-    spec(Tls, "cacert", Needed("FILE"), Refuse(NO_TLS_YET), ""),
-    spec(Tls, "capath", Needed("DIR"), Refuse(NO_TLS_YET), ""),
-    spec(Tls, "cert", Needed("FILE"), Refuse(NO_TLS_YET), ""),
-    spec(Tls, "cert_type", Needed("PEM"), Refuse(NO_TLS_YET), ""),
-    spec(Tls, "key", Needed("FILE"), Refuse(NO_TLS_YET), ""),
-    spec(Tls, "key_type", Needed("PEM"), Refuse(NO_TLS_YET), ""),
-    spec(Tls, "pass", Needed("TEXT"), Refuse(NO_TLS_YET), ""),
-    spec(Tls, "ciphers", Needed("LIST"), Refuse("the TLS library's own choice is the safe one"), ""),
-    spec(Tls, "tlsv1", Nothing, Refuse(NO_TLS_YET), ""),
+    common(Tls, "ssl", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; Ok(()) }), "TLS or nothing (AUTH TLS), as with ftpes://"),
+    spec(Tls, "ssl_try", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Try; Ok(()) }), "TLS where the server has it, else in the clear: who interferes can read the password"),
+    spec(Tls, "ssl_control", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; s.tls.protect_data = false; Ok(()) }), "TLS for commands only; files go in the clear"),
+    common(Tls, "cacert", Needed("FILE"), Set(|s, v| { s.tls.ca = Some(path(v)?); Ok(()) }), "trust these certificates (PEM) instead of the system's; a self-signed server's own works"),
+    spec(Tls, "trust_server_cert", Needed("FILE"), Set(|s, v| { s.tls.ca = Some(path(v)?); Ok(()) }), "davfs2's name of cacert"),
+    common(Tls, "pin", Needed("SHA256"), Set(|s, v| { s.tls.pin = Some(digest(v)?); Ok(()) }), "trust exactly the certificate with this SHA-256 (the error message tells it)"),
+    common(Tls, "cert", Needed("FILE"), Set(|s, v| { s.tls.certificate = Some(path(v)?); Ok(()) }), "our own certificate (PEM)"),
+    common(Tls, "key", Needed("FILE"), Set(|s, v| { s.tls.key = Some(path(v)?); Ok(()) }), "its key (PEM), when it is not in the same file"),
+    spec(Tls, "tls_name", Needed("NAME"), Set(|s, v| { s.tls.name = Some(text(v)?); Ok(()) }), "the name in the server's certificate, when it is not the host's"),
+    spec(Tls, "no_verify_peer", Nothing, Set(|s, _| { s.tls.verify = false; Ok(()) }), "any certificate will do: who sits between can read and change everything; pin= is better"),
+    spec(Tls, "allow_old_tls", Nothing, Set(|s, _| { s.tls.allow_old = true; Ok(()) }), "TLS 1.0 and weak ciphers, for old devices"),
+    spec(Tls, "lax_end", Nothing, Set(|s, _| { s.tls.lax_end = true; Ok(()) }), "accept transfers that end without TLS's goodbye, which may have been cut"),
+    spec(Tls, "no_verify_hostname", Nothing, Refuse("set tls_name= to the name that the certificate has, or pin="), ""),
+    spec(Tls, "capath", Needed("DIR"), Refuse("put the certificates into one file: cacert="), ""),
+    spec(Tls, "cert_type", Needed("PEM"), Set(|_, v| pem(v)), "only PEM"),
+    spec(Tls, "key_type", Needed("PEM"), Set(|_, v| pem(v)), "only PEM"),
+    spec(Tls, "pass", Needed("TEXT"), Refuse("decrypt the key, and let only its owner read it (openssl pkey)"), ""),
+    spec(Tls, "ciphers", Needed("LIST"), Refuse("the TLS library's choice is the safe one; allow_old_tls allows weak ones"), ""),
+    spec(Tls, "tlsv1", Nothing, Quiet("TLS 1.2 or newer is always used; allow_old_tls allows 1.0"), ""),
     spec(Tls, "sslv2", Nothing, Refuse(BROKEN_SSL), ""),
     spec(Tls, "sslv3", Nothing, Refuse(BROKEN_SSL), ""),
     spec(Tls, "krb4", Needed("LEVEL"), Refuse("Kerberos 4 is broken since 2004, and no server has it"), ""),
     spec(Tls, "engine", Needed("NAME"), Refuse("OpenSSL engines are not supported"), ""),
-    spec(Tls, "trust_server_cert", Nothing, Refuse(NO_TLS_YET), ""),
-    spec(Tls, "pin", Needed("HASH"), Refuse(NO_TLS_YET), ""),
 
     // Files.
     common(Files, "spool_dir", Needed("DIR"), Set(|s, v| { s.spool_dir = Some(path(v)?); Ok(()) }), "where files wait until they are uploaded (/var/cache/ftpfs, ~/.cache/ftpfs)"),
     common(Files, "in_place", Nothing, Set(|s, _| { s.filesystem.in_place = true; Ok(()) }), "overwrite files on the server instead of uploading beside and renaming"),
     spec(Files, "atomic", Nothing, Set(|s, _| { s.filesystem.in_place = false; Ok(()) }), "upload beside, then rename (the default)"),
     common(Files, "strict_attributes", Nothing, Set(|s, _| { s.filesystem.strict_attributes = true; Ok(()) }), "chmod, chown and utime fail where the server cannot do them"),
-    spec(Files, "transform_symlinks", Nothing, Refuse(NOT_YET), ""),
+    spec(Files, "transform_symlinks", Nothing, Quiet(LINKS), ""),
     spec(Files, "follow_symlinks", Nothing, Refuse(NOT_YET), ""),
-    spec(Files, "contain_symlinks", Nothing, Refuse(NOT_YET), ""),
+    spec(Files, "contain_symlinks", Nothing, Quiet(LINKS), ""),
     spec(Files, "workaround", Needed("LIST"), Quiet("what a server cannot do is learned"), ""),
     spec(Files, "sshfs_sync", Nothing, Quiet(CLOSE_WAITS), ""),
     spec(Files, "sync", Nothing, Quiet(CLOSE_WAITS), ""),
@@ -228,6 +235,7 @@ const ALWAYS_RECONNECTS: &str = "connections are kept alive and replaced as need
 const CLOSE_WAITS: &str = "close() and fsync() always wait for the server";
 const OWN_INODES: &str = "FTP has no inode numbers; ours are stable while mounted";
 const NO_PROXY: &str = "proxies are not supported: use a tunnel (ssh -L, a VPN)";
+const LINKS: &str = "targets are always rewritten relative to the link, and never lead out of the mount";
+const LEARNED: &str = "which way works is tried once (EPSV, PASV, active) and remembered";
 const NOT_YET: &str = "this version cannot do it yet";
-const NO_TLS_YET: &str = "this version has no TLS yet, and never falls back to plain FTP by itself";
 const BROKEN_SSL: &str = "SSL 2 and 3 are broken (RFC 6176, RFC 7568)";

@@ -1,6 +1,8 @@
 //! From the text of an option's value to the value; the error says what would have been understood.
 
 use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,6 +103,39 @@ pub(super) fn switch(value: &OsStr) -> Result<bool, String> {
     }
 }
 
+/// `49152-65535`.
+pub(super) fn ports(value: &OsStr) -> Result<RangeInclusive<u16>, String> {
+    let text = text(value)?;
+    let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if 0 < first && first <= last => Ok(first..=last),
+        _ => Err("a range of ports such as 49152-65535 is needed".into()),
+    }
+}
+
+/// An IP address.
+pub(super) fn address(value: &OsStr) -> Result<IpAddr, String> {
+    text(value)?.parse().map_err(|_| "an IP address is needed".into())
+}
+
+/// SHA-256 as 64 hexadecimal digits, with or without colons.
+pub(super) fn digest(value: &OsStr) -> Result<[u8; 32], String> {
+    let wrong = "the 64 hexadecimal digits of a SHA-256 are needed";
+    let text = text(value)?;
+    let digits: Option<Vec<u32>> = text.chars().filter(|&c| c != ':').map(|c| c.to_digit(16)).collect();
+    let (pairs, rest) = digits.as_deref().ok_or(wrong)?.as_chunks::<2>();
+    let bytes: Result<Vec<u8>, _> = pairs.iter().map(|[high, low]| u8::try_from(high * 16 + low)).collect();
+    match bytes.ok().and_then(|bytes| bytes.try_into().ok()) {
+        Some(digest) if rest.is_empty() => Ok(digest),
+        _ => Err(wrong.into()),
+    }
+}
+
+/// The one kind of certificate file.
+pub(super) fn pem(value: &OsStr) -> Result<(), String> {
+    if value.eq_ignore_ascii_case("PEM") { Ok(()) } else { Err("only PEM is understood".into()) }
+}
+
 const YEAR: f64 = 31_536_000.0;
 
 #[cfg(test)]
@@ -115,5 +150,15 @@ mod tests {
             (Some(10), Some(2048), Some(3 << 20), Some(1 << 30))
         );
         assert_eq!((size("x"), size("-1"), size("99999999999T"), size("1Z")), (None, None, None, None));
+    }
+
+    #[test]
+    fn ports_and_digests_are_checked() {
+        assert_eq!(ports(OsStr::new("100-200")), Ok(100..=200));
+        assert_eq!(ports(OsStr::new("7")), Ok(7..=7));
+        assert!(["0-5", "9-8", "x", "1-70000", "-"].iter().all(|text| ports(OsStr::new(text)).is_err()));
+        let hex = "00:".repeat(31) + "fF";
+        assert_eq!(digest(OsStr::new(&hex)).map(|digest| (digest[0], digest[31])), Ok((0, 255)));
+        assert!(["", "00", "zz", &"0".repeat(65)].iter().all(|text| digest(OsStr::new(text)).is_err()));
     }
 }
