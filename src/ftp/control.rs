@@ -180,6 +180,11 @@ impl Control {
         self.owed.pop_front();
     }
 
+    /// Counts all commands as answered: a marker has shown that nothing more will come.
+    pub fn settle_all(&mut self) {
+        self.owed.clear();
+    }
+
     /// How many commands still wait for their final reply.
     pub fn owed(&self) -> usize {
         self.owed.len()

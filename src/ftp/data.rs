@@ -108,6 +108,14 @@ impl Data {
         }
     }
 
+    /// Goes on with connecting and the TLS handshake; `Done(0)` once data can flow.
+    pub fn handshake(&mut self) -> io::Result<Step> {
+        match self.open()? {
+            Some(stream) => stream.handshake(),
+            None => Ok(Step::NeedsRead),
+        }
+    }
+
     /// Says that all has been sent.
     pub fn shut_write(&mut self) -> io::Result<Step> {
         match self.open()? {

@@ -35,6 +35,7 @@ pub struct Connector {
     /// The name that is sent and verified.
     name: String,
     verify_name: bool,
+    is_pinned: bool,
     lax_end: bool,
 }
 
@@ -105,7 +106,7 @@ impl Connector {
         });
         let name = tls.name.clone().unwrap_or_else(|| config.host.trim_matches(['[', ']']).to_owned());
         let verify_name = verify && pin.is_none();
-        Ok(Self { ssl: builder.build(), name, verify_name, lax_end: tls.lax_end })
+        Ok(Self { ssl: builder.build(), name, verify_name, is_pinned: pin.is_some(), lax_end: tls.lax_end })
     }
 
     /// Begins TLS on a connected socket: the ClientHello goes out, the rest of the handshake happens as the stream is
@@ -123,8 +124,12 @@ impl Connector {
             unsafe { ssl.set_session(&session)? };
         }
         ssl.set_connect_state();
-        let mut stream =
-            TlsStream { ssl: SslStream::new(ssl, tcp)?, lax_end: self.lax_end, slot: slot.clone() };
+        let mut stream = TlsStream {
+            ssl: SslStream::new(ssl, tcp)?,
+            lax_end: self.lax_end,
+            is_pinned: self.is_pinned,
+            slot: slot.clone(),
+        };
         // Errors come back with the first read or write.
         let _ = stream.handshake();
         Ok(stream)
@@ -135,6 +140,7 @@ impl Connector {
 pub struct TlsStream {
     ssl: SslStream<TcpStream>,
     lax_end: bool,
+    is_pinned: bool,
     slot: Slot,
 }
 
@@ -235,17 +241,14 @@ impl TlsStream {
 
     fn explain(&self, text: &str) -> String {
         if text.contains("certificate verify failed") {
-            let leaf = self
-                .slot
-                .0
-                .lock()
-                .leaf
-                .map(|leaf| leaf.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-            return format!(
-                "the server's certificate is not trusted ({}); its SHA-256 is {}",
-                self.ssl.ssl().verify_result().error_string(),
-                leaf.as_deref().unwrap_or("unknown")
-            );
+            let hex = |leaf: [u8; 32]| leaf.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let leaf = self.slot.0.lock().leaf.map_or("unknown".to_owned(), hex);
+            let why = if self.is_pinned {
+                "another one is pinned"
+            } else {
+                self.ssl.ssl().verify_result().error_string()
+            };
+            return format!("the server's certificate is not trusted ({why}); its SHA-256 is {leaf}");
         }
         if text.contains("wrong version number") || text.contains("packet length too long") {
             return format!("{WRONG_VERSION}: is this port for TLS from the first byte? ({text})");

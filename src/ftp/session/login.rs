@@ -6,6 +6,7 @@
 //! wrong password, and a wrong password is never tried twice, because servers punish that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Session;
 use crate::ftp::command::{Command, Protection};
@@ -23,7 +24,7 @@ impl Session {
         let mut tries = 0;
         loop {
             tries += 1;
-            match Self::open_once(config, features) {
+            match Self::open_once(config, features, tries > 1) {
                 // ftp-srv and libunftp now and then take the ClientHello for a command, before they have switched to TLS.
                 Err(Error::Tls { text })
                     if config.tls.mode != TlsMode::Implicit
@@ -37,7 +38,7 @@ impl Session {
         }
     }
 
-    fn open_once(config: &Arc<Config>, features: &Features) -> Result<Self, Error> {
+    fn open_once(config: &Arc<Config>, features: &Features, is_slow: bool) -> Result<Self, Error> {
         let control = Control::connect(config, features)?;
         let mut session = Self {
             config: Arc::clone(config),
@@ -49,11 +50,12 @@ impl Session {
             protects_data: false,
         };
         if config.tls.mode == TlsMode::Implicit {
-            session.control.secure(&*features.connector(config)?, Slot::default())?;
+            let connector = features.connector(config)?;
+            session.control.secure(&connector, Slot::default())?;
         }
         session.greet()?;
         if matches!(config.tls.mode, TlsMode::Explicit | TlsMode::Try) {
-            session.start_tls()?;
+            session.start_tls(is_slow)?;
         }
         session.log_in().map_err(|error| match error {
             // TLS 1.3 tells only now that it wanted our certificate.
@@ -64,11 +66,15 @@ impl Session {
     }
 
     /// RFC 4217 section 4.
-    fn start_tls(&mut self) -> Result<(), Error> {
+    fn start_tls(&mut self, is_slow: bool) -> Result<(), Error> {
         let config = Arc::clone(&self.config);
         let connector = self.features.connector(&config)?;
         let reply = self.one(&Command::AuthTls, &[])?;
         if reply.code == 234 {
+            if is_slow {
+                // It must have the time to switch; none is lost where the first try succeeds.
+                std::thread::sleep(SWITCHING);
+            }
             return self.control.secure(&connector, Slot::default());
         }
         if config.tls.mode == TlsMode::Try {
@@ -274,6 +280,8 @@ impl Session {
 
 /// How often a server may say 120 before it is ready.
 const MAX_DELAYS: usize = 5;
+/// How much later the ClientHello goes out on another try: with 1 ms libunftp never failed.
+const SWITCHING: Duration = Duration::from_millis(20);
 /// ftp-srv fails half of its handshakes so.
 const TLS_TRIES: usize = 6;
 /// One right answer may be luck; three have told the servers apart (facts: servers, section 9 rule 32).

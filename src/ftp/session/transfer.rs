@@ -103,7 +103,7 @@ impl Session {
             }
             if together {
                 // The transfer runs all the same, from the wrong offset or in the wrong folder.
-                self.cut(&mut transfer);
+                self.discard(&mut transfer);
             } else {
                 self.ready = transfer.data.take();
             }
@@ -173,6 +173,24 @@ impl Session {
         Err(self.failed(transfer, Failure::Reply(reply)))
     }
 
+    /// Lets a transfer that nobody wants run to its end when that is near, and cuts it otherwise.
+    fn discard(&mut self, transfer: &mut Transfer) {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut left: usize = WORTH_READING;
+        while left > 0 {
+            match self.receive(transfer, &mut buffer) {
+                Ok(0) => {
+                    // A refusal is as good an end as any; other errors have ended the session.
+                    let _ = self.conclude(transfer);
+                    return;
+                }
+                Ok(n) => left = left.saturating_sub(n),
+                Err(_) => return,
+            }
+        }
+        self.cut(transfer);
+    }
+
     /// Ends a transfer early: resets its data connection and reads the one reply that follows. Where that does not come
     /// the session is over.
     pub(super) fn cut(&mut self, transfer: &mut Transfer) {
@@ -197,30 +215,46 @@ impl Session {
                 Err(_) => return self.control.end(),
             }
         }
-        // Inside TLS a closed data connection kills ProFTPD's session now and then; ABOR first, never (facts: tls,
-        // pitfall 7). It has an answer of its own.
-        let mut answers = 1;
-        if self.protects_data {
-            if self.send(&[Command::Abor]).is_err() {
-                transfer.drop_data();
-                return;
-            }
-            answers += 1;
+        if self.protects_data && transfer.shake_hands(Instant::now() + CUT_WAIT).is_err() {
+            transfer.drop_data();
+            return self.control.end();
+        }
+        if self.protects_data && !matches!(transfer.command, "STOR" | "APPE") {
+            return self.abort(transfer);
         }
         transfer.drop_data();
-        let deadline = Instant::now() + CUT_WAIT;
-        for _ in 0..answers {
-            match self.control.reply_by(deadline) {
-                Ok(reply) => {
-                    // Pure-FTPd's last word after a cut RETR is a 150.
-                    if reply.is_preliminary() {
-                        self.control.settle();
-                    }
-                    transfer.last = Some(reply);
+        match self.control.reply_by(Instant::now() + CUT_WAIT) {
+            Ok(reply) => {
+                // Pure-FTPd's last word after a cut RETR is a 150.
+                if reply.is_preliminary() {
+                    self.control.settle();
                 }
-                Err(_) => return self.control.end(),
+                transfer.last = Some(reply);
+            }
+            Err(_) => self.control.end(),
+        }
+    }
+
+    /// Cuts a download inside TLS. There a data connection that is just closed kills ProFTPD's session now and then; ABOR
+    /// first, never (facts: tls, pitfall 7), and before its handshake is complete vsftpd dies of either. ABOR has an
+    /// answer of its own, but not always, and in any order: a NOOP behind the first shows where the answers end.
+    fn abort(&mut self, transfer: &mut Transfer) {
+        let deadline = Instant::now() + CUT_WAIT;
+        let sent = self.send(&[Command::Abor]);
+        transfer.drop_data();
+        let first = sent.and_then(|()| self.control.reply_by(deadline));
+        let Ok(first) = first.and_then(|reply| self.send(&[Command::Noop]).map(|()| reply)) else {
+            return self.control.end();
+        };
+        transfer.last = Some(first);
+        for _ in 0..MAX_ANSWERS {
+            match self.control.reply_by(deadline) {
+                Ok(reply) if reply.code == 200 => return self.control.settle_all(),
+                Ok(_) => {}
+                Err(_) => break,
             }
         }
+        self.control.end();
     }
 
     /// The error of a failed transfer. The data connection of one that never began is kept where the server keeps it.
@@ -261,6 +295,19 @@ impl Transfer {
         if let Some(data) = self.data.take() {
             data.reset();
         }
+    }
+
+    /// Completes the TLS handshake of the data connection.
+    fn shake_hands(&mut self, deadline: Instant) -> io::Result<()> {
+        while let Some(data) = &mut self.data {
+            let needs = match data.handshake()? {
+                Step::Done(_) => return Ok(()),
+                Step::NeedsRead => PollFlags::POLLIN,
+                Step::NeedsWrite => PollFlags::POLLOUT,
+            };
+            stream::wait(&mut Vec::from_iter(data.poll_fd(needs)), deadline)?;
+        }
+        Ok(())
     }
 
     fn receive(
@@ -335,6 +382,10 @@ impl Transfer {
     }
 }
 
+/// Answers to a cut transfer, to ABOR and to NOOP.
+const MAX_ANSWERS: usize = 3;
+/// What is read to its end rather than cut: less than what is under way on a long link anyway.
+const WORTH_READING: usize = 256 * 1024;
 /// How long the reply after a cut transfer may take; servers that survive it answer within a round trip or two.
 const CUT_WAIT: Duration = Duration::from_secs(2);
 /// How long the reason for a broken data connection may take: the server may have to notice first.
