@@ -19,10 +19,12 @@
 
 pub mod cli;
 pub mod connection;
+pub mod doctor;
 pub mod fork;
 pub mod fs;
 pub mod ftp;
 pub mod fuse;
+pub mod json;
 pub mod mount;
 pub mod queue;
 pub mod read;
