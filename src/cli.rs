@@ -115,6 +115,7 @@ fn run(args: Args, manner: Manner, secrets: &Secrets) -> Result<(), Failure> {
         filesystem: settings.filesystem,
         point,
         shutdown_timeout: settings.shutdown_timeout,
+        delay_connect: settings.delay_connect,
     };
     // Not in the way of somebody else's umount.
     let _ = std::env::set_current_dir("/");

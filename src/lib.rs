@@ -28,5 +28,6 @@ pub mod json;
 pub mod mount;
 pub mod queue;
 pub mod read;
+pub mod status;
 pub mod tree;
 pub mod write;
