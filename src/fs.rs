@@ -71,7 +71,11 @@ impl FileSystem {
             error => Err(error),
         })?;
         let server = format!("ftp://{}@{}:{}", config.user, config.host, config.port);
-        let lifetimes = Lifetimes { attributes: options.attr_timeout, listings: options.dir_timeout };
+        let lifetimes = Lifetimes {
+            attributes: options.attr_timeout,
+            absence: options.negative_timeout,
+            listings: options.dir_timeout,
+        };
         let queue = Connections::start(config, features, options.max_conns, Some(session));
         Ok(Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
@@ -111,6 +115,11 @@ impl FileSystem {
     pub fn forget_caches(&self) {
         self.tree.lock().expire_all();
         self.reads.forget_all();
+    }
+
+    /// How many files and folders programs have open.
+    pub fn open_files(&self) -> usize {
+        self.handles.count()
     }
 
     pub fn options(&self) -> &Options {

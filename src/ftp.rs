@@ -20,6 +20,7 @@ pub mod path;
 pub mod refusal;
 pub mod reply;
 pub mod session;
+pub mod spelling;
 pub mod stream;
 pub mod tls;
 

@@ -38,6 +38,8 @@ pub struct Tree {
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
     pub attributes: Duration,
+    /// How long a listing proves that a name is not there.
+    pub absence: Duration,
     pub listings: Duration,
 }
 
@@ -95,7 +97,7 @@ impl Tree {
                 Child::Known(ino)
             }
             Some(_) => Child::Unknown,
-            None if fresh && !folder.truncated => Child::Missing,
+            None if folder.is_fresh(now, self.lifetimes.absence) && !folder.truncated => Child::Missing,
             None if folder.removed_lately(name, now, self.lifetimes.attributes) => Child::Missing,
             None => Child::Unknown,
         }
@@ -129,14 +131,12 @@ impl Tree {
         }
     }
 
-    /// How much longer the folder's listing may be believed.
-    pub fn listing_life(&self, folder: Ino, now: Instant) -> Duration {
+    /// How much longer the folder's listing proves that a name is not there.
+    pub fn absence_life(&self, folder: Ino, now: Instant) -> Duration {
         self.nodes
             .get(&folder)
             .and_then(|node| node.folder.as_ref()?.listed)
-            .map_or(Duration::ZERO, |listed| {
-                (listed + self.lifetimes.listings).saturating_duration_since(now)
-            })
+            .map_or(Duration::ZERO, |listed| (listed + self.lifetimes.absence).saturating_duration_since(now))
     }
 
     fn is_fresh(&self, node: &Node, now: Instant) -> bool {
@@ -283,8 +283,7 @@ impl Tree {
 
     /// Nodes without a name live only as long as the kernel or an open file knows them.
     fn drop_if_unused(&mut self, ino: Ino) {
-        let unused =
-            |node: &Node| (node.parent.is_none() || node.hidden) && node.lookups == 0 && node.opens == 0;
+        let unused = |node: &Node| node.parent.is_none() && node.lookups == 0 && node.opens == 0;
         if ino != Ino::ROOT && self.nodes.get(&ino).is_some_and(unused) {
             self.drop_node(ino);
         }
@@ -360,7 +359,11 @@ mod tests {
     }
 
     fn tree() -> Tree {
-        let lifetimes = Lifetimes { attributes: Duration::from_secs(5), listings: Duration::from_secs(30) };
+        let lifetimes = Lifetimes {
+            attributes: Duration::from_secs(5),
+            absence: Duration::from_secs(5),
+            listings: Duration::from_secs(30),
+        };
         Tree::new(RemotePath::parse(b"/home/joe").unwrap(), lifetimes)
     }
 

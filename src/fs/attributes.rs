@@ -201,9 +201,13 @@ impl FileSystem {
                     outcome => outcome.map(|()| true),
                 };
                 let mode =
-                    change.mode.map_or(Ok(false), |mode| quiet(session.set_mode(&path, mode & 0o7777)))?;
-                let time = change.modified.map_or(Ok(false), |at| quiet(session.set_modified(&path, at)))?;
-                Ok((mode, time))
+                    change.mode.map_or(Ok(false), |mode| quiet(session.set_mode(&path, mode & 0o7777)));
+                let time = mode.and_then(|mode| {
+                    let time =
+                        change.modified.map_or(Ok(false), |at| quiet(session.set_modified(&path, at)))?;
+                    Ok((mode, time))
+                });
+                time.map_err(|error| explain::access(session, &path, error))
             }
         };
         let shown = path.clone();

@@ -51,6 +51,7 @@ impl From<&Error> for Errno {
             Error::TimedOut { .. } => libc::ETIMEDOUT,
             Error::Unreachable { .. } => libc::EHOSTUNREACH,
             Error::Unsupported { .. } => libc::EOPNOTSUPP,
+            Error::NameChanged => libc::EILSEQ,
             Error::BadName(bad) => return (*bad).into(),
             Error::Local { errno } => *errno,
             Error::Lost { .. }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 
 use super::{Answer, Caller, Errno, FileSystem, Stat};
-use crate::ftp::{Entry, Error, Kind, Listing, Name, Refusal, RemotePath, Session, explain};
+use crate::ftp::{Entry, Error, Kind, Listing, Name, Refusal, RemotePath, Session, explain, spelling};
 use crate::queue::{Claim, Job, Priority, Turn};
 use crate::tree::{Child, Ino, Tree};
 use crate::write::upload::temporary_name;
@@ -56,7 +56,7 @@ impl FileSystem {
         match tree.child(parent, name, now) {
             Child::Unknown => None,
             Child::Missing => {
-                let life = tree.listing_life(parent, now).min(self.options.negative_timeout);
+                let life = tree.absence_life(parent, now);
                 Some(Found::Missing(life))
             }
             Child::Known(ino) => {
@@ -117,7 +117,9 @@ impl FileSystem {
         let answer = self.hold(caller, answer);
         let attempt = {
             let path = path.clone();
-            move |session: &mut Session, turn: &Turn<'_>| match session.make_directory(&path) {
+            move |session: &mut Session, turn: &Turn<'_>| match spelling::check_before(session, &path)
+                .and_then(|()| session.make_directory(&path))
+            {
                 Err(error) if error.refusal().is_some() => {
                     match explain::make_directory(session, &path, error) {
                         // The attempt before made it, and its reply was lost.
@@ -125,7 +127,11 @@ impl FileSystem {
                         error => Err(error),
                     }
                 }
-                done => done,
+                Ok(()) => match spelling::check(session, &path) {
+                    Err(Error::NameChanged) => session.remove_directory(&path).and(Err(Error::NameChanged)),
+                    checked => checked,
+                },
+                Err(error) => Err(error),
             }
         };
         let claims = [Claim::Exclusive(path.clone())];
@@ -343,8 +349,8 @@ impl FileSystem {
         let shown = from_path.clone();
         let replaces = matches!(target, Child::Known(_));
         let attempt = move |session: &mut Session, turn: &Turn<'_>| {
-            let outcome = session.rename(&from_path, &to_path);
-            let outcome = match outcome {
+            spelling::check_before(session, &to_path)?;
+            let outcome = match session.rename(&from_path, &to_path) {
                 Err(error)
                     if replaces && error.refusal().is_some() && !session.features().rename_replaces() =>
                 {
@@ -360,7 +366,13 @@ impl FileSystem {
                     let moved = turn.attempt > 0 && error.refusal() == Some(Refusal::NotFound);
                     if moved && session.stat(&to_path).is_ok() { Ok(()) } else { Err(error) }
                 }
-                done => done,
+                Ok(()) => match spelling::check(session, &to_path) {
+                    Err(Error::NameChanged) => {
+                        session.rename(&to_path, &from_path).and(Err(Error::NameChanged))
+                    }
+                    checked => checked,
+                },
+                Err(error) => Err(error),
             }
         };
         let end = move |outcome: Result<(), Error>| match outcome {

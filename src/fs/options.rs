@@ -22,7 +22,7 @@ pub struct Options {
     pub attr_timeout: Duration,
     /// How long listings are believed.
     pub dir_timeout: Duration,
-    /// How long the kernel may believe that a name does not exist.
+    /// How long a name that was not there is believed to be missing.
     pub negative_timeout: Duration,
     /// Sessions at the server at most; fewer when it allows fewer.
     pub max_conns: usize,

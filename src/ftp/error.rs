@@ -35,6 +35,8 @@ pub enum Error {
     Unsupported { command: &'static str },
     /// The name cannot be sent.
     BadName(BadName),
+    /// The server stored the name in another spelling (and what was stored has been taken back).
+    NameChanged,
     /// The transfer ended with another number of bytes than was agreed.
     WrongLength { expected: u64, got: u64 },
     /// Reading or writing on the local side (the spool) failed while transferring.
@@ -121,6 +123,7 @@ impl fmt::Display for Error {
             Self::Protocol { text } => write!(f, "the server's answer makes no sense: {text}"),
             Self::Unsupported { command } => write!(f, "this server cannot do {command}"),
             Self::BadName(bad) => bad.fmt(f),
+            Self::NameChanged => f.write_str("this server cannot store this name as it is"),
             Self::WrongLength { expected, got } => write!(f, "transfer of {got} bytes instead of {expected}"),
             Self::Local { errno } => write!(f, "local disk: {}", io::Error::from_raw_os_error(*errno)),
             Self::Cancelled => f.write_str("cancelled"),

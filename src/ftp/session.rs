@@ -49,7 +49,7 @@ impl Session {
         &self.root
     }
 
-    /// What this server can do, as far as it is known.
+    /// What is known of this server.
     pub fn features(&self) -> &Features {
         &self.features
     }

@@ -19,7 +19,9 @@ use parking_lot::Mutex;
 
 use super::Draft;
 use super::draft::{Change, Sending};
-use crate::ftp::{After, Error, How, Modified, Name, Refusal, RemotePath, Session, Stored, explain};
+use crate::ftp::{
+    After, Error, How, Modified, Name, Refusal, RemotePath, Session, Stored, explain, spelling,
+};
 use crate::queue::{Task, Turn};
 use crate::read::Locate;
 
@@ -92,15 +94,15 @@ impl Task for Upload {
                 match self.append(session, &path, range, turn) {
                     Err(Error::Unsupported { .. } | Error::Refused { meaning: Refusal::Unclear, .. }) => {
                         debug!("{path}: cannot append on this server, sending all of it");
-                        self.replace(session, &path)?
+                        self.replace(session, &path)
                     }
-                    done => done?,
+                    done => done,
                 }
             }
-            Change::New => self.store(session, &path, NEW_FILE_MODE)?,
-            _ => self.replace(session, &path)?,
+            Change::New => self.store_new(session, &path),
+            _ => self.replace(session, &path),
         };
-        self.product = Some(done);
+        self.product = Some(done.map_err(|error| explain::store(session, &path, error))?);
         Ok(())
     }
 
@@ -220,6 +222,15 @@ impl Upload {
                 0 => download.finish()?,
                 _ => return Err(Error::WrongLength { expected: content.size, got: at + 1 }),
             }
+        }
+    }
+
+    fn store_new(&self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
+        spelling::check_before(session, path)?;
+        let stored = self.store(session, path, NEW_FILE_MODE)?;
+        match spelling::check(session, path) {
+            Err(Error::NameChanged) => session.delete(path).and(Err(Error::NameChanged)),
+            checked => checked.map(|()| stored),
         }
     }
 

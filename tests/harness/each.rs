@@ -1,0 +1,88 @@
+//! One promise, four servers: [`on_each_server!`] makes a test of its own for each.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Kind, Mount, Options, Server, shell};
+
+/// A fresh server and its mount.
+pub struct Mounted {
+    // First: the mount goes before the server that it needs.
+    pub mount: Mount,
+    pub server: Server,
+}
+
+impl Mounted {
+    /// `None` as in [`Server::start`].
+    #[track_caller]
+    pub fn new(kind: Kind, options: &Options, mount_options: &[&str]) -> Option<Self> {
+        let server = Server::start_with(kind, options)?;
+        let mount = Mount::new(&server, mount_options);
+        Some(Self { mount, server })
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.server.kind()
+    }
+
+    /// A path inside the mount.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.mount.path().join(name)
+    }
+
+    /// A file's bytes through the mount.
+    #[track_caller]
+    pub fn read(&self, name: impl AsRef<Path>) -> Vec<u8> {
+        let at = self.path(name);
+        fs::read(&at).unwrap_or_else(|e| panic!("{}: {e}", at.display()))
+    }
+
+    /// Runs a script inside the mount, see [`shell::ok`].
+    #[track_caller]
+    pub fn ok(&self, script: &str) -> String {
+        shell::ok(self.mount.path(), script)
+    }
+
+    /// See [`Mount::remount`].
+    #[track_caller]
+    pub fn remount(&mut self) {
+        self.mount.remount(&self.server, &[]);
+    }
+}
+
+/// Runs a promise on one server.
+pub fn check(kind: Kind, promise: fn(&mut Mounted)) {
+    if let Some(mut mounted) = Mounted::new(kind, &Options::default(), &[]) {
+        promise(&mut mounted);
+    }
+}
+
+/// Functions that take a `&mut Mounted` become tests: `vsftpd::name`, `proftpd::name`, `pure_ftpd::name`, `pyftpdlib::name`; or
+/// on other servers, when these are given first: `[twisted Twisted, aioftp Aioftp]`.
+#[macro_export]
+macro_rules! on_each_server {
+    (@tests $module:ident $kind:ident [$($name:ident)*]) => {
+        mod $module {
+            $(#[test]
+            fn $name() {
+                $crate::harness::each::check($crate::harness::Kind::$kind, super::promises::$name);
+            })*
+        }
+    };
+    (@each [$($module:ident $kind:ident),*] $names:tt) => {
+        $(on_each_server!(@tests $module $kind $names);)*
+    };
+    ([$($server:tt)*] $($(#[$meta:meta])* fn $name:ident($at:ident: &mut Mounted) $body:block)*) => {
+        mod promises {
+            use super::*;
+            $($(#[$meta])* pub fn $name($at: &mut Mounted) $body)*
+        }
+        on_each_server!(@each [$($server)*] [$($name)*]);
+    };
+    ($($promise:tt)*) => {
+        on_each_server! {
+            [vsftpd Vsftpd, proftpd Proftpd, pure_ftpd PureFtpd, pyftpdlib Pyftpdlib]
+            $($promise)*
+        }
+    };
+}

@@ -1,0 +1,150 @@
+//! Data connections: the listener or address that waits for one, and the bytes that go over it.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::faults::{DataEnd, Fault, Then};
+use super::session::Session;
+
+/// How the next data connection comes about.
+pub(super) enum Data {
+    None,
+    Passive(TcpListener),
+    Active(SocketAddr),
+}
+
+/// What is sent, or where what comes is kept.
+pub(super) enum Content {
+    Bytes(Vec<u8>),
+    File(File),
+    Store(File),
+}
+
+impl Session<'_> {
+    /// Waits for a client at a new port.
+    pub fn listen(&mut self) -> io::Result<u16> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        self.data = Data::Passive(listener);
+        Ok(port)
+    }
+
+    /// A whole transfer, with its replies.
+    pub fn transfer(&mut self, content: Content) -> io::Result<()> {
+        self.rest = 0;
+        let waiting = std::mem::replace(&mut self.data, Data::None);
+        if matches!(waiting, Data::None) {
+            return self.reply("425 Use PORT or PASV first.");
+        }
+        let (after, end, then) = match self.fault.take() {
+            Some(Fault::NoData(then)) => {
+                self.reply("150 Here comes nothing.")?;
+                return self.say(then);
+            }
+            Some(Fault::Data { after, end, then }) => (after, end, Some(then)),
+            _ => (u64::MAX, DataEnd::Closed, None),
+        };
+        let Some(stream) = self.connect(waiting)? else {
+            return self.reply("425 Failed to establish connection.");
+        };
+        let tracked = self.shared.track(&stream)?;
+        self.shared.counters.data_connection();
+        self.reply("150 Here we go.")?;
+        let moved = match content {
+            Content::Bytes(bytes) => self.send(&mut bytes.as_slice(), &stream, after),
+            Content::File(mut file) => self.send(&mut file, &stream, after),
+            Content::Store(file) => self.receive(file, &stream, after, end == DataEnd::Swallowed),
+        };
+        match end {
+            DataEnd::Closed | DataEnd::Swallowed => drop(stream),
+            DataEnd::Reset => {
+                reset(&stream);
+                drop(stream);
+            }
+            DataEnd::Stalled => {
+                let then = then.unwrap_or(Then::Silent);
+                let outcome = self.say(then);
+                drop((tracked, stream));
+                return outcome;
+            }
+        }
+        match (then, moved) {
+            (Some(then), _) => self.say(then),
+            (None, Ok(())) => self.reply("226 Transfer complete."),
+            (None, Err(Failed::Connection)) => self.reply("426 Connection closed; transfer aborted."),
+            (None, Err(Failed::Disk(e))) => self.reply(&format!("451 Local error: {e}")),
+        }
+    }
+
+    fn connect(&self, waiting: Data) -> io::Result<Option<TcpStream>> {
+        let listener = match waiting {
+            Data::None => return Ok(None),
+            Data::Active(address) => return Ok(TcpStream::connect_timeout(&address, CONNECTS_WITHIN).ok()),
+            Data::Passive(listener) => listener,
+        };
+        listener.set_nonblocking(true)?;
+        let deadline = Instant::now() + CONNECTS_WITHIN;
+        while Instant::now() < deadline && !self.shared.ending.load(Ordering::SeqCst) {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false)?;
+                    stream.set_nodelay(true)?;
+                    return Ok(Some(stream));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(Duration::from_millis(1))
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+
+    fn send(&self, from: &mut dyn Read, mut to: &TcpStream, most: u64) -> Result<(), Failed> {
+        let mut from = from.take(most);
+        let mut block = vec![0; BLOCK];
+        loop {
+            let length = from.read(&mut block).map_err(Failed::Disk)?;
+            if length == 0 {
+                return Ok(());
+            }
+            to.write_all(&block[..length]).map_err(|_| Failed::Connection)?;
+            self.shared.counters.sent(length);
+        }
+    }
+
+    fn receive(&self, mut into: File, mut from: &TcpStream, most: u64, swallows: bool) -> Result<(), Failed> {
+        let mut left = most;
+        let mut block = vec![0; BLOCK];
+        while left > 0 || swallows {
+            let wanted = if swallows { BLOCK } else { usize::try_from(left).unwrap_or(BLOCK).min(BLOCK) };
+            let length = from.read(&mut block[..wanted]).map_err(|_| Failed::Connection)?;
+            if length == 0 {
+                break;
+            }
+            self.shared.counters.received(length);
+            let kept = usize::try_from(left).unwrap_or(length).min(length);
+            into.write_all(&block[..kept]).map_err(Failed::Disk)?;
+            left -= kept as u64;
+        }
+        Ok(())
+    }
+}
+
+enum Failed {
+    Connection,
+    Disk(io::Error),
+}
+
+/// Makes the close to come an RST.
+fn reset(stream: &TcpStream) {
+    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    let _ = nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::Linger, &linger);
+}
+
+/// As long as clients under test wait at most.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
+const BLOCK: usize = 64 * 1024;
