@@ -58,10 +58,10 @@ impl Session {
     ) -> Result<Transfer, Error> {
         let data = self.take_ready()?;
         if self.protects_data
-            && self.server().demands_session()
             && !self.control.slot().is_some_and(Slot::has_session)
+            && self.features.connector(&self.config)?.resumes()
         {
-            // It would refuse the data connection, but a STOR empties the file first.
+            // The data connection would be refused, but a STOR empties the file first.
             self.control.end();
             return Err(Error::Lost { during: command.name(), text: "no TLS session to resume".to_owned() });
         }
