@@ -16,8 +16,8 @@ use super::attributes::Setter;
 use super::transfer::{Failure, Transfer};
 use crate::ftp::command::Command;
 use crate::ftp::data::Data;
-use crate::ftp::features::{Ability, Capability};
-use crate::ftp::listing::{Modified, Precision};
+use crate::ftp::features::{Ability, Capability, Server};
+use crate::ftp::listing::{self, Modified, Precision};
 use crate::ftp::reply::{self, Reply};
 use crate::ftp::stream::{self, Step};
 use crate::ftp::{Error, RemotePath};
@@ -84,7 +84,8 @@ impl Session {
             How::From(offset) => (Some(Command::Rest(offset)), Command::Stor(path)),
         };
         let thoughts = self.afterthoughts(after);
-        let commands: Vec<Command<'_>> = thoughts.iter().map(|thought| thought.command(path)).collect();
+        let commands: Vec<Command<'_>> =
+            thoughts.iter().map(|thought| self.afterthought_command(*thought, path)).collect();
         let behind = if self.server().answers_behind_store() { commands.as_slice() } else { &[] };
 
         // A STOR that was sent although its REST was refused replaces the file: so never in one segment.
@@ -253,13 +254,24 @@ impl Session {
             thoughts.push(Afterthought::Mode(mode));
         }
         match (after.modified, self.setter()) {
-            (Some(at), Some(setter)) if setter.is_known(&self.features) => {
+            (Some(at), Some(setter))
+                if setter.is_known(&self.features) && !self.features.must_learn_zone() =>
+            {
                 thoughts.push(Afterthought::Set(setter, at));
             }
             _ if self.features.ability(Capability::Mdtm) != Ability::No => thoughts.push(Afterthought::Mdtm),
             _ => {}
         }
         thoughts
+    }
+
+    fn afterthought_command<'p>(&self, thought: Afterthought, path: &'p RemotePath) -> Command<'p> {
+        match thought {
+            Afterthought::Size => Command::Size(path),
+            Afterthought::Mdtm => Command::Mdtm(path),
+            Afterthought::Set(setter, at) => self.setter_command(setter, at, path),
+            Afterthought::Mode(mode) => Command::SiteChmod(mode, path),
+        }
     }
 
     fn stored(
@@ -279,7 +291,14 @@ impl Session {
                         self.features.learn(Capability::Size, false);
                     }
                 }
-                Afterthought::Mdtm => stored.modified = self.mdtm(&reply),
+                Afterthought::Mdtm => {
+                    if self.server() == Server::Vsftpd
+                        && let Some(at) = listing::parse_time(reply.first().trim_ascii())
+                    {
+                        self.features.learn_zone(at, SystemTime::now());
+                    }
+                    stored.modified = self.mdtm(&reply);
+                }
                 Afterthought::Mode(_) => stored.mode_set = Some(self.mode_outcome(reply, path)),
                 Afterthought::Set(setter, at) => {
                     let outcome = self.setter_outcome(setter, reply, path);
@@ -329,17 +348,6 @@ impl Session {
             return Error::Unsupported { command: if how == How::Append { "APPE" } else { "REST" } };
         }
         error
-    }
-}
-
-impl Afterthought {
-    fn command(self, path: &RemotePath) -> Command<'_> {
-        match self {
-            Self::Size => Command::Size(path),
-            Self::Mdtm => Command::Mdtm(path),
-            Self::Set(setter, at) => setter.command(at, path),
-            Self::Mode(mode) => Command::SiteChmod(mode, path),
-        }
     }
 }
 
