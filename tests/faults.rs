@@ -246,7 +246,7 @@ fn odd_lines_in_a_plain_listing_do_not_hide_the_good_ones() {
         "drwx",
     ] {
         let server_options = Options { without: vec!["MLSD", "MLST"], ..Options::default() };
-        let day = Day::with(server_options, &["timeout=2"]);
+        let day = Day::with(server_options, &["timeout=2", "shutdown_timeout=2"]);
         day.put("good", b"good");
         let text = format!("{bad}\r\n-rw-r--r-- 1 x x 4 Jan  1  2020 good\r\n{bad}");
         day.server.faults().add(Rule::on("LIST").act(Fault::Content(text.into_bytes())));
@@ -315,7 +315,10 @@ fn passive_replies_lead_nowhere_else() {
         eventually(text, || fs::read(day.path("file")).is_ok_and(|b| b == b"text"));
     }
     // PASV's address is not believed: it may lie behind a translation, or be somebody else's.
-    let day = Day::with(Options { without: vec!["EPSV"], ..Options::default() }, &["timeout=2"]);
+    let day = Day::with(
+        Options { without: vec!["EPSV"], ..Options::default() },
+        &["timeout=2", "shutdown_timeout=2"],
+    );
     day.put("file", b"text");
     day.server.faults().add(Rule::on("PASV").act(Fault::Address([10, 1, 2, 3])));
     assert_eq!(in_time(|| fs::read(day.path("file"))).unwrap(), b"text");
@@ -358,7 +361,7 @@ fn a_black_hole_ends_in_errors_and_light_brings_everything_back() {
     fs::write(scratch.path().join("unseen"), "text").unwrap();
     let server = Server::start(scratch.path()).unwrap();
     let relay = Relay::new(&server);
-    let mount = Mount::new(&relay, &["timeout=2"]);
+    let mount = Mount::new(&relay, &["timeout=2", "shutdown_timeout=2"]);
     assert!(fs::read(mount.path().join("seen")).unwrap() == content());
     relay.black_hole();
     assert!(in_time(|| fs::read(mount.path().join("unseen"))).is_err());
@@ -449,7 +452,8 @@ fn a_server_that_is_not_there_or_is_none_fails_the_mount() {
         let scratch = Scratch::new("served");
         let server = Server::start(scratch.path()).unwrap();
         server.faults().add(Rule::on("CONNECT").act(Fault::Raw(greeting.into())));
-        let refused = Mount::attempt(&server, &["timeout=2"]).err().expect("it must not mount");
+        let refused =
+            Mount::attempt(&server, &["timeout=2", "shutdown_timeout=2"]).err().expect("it must not mount");
         assert!(refused.status.is_some_and(|status| !status.success()), "{greeting}: {refused:?}");
     }
 }
@@ -477,7 +481,7 @@ struct Day {
 
 impl Day {
     fn new() -> Self {
-        Self::with(Options::default(), &["timeout=2"])
+        Self::with(Options::default(), &["timeout=2", "shutdown_timeout=2"])
     }
 
     fn with(options: Options, mount_options: &[&str]) -> Self {
