@@ -117,6 +117,11 @@ impl FileSystem {
         self.reads.forget_all();
     }
 
+    /// How many files and folders programs have open.
+    pub fn open_files(&self) -> usize {
+        self.handles.count()
+    }
+
     pub fn options(&self) -> &Options {
         &self.options
     }

@@ -2,7 +2,7 @@
 //!
 //! Split in two. *Pure*: [`reply`], [`command`], [`listing`], [`path`] turn bytes into types and types into bytes; they
 //! do no I/O, and are tested and fuzzed on bytes. *I/O*: [`control`] (the control connection), [`data`] (data
-//! connections, passive and active, kept ready), [`session`] (login, transfers, everything with a deadline).
+//! connections, passive and active, kept ready), [`tls`] around either, [`session`] (login, transfers, everything with a deadline).
 //! [`features`] remembers, per mount, what this server turned out to be able to do.
 //!
 //! This layer keeps no policy: what is retried, cached or preferred is decided above. Only `connection`, and the jobs
@@ -22,6 +22,7 @@ pub mod reply;
 pub mod session;
 pub mod spelling;
 pub mod stream;
+pub mod tls;
 
 pub use config::Config;
 pub use error::{Error, Refusal};

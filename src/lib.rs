@@ -17,10 +17,13 @@
 //!                                    server
 //! ```
 
+pub mod cli;
 pub mod connection;
+pub mod fork;
 pub mod fs;
 pub mod ftp;
 pub mod fuse;
+pub mod mount;
 pub mod queue;
 pub mod read;
 pub mod tree;

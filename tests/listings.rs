@@ -120,6 +120,19 @@ fn no_bytes_break_a_parser() {
     }
 }
 
+/// Writes the samples where the fuzzer looks for its first inputs (`fuzz/fuzz_targets/listing.rs`).
+#[test]
+#[ignore = "writes into fuzz/corpus"]
+fn seeds_for_the_fuzzer() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/listing");
+    fs::create_dir_all(&folder).expect("a folder for seeds");
+    for (number, sample) in files().iter().flat_map(|file| samples(file)).enumerate() {
+        let control = [u8::from(sample.format == Format::Mlsd), 63, 128];
+        let bytes = [&control[..], &sample.bytes()].concat();
+        fs::write(folder.join(format!("sample-{number:03}")), bytes).expect("a seed");
+    }
+}
+
 /// How fast a folder of 10,000 names is read; run with `--release -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, not a check"]

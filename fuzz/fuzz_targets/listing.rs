@@ -1,7 +1,10 @@
 //! Any bytes, cut anywhere, read as MLSD, as LIST and as a line of MLST: no panic, the same result however they are cut,
 //! and nothing in it that the rest of ftpfs must not see.
 //!
-//! `cargo +nightly fuzz run listing -- -dict=fuzz/listing.dict fuzz/corpus/listing tests/listings`
+//! ```text
+//! cargo test --test listings -- --ignored seeds_for_the_fuzzer
+//! cargo +nightly fuzz run listing -- -dict=fuzz/listing.dict -max_total_time=60
+//! ```
 
 #![no_main]
 

@@ -49,6 +49,10 @@ impl Handles {
         self.0.lock().open.insert(number, handle);
     }
 
+    pub fn count(&self) -> usize {
+        self.0.lock().open.len()
+    }
+
     pub fn remove(&self, number: u64) -> Option<Handle> {
         self.0.lock().open.remove(&number)
     }

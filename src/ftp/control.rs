@@ -17,6 +17,7 @@ use super::command::Batch;
 use super::features::Features;
 use super::reply::{Parser, Reply};
 use super::stream::{self, Step, Stream};
+use super::tls::{Connector, Slot};
 use super::{Config, Error};
 
 /// One control connection.
@@ -31,13 +32,15 @@ pub struct Control {
     ended: bool,
     peer: SocketAddr,
     local: SocketAddr,
+    slot: Option<Slot>,
+    opened: Instant,
 }
 
 impl Control {
     /// Resolves the host and connects to the first address that answers; the greeting is still to be read.
     pub fn connect(config: &Config, features: &Features) -> Result<Self, Error> {
         let mut last = Error::Unreachable { text: format!("{} has no address", config.host) };
-        for address in resolve(config)? {
+        for address in resolve(config)?.into_iter().filter(|address| config.data.family.allows(address)) {
             match stream::connect(address, None, Instant::now() + config.connect_timeout) {
                 Ok(tcp) => {
                     let ends = tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?)));
@@ -54,6 +57,8 @@ impl Control {
                         ended: false,
                         peer,
                         local,
+                        slot: None,
+                        opened: Instant::now(),
                     });
                 }
                 Err(error) => {
@@ -63,6 +68,42 @@ impl Control {
             }
         }
         Err(last)
+    }
+
+    /// Puts TLS around the connection and completes the handshake. Nothing that came in the clear is taken over.
+    pub fn secure(&mut self, connector: &Connector, slot: Slot) -> Result<(), Error> {
+        if self.parser.has_leftovers() || (self.owed.is_empty() && !self.stream.is_quiet()) {
+            // RFC 4217 section 4.2: what was sent in the clear behind the 234 may come from anybody.
+            self.ended = true;
+            return Err(Error::Tls {
+                text: "the server sent something in the clear before TLS began".to_owned(),
+            });
+        }
+        let tcp = self.stream.tcp().try_clone().map_err(|error| Error::Tls { text: error.to_string() })?;
+        let mut tls = connector.begin(tcp, &slot)?;
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let flags = match tls.handshake() {
+                Ok(Step::Done(_)) => break,
+                Ok(Step::NeedsRead) => PollFlags::POLLIN,
+                Ok(Step::NeedsWrite) => PollFlags::POLLOUT,
+                Err(error) => {
+                    self.ended = true;
+                    return Err(Error::Tls { text: error.to_string() });
+                }
+            };
+            if let Err(error) = stream::wait(&mut [self.stream.poll_fd(flags)], deadline) {
+                return Err(self.fail("the TLS handshake", &error));
+            }
+        }
+        self.stream = Stream::Tls(Box::new(tls));
+        self.slot = Some(slot);
+        Ok(())
+    }
+
+    /// The TLS sessions for data connections, when this connection is inside TLS.
+    pub fn slot(&self) -> Option<&Slot> {
+        self.slot.as_ref()
     }
 
     /// Sends all commands of a batch in one write; one reply is then owed for each.
@@ -139,6 +180,11 @@ impl Control {
         self.owed.pop_front();
     }
 
+    /// Counts all commands as answered: a marker has shown that nothing more will come.
+    pub fn settle_all(&mut self) {
+        self.owed.clear();
+    }
+
     /// How many commands still wait for their final reply.
     pub fn owed(&self) -> usize {
         self.owed.len()
@@ -146,7 +192,9 @@ impl Control {
 
     /// Whether the session can go on: no error so far, nothing owed, nothing come unasked.
     pub fn is_alive(&mut self) -> bool {
-        !self.ended && self.owed.is_empty() && self.check_quiet("waiting").is_ok()
+        // The TLS session would be too old for the next data connection (facts: tls, pitfall 5).
+        let is_stale = self.slot.is_some() && self.opened.elapsed() > TLS_LIFETIME;
+        !self.ended && !is_stale && self.owed.is_empty() && self.check_quiet("waiting").is_ok()
     }
 
     /// Ends the session: nothing more will be sent.
@@ -264,5 +312,7 @@ fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Error> {
     }
 }
 
+/// The shortest session lifetime that a server was seen to offer is an hour (Pure-FTPd).
+const TLS_LIFETIME: Duration = Duration::from_secs(50 * 60);
 /// The log target of what is said on control connections.
 const DIALOGUE: &str = "ftpfs::dialogue";

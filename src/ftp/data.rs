@@ -1,77 +1,218 @@
 //! Data connections: made ahead of the command that uses them, and closed the moment they have served.
 //!
 //! A passive one goes to the control connection's peer, from the control connection's local address (servers refuse
-//! another), to the port that the server named; the address in a 227 reply is not looked at, so no reply can send us to
-//! a third host. One that waits for its command is *ready*; it is worth keeping for [`READY_FOR`]. Used by `session`.
+//! another), to the port that the server named; the address in a 227 reply is not looked at unless the user asks, so no
+//! reply can send us to a third host. An active one is a listener until the server has connected to it: only the server
+//! may, and the listener is closed at once. One that waits for its command is *ready*; it is worth keeping for
+//! [`READY_FOR`].
+//!
+//! TLS begins when the command has been sent: most servers start their side only then, so nothing is gained by an earlier
+//! ClientHello, and the session that it presents is the newest. Used by `session`.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
+use super::Error;
+use super::config::DataPolicy;
 use super::control::Control;
 use super::stream::{self, Step, Stream};
+use super::tls::{Connector, Slot};
 
 /// One data connection.
 pub struct Data {
-    stream: Stream,
+    channel: Channel,
     opened: Instant,
+}
+
+enum Channel {
+    Open(Stream),
+    /// Active: the server has not connected yet. TLS, if any, begins once it has.
+    Listening {
+        listener: TcpListener,
+        server: IpAddr,
+        tls: Option<(Arc<Connector>, Slot)>,
+    },
+    /// Between two states, and after an error in between.
+    Closed,
 }
 
 impl Data {
     /// Connects to the port that the server has opened for us.
-    pub fn connect(control: &Control, port: u16, deadline: Instant) -> io::Result<Self> {
-        let mut address = control.peer();
-        address.set_port(port);
-        let tcp = stream::connect(address, Some(control.local().ip()), deadline)?;
-        if tcp.local_addr()? == address {
+    pub fn connect(control: &Control, to: SocketAddr, deadline: Instant) -> io::Result<Self> {
+        let tcp = stream::connect(to, Some(control.local().ip()), deadline)?;
+        if tcp.local_addr()? == to {
             // A port on this very machine that nobody listens on can connect to itself.
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        Ok(Self { stream: Stream::Plain(tcp), opened: Instant::now() })
+        Ok(Self { channel: Channel::Open(Stream::Plain(tcp)), opened: Instant::now() })
+    }
+
+    /// Listens for the server's connection, and gives the address to tell it.
+    pub fn listen(control: &Control, policy: &DataPolicy) -> io::Result<(Self, SocketAddr)> {
+        let here = control.local().ip();
+        let listener = match &policy.active_ports {
+            None => TcpListener::bind((here, 0))?,
+            Some(ports) => {
+                // Not always from the first: a port that has just been used is in TIME_WAIT on one side.
+                let count = usize::from(ports.end().saturating_sub(*ports.start())) + 1;
+                let start = usize::from(control.local().port()) % count;
+                let mut bound = Err(io::ErrorKind::AddrInUse.into());
+                for port in ports.clone().cycle().skip(start).take(count) {
+                    bound = TcpListener::bind((here, port));
+                    if bound.is_ok() {
+                        break;
+                    }
+                }
+                bound?
+            }
+        };
+        listener.set_nonblocking(true)?;
+        let address = SocketAddr::new(policy.active_address.unwrap_or(here), listener.local_addr()?.port());
+        let channel = Channel::Listening { listener, server: control.peer().ip(), tls: None };
+        Ok((Self { channel, opened: Instant::now() }, address))
+    }
+
+    /// Begins TLS: now, or once the server has connected.
+    pub fn secure(&mut self, connector: &Arc<Connector>, slot: &Slot) -> Result<(), Error> {
+        self.channel = match std::mem::replace(&mut self.channel, Channel::Closed) {
+            Channel::Open(stream) => match stream.into_tcp() {
+                Some(tcp) => Channel::Open(Stream::Tls(Box::new(connector.begin(tcp, slot)?))),
+                None => return Err(Error::Tls { text: "TLS begins twice".to_owned() }),
+            },
+            Channel::Listening { listener, server, .. } => {
+                Channel::Listening { listener, server, tls: Some((Arc::clone(connector), slot.clone())) }
+            }
+            Channel::Closed => Channel::Closed,
+        };
+        Ok(())
     }
 
     /// Reads what is there.
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<Step> {
-        self.stream.read(buf)
+        match self.open()? {
+            Some(stream) => stream.read(buf),
+            None => Ok(Step::NeedsRead),
+        }
     }
 
     /// Writes what fits.
     pub fn write(&mut self, buf: &[u8]) -> io::Result<Step> {
-        self.stream.write(buf)
+        match self.open()? {
+            Some(stream) => stream.write(buf),
+            None => Ok(Step::NeedsRead),
+        }
+    }
+
+    /// Goes on with connecting and the TLS handshake; `Done(0)` once data can flow.
+    pub fn handshake(&mut self) -> io::Result<Step> {
+        match self.open()? {
+            Some(stream) => stream.handshake(),
+            None => Ok(Step::NeedsRead),
+        }
     }
 
     /// Says that all has been sent.
     pub fn shut_write(&mut self) -> io::Result<Step> {
-        self.stream.shut_write()
+        match self.open()? {
+            Some(stream) => stream.shut_write(),
+            None => Ok(Step::NeedsRead),
+        }
+    }
+
+    /// Closes in order.
+    pub fn close(self) {
+        if let Channel::Open(stream) = self.channel {
+            stream.close();
+        }
     }
 
     /// Drops the connection and whatever is under way on it.
     pub fn reset(self) {
-        self.stream.reset_on_close();
+        if let Channel::Open(stream) = &self.channel {
+            stream.reset_on_close();
+        }
     }
 
     /// Bytes not yet acknowledged by the peer.
     pub fn unsent(&self) -> usize {
-        self.stream.unsent()
+        match &self.channel {
+            Channel::Open(stream) => stream.unsent(),
+            _ => 0,
+        }
+    }
+
+    /// Whether the peer may still send something that must be taken before closing: inside TLS, session tickets.
+    pub fn is_tls(&self) -> bool {
+        matches!(&self.channel, Channel::Open(stream) if stream.is_tls())
     }
 
     /// Whether it may still be used for a transfer: young enough, and not closed by the server.
     pub fn is_ready(&self) -> bool {
-        self.opened.elapsed() < READY_FOR && self.stream.is_quiet()
+        let is_open = match &self.channel {
+            Channel::Open(stream) => stream.is_quiet(),
+            Channel::Listening { .. } => true,
+            Channel::Closed => false,
+        };
+        is_open && self.opened.elapsed() < READY_FOR
     }
 
-    /// For waiting.
-    pub fn poll_fd(&self, flags: PollFlags) -> PollFd<'_> {
-        self.stream.poll_fd(flags)
+    /// Whether asking for another one leaves a port of the server's unused.
+    pub fn is_passive(&self) -> bool {
+        matches!(self.channel, Channel::Open(_))
     }
 
-    /// The other end.
-    pub fn peer(&self) -> io::Result<SocketAddr> {
-        self.stream.tcp().peer_addr()
+    /// For waiting; none when there is nothing to wait for.
+    pub fn poll_fd(&self, flags: PollFlags) -> Option<PollFd<'_>> {
+        match &self.channel {
+            Channel::Open(stream) => Some(stream.poll_fd(flags)),
+            Channel::Listening { listener, .. } => Some(PollFd::new(listener.as_fd(), PollFlags::POLLIN)),
+            Channel::Closed => None,
+        }
     }
+
+    /// The open stream; none while the server has still to connect.
+    fn open(&mut self) -> io::Result<Option<&mut Stream>> {
+        if let Channel::Listening { listener, server, tls } = &mut self.channel {
+            let Some(tcp) = accept(listener, *server)? else { return Ok(None) };
+            tcp.set_nonblocking(true)?;
+            tcp.set_nodelay(true)?;
+            let stream = match tls.take() {
+                None => Stream::Plain(tcp),
+                Some((connector, slot)) => {
+                    let tls =
+                        connector.begin(tcp, &slot).map_err(|error| io::Error::other(error.to_string()))?;
+                    Stream::Tls(Box::new(tls))
+                }
+            };
+            self.channel = Channel::Open(stream);
+        }
+        match &mut self.channel {
+            Channel::Open(stream) => Ok(Some(stream)),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+/// The server's connection, if it has come. Others are turned away.
+fn accept(listener: &TcpListener, server: IpAddr) -> io::Result<Option<TcpStream>> {
+    for _ in 0..MAX_STRANGERS {
+        match listener.accept() {
+            Ok((tcp, from)) if from.ip().to_canonical() == server.to_canonical() => return Ok(Some(tcp)),
+            Ok((_, stranger)) => log::warn!("{stranger} is not the server: its connection is closed"),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("strangers keep connecting"))
 }
 
 /// All servers measured keep an unused data connection for at least 290 s; a NAT box may be quicker.
 const READY_FOR: Duration = Duration::from_secs(240);
+/// How many connections from elsewhere are turned away before the port is given up.
+const MAX_STRANGERS: usize = 16;

@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 
 use super::path::RemotePath;
 use super::reply::Reply;
+use super::tls::Connector;
+use super::{Config, Error};
 pub use counters::{Counters, Counts};
 pub use server::Server;
 
@@ -25,6 +27,8 @@ pub struct Features(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     counters: Counters,
+    /// Made by the first session that needs it.
+    connector: Mutex<Option<Arc<Connector>>>,
 }
 
 #[derive(Default)]
@@ -37,7 +41,11 @@ struct State {
     /// The folder that is the root of the mount.
     root: Option<RemotePath>,
     replaces_on_rename: Option<bool>,
-    passive_failures: u32,
+    /// How data connections are made, as far as that has been found out.
+    way: Way,
+    /// One has been made so.
+    way_works: bool,
+    way_failures: u32,
 }
 
 /// Something that a server may or may not have.
@@ -74,6 +82,19 @@ pub enum Ability {
     Unknown,
     Yes,
     No,
+}
+
+/// A way of making data connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    #[default]
+    Epsv,
+    /// PASV, to the control connection's address.
+    Pasv,
+    /// PASV, to the address in the reply.
+    PasvReply,
+    /// EPRT or PORT: the server connects to us.
+    Active,
 }
 
 /// How far this server keeps commands of one segment in order.
@@ -228,6 +249,17 @@ impl Features {
         }
     }
 
+    /// What all TLS connections of the mount share.
+    pub(super) fn connector(&self, config: &Config) -> Result<Arc<Connector>, Error> {
+        let mut connector = self.0.connector.lock();
+        if let Some(connector) = &*connector {
+            return Ok(Arc::clone(connector));
+        }
+        let made = Arc::new(Connector::new(config)?);
+        *connector = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
     /// The root of the mount, once a session has found it.
     pub(super) fn root(&self) -> Option<RemotePath> {
         self.0.state.lock().root.clone()
@@ -250,18 +282,36 @@ impl Features {
         self.0.state.lock().replaces_on_rename = Some(false);
     }
 
-    /// A passive data connection could not be made; gives how often that has happened since one could.
-    pub(super) fn passive_failed(&self) -> u32 {
-        let mut state = self.0.state.lock();
-        state.passive_failures = state.passive_failures.saturating_add(1);
-        state.passive_failures
+    /// How data connections are made.
+    pub(super) fn way(&self) -> Way {
+        self.0.state.lock().way
     }
 
-    /// A passive data connection was made.
-    pub(super) fn passive_worked(&self) {
-        self.0.state.lock().passive_failures = 0;
+    /// A data connection was made.
+    pub(super) fn way_worked(&self) {
+        let mut state = self.0.state.lock();
+        state.way_works = true;
+        state.way_failures = 0;
+    }
+
+    /// A data connection could not be made; `next` is what would be tried instead. One failure is enough while nothing has
+    /// worked yet; afterwards it takes several in a row.
+    pub(super) fn way_failed(&self, failed: Way, next: Way) {
+        let mut state = self.0.state.lock();
+        if state.way != failed {
+            return;
+        }
+        state.way_failures = state.way_failures.saturating_add(1);
+        if state.way_works && state.way_failures < PATIENCE {
+            return;
+        }
+        log::info!("data connections: {failed:?} does not work here, trying {next:?}");
+        (state.way, state.way_works, state.way_failures) = (next, false, 0);
     }
 }
+
+/// A way that has worked is given up after so many failures in a row: one may be a restart or a full port range.
+const PATIENCE: u32 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -73,7 +73,7 @@ pub enum Precision {
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     pub entries: Vec<Entry>,
-    /// Lines that no parser understood (logged): names may be missing.
+    /// Lines that no parser understood, and names that cannot be used over FTP (both logged): names may be missing.
     pub unparsed: usize,
     /// The server said that it left names out (Pure-FTPd's 10,000): a missing name proves nothing.
     pub truncated: bool,

@@ -39,6 +39,8 @@ pub struct Session {
     ready: Option<Data>,
     /// A REST has been sent whose transfer did not end well: on ftp-srv and libunftp it would hit the next one.
     restart_pending: bool,
+    /// Data connections are inside TLS (PROT P).
+    protects_data: bool,
 }
 
 impl Session {

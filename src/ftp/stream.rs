@@ -12,9 +12,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 
-/// A connection, in the clear or (later) inside TLS.
+use super::tls::TlsStream;
+
+/// A connection, in the clear or inside TLS.
 pub enum Stream {
     Plain(TcpStream),
+    Tls(Box<TlsStream>),
 }
 
 /// What one attempt to read or write came to.
@@ -33,6 +36,7 @@ impl Stream {
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<Step> {
         match self {
             Self::Plain(tcp) => step(Step::NeedsRead, || tcp.read(buf)),
+            Self::Tls(tls) => tls.read(buf),
         }
     }
 
@@ -40,6 +44,7 @@ impl Stream {
     pub fn write(&mut self, buf: &[u8]) -> io::Result<Step> {
         match self {
             Self::Plain(tcp) => step(Step::NeedsWrite, || tcp.write(buf)),
+            Self::Tls(tls) => tls.write(buf),
         }
     }
 
@@ -47,13 +52,35 @@ impl Stream {
     pub fn shut_write(&mut self) -> io::Result<Step> {
         match self {
             Self::Plain(tcp) => tcp.shutdown(Shutdown::Write).map(|()| Step::Done(0)),
+            Self::Tls(tls) => tls.shut_write(),
         }
+    }
+
+    /// Goes on with the TLS handshake, if there is one. `Done(0)` once data can flow.
+    pub fn handshake(&mut self) -> io::Result<Step> {
+        match self {
+            Self::Plain(_) => Ok(Step::Done(0)),
+            Self::Tls(tls) => tls.handshake(),
+        }
+    }
+
+    /// Closes in order: inside TLS the peer is told (vsftpd waits for it), without waiting for its answer.
+    pub fn close(mut self) {
+        if let Self::Tls(tls) = &mut self {
+            tls.say_goodbye();
+        }
+    }
+
+    /// Whether this is inside TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
     }
 
     /// The socket below.
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.tcp(),
         }
     }
 
@@ -98,6 +125,14 @@ impl Stream {
     /// Whether nothing has come and the peer has not gone, without waiting.
     pub fn is_quiet(&self) -> bool {
         matches!(self.tcp().peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The socket itself, which another stream is to be put around. None when this is one already.
+    pub fn into_tcp(self) -> Option<TcpStream> {
+        match self {
+            Self::Plain(tcp) => Some(tcp),
+            Self::Tls(_) => None,
+        }
     }
 }
 

@@ -25,17 +25,16 @@ pub(super) fn parse<'a>(line: &'a [u8], clock: &Clock) -> Option<Line<'a>> {
     if column.contains(&b'/') {
         let (at, after) = token(line, end)?;
         let (seconds, precision) = time::time_of_day(at)?;
+        let orders = [Order::Ymd, Order::Mdy, Order::Dmy];
+        if orders.iter().all(|order| strictly(column, *order).is_none()) {
+            return None;
+        }
         // Only when all the orders that make sense agree.
-        let mut days = [Order::Ymd, Order::Mdy, Order::Dmy]
-            .into_iter()
-            .filter_map(|order| clock.at(strictly(column, order)?, seconds, precision))
-            .filter(|modified| clock.is_past(modified));
+        let days = orders.iter().filter_map(|order| clock.at(strictly(column, *order)?, seconds, precision));
+        let mut days = days.filter(|day| clock.is_past(day));
         modified = days.next();
         if days.any(|other| Some(other) != modified) {
             modified = None;
-        }
-        if [Order::Ymd, Order::Mdy, Order::Dmy].into_iter().all(|order| strictly(column, order).is_none()) {
-            return None;
         }
         (column, end) = token(line, after)?;
     }

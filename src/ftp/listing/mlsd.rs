@@ -6,31 +6,23 @@
 //! `0o644` (pyftpdlib) or with the file's type in front (`100644`), and four ways to say symbolic link.
 
 use super::time::parse_time;
-use super::{Draft, Kind, Line, Modified, Precision};
+use super::{Draft, Kind, Line, Modified, Precision, last_component};
 
 /// Reads a line of MLSD. The folder itself (`cdir`) and the one above it (`pdir`) are noise.
 pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
-    let (facts, draft) = facts_and_name(line)?;
-    if facts.is_folder_itself { Some(Line::Noise) } else { Some(Line::Entry(draft)) }
+    let (is_folder_itself, draft) = facts_and_name(line)?;
+    if is_folder_itself { Some(Line::Noise) } else { Some(Line::Entry(draft)) }
 }
 
-/// Reads a line of MLST, where `cdir` and `pdir` are how some servers describe the folder that was asked for.
+/// Reads a line of MLST, where `cdir` and `pdir` are how some servers describe the folder that was asked for, and where the
+/// name may be a path.
 pub(super) fn parse_one(line: &[u8]) -> Option<Draft<'_>> {
-    let (_, mut draft) = facts_and_name(line)?;
-    let trimmed = draft.name.trim_ascii_end();
-    if trimmed.iter().all(|b| *b == b'/') {
-        draft.name = trimmed;
-    }
-    let name = draft.name.strip_suffix(b"/").unwrap_or(draft.name);
-    draft.name = name.rsplit(|b| *b == b'/').next().unwrap_or(name);
-    Some(draft)
+    let (_, draft) = facts_and_name(line)?;
+    Some(Draft { name: last_component(draft.name), ..draft })
 }
 
-struct Facts {
-    is_folder_itself: bool,
-}
-
-fn facts_and_name(line: &[u8]) -> Option<(Facts, Draft<'_>)> {
+/// Whether the line is about the folder itself or the one above, and what it says.
+fn facts_and_name(line: &[u8]) -> Option<(bool, Draft<'_>)> {
     let line = line.strip_prefix(b" ").unwrap_or(line);
     let (facts, name) = split(line)?;
     let mut draft = Draft { kind: Kind::Special, ..Draft::named(name) };
@@ -51,7 +43,7 @@ fn facts_and_name(line: &[u8]) -> Option<(Facts, Draft<'_>)> {
             draft.mode = mode(value);
         }
     }
-    (known > 0).then_some((Facts { is_folder_itself }, draft))
+    (known > 0).then_some((is_folder_itself, draft))
 }
 
 /// Cuts a line where the name starts.

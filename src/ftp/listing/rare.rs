@@ -20,7 +20,7 @@ use super::{Draft, Kind, Line, Modified, Precision};
 
 /// Reads a line of any of them.
 pub(super) fn parse<'a>(line: &'a [u8], clock: &Clock) -> Option<Line<'a>> {
-    if line.starts_with(b"File ") && line.split(|b| time::is_blank(*b)).any(|word| word == b"EOF") {
+    if is_header(line) {
         return Some(Line::Noise);
     }
     let draft = os2(line, clock)
@@ -31,6 +31,14 @@ pub(super) fn parse<'a>(line: &'a [u8], clock: &Clock) -> Option<Line<'a>> {
         .or_else(|| wf_ftp(line, clock))
         .or_else(|| connect_enterprise(line, clock))?;
     Some(Line::Entry(draft))
+}
+
+/// The headers of Guardian (`File Code EOF ...`) and VxWorks (`size date time name`, and the rules below it).
+fn is_header(line: &[u8]) -> bool {
+    let has = |word: &[u8]| line.split(|b| time::is_blank(*b)).any(|other| other == word);
+    has(b"File") && has(b"Code") && has(b"EOF")
+        || has(b"size") && has(b"date") && has(b"time") && has(b"name")
+        || has(b"--------") && line.iter().all(|b| time::is_blank(*b) || *b == b'-')
 }
 
 /// OS/2: size, `DIR`, attributes, date with the years since 1900, time, name.

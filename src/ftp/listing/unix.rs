@@ -117,19 +117,28 @@ fn size_of(column: &[u8]) -> Option<u64> {
     super::size(column)
 }
 
-/// Three columns of which the last is a time or a year are a date, even when the month's name is not known (or the day
-/// does not exist): the entry matters more than its date.
+/// A date that says nothing, but where it ends: a word, a day, and a time or year (a month in a language that nobody knows,
+/// a day that does not exist), or numbers with a time behind them. The entry matters more than its date.
 fn date_in_an_unknown_language(text: &[u8]) -> Option<(Option<Modified>, usize)> {
     let (first, end) = token(text, 0)?;
-    let (second, end) = token(text, end)?;
-    let (third, end) = token(text, end)?;
-    let has_day = [first, second].iter().any(|part| {
-        part.first().is_some_and(u8::is_ascii_digit) && time::number(part.get(..2).unwrap_or(part)).is_some()
-            || time::number(part.get(..1).unwrap_or_default()).is_some()
-    });
-    let is_year = third.len() == 4 && (third.starts_with(b"19") || third.starts_with(b"20"));
-    let is_time = third.contains(&b':') && third.iter().all(|b| b.is_ascii_digit() || *b == b':');
-    (has_day && (is_time || is_year && time::number(third).is_some())).then_some((None, end))
+    let (second, end_of_second) = token(text, end)?;
+    let is_time = |part: &[u8]| part.contains(&b':') && part.iter().all(|b| b.is_ascii_digit() || *b == b':');
+    let separators = first.iter().filter(|b| matches!(b, b'-' | b'/' | b'.')).count();
+    let digits = first.iter().filter(|b| b.is_ascii_digit()).count();
+    if separators == 2 && digits >= 4 && separators + digits == first.len() && is_time(second) {
+        return Some((None, end_of_second));
+    }
+    let (third, end) = token(text, end_of_second)?;
+    let is_word = |part: &[u8]| part.iter().any(|b| b.is_ascii_alphabetic() || *b >= 0x80);
+    let is_day = |part: &[u8]| {
+        let digits = part.iter().take_while(|b| b.is_ascii_digit()).count();
+        (1..=2).contains(&digits) && !part.iter().skip(digits).any(u8::is_ascii_alphanumeric)
+    };
+    let is_year = third.len() == 4
+        && (third.starts_with(b"19") || third.starts_with(b"20"))
+        && time::number(third).is_some();
+    let is_date = is_day(first) && is_word(second) || is_word(first) && is_day(second);
+    (is_date && (is_time(third) || is_year)).then_some((None, end))
 }
 
 /// `ls -i` and `ls -s` put one or two numbers before the permissions; STAT puts a blank there.

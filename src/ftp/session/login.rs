@@ -6,19 +6,39 @@
 //! wrong password, and a wrong password is never tried twice, because servers punish that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Session;
-use crate::ftp::command::Command;
-use crate::ftp::config::Folder;
+use crate::ftp::command::{Command, Protection};
+use crate::ftp::config::{Folder, TlsMode};
 use crate::ftp::control::Control;
-use crate::ftp::features::{Ability, Capability, Order};
+use crate::ftp::features::{Ability, Capability, Order, Way};
 use crate::ftp::refusal;
 use crate::ftp::reply::{self, Reply};
+use crate::ftp::tls::{CUT, Slot, WRONG_VERSION};
 use crate::ftp::{Config, Error, Features, RemotePath};
 
 impl Session {
     /// Connects, logs in, learns features (the first session of a mount) and finds the mount's root.
     pub fn open(config: &Arc<Config>, features: &Features) -> Result<Self, Error> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match Self::open_once(config, features, tries > 1) {
+                // ftp-srv and libunftp now and then take the ClientHello for a command, before they have switched to TLS.
+                Err(Error::Tls { text })
+                    if config.tls.mode != TlsMode::Implicit
+                        && tries < TLS_TRIES
+                        && [WRONG_VERSION, CUT].iter().any(|sign| text.contains(sign)) =>
+                {
+                    log::debug!("{text}: once more");
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn open_once(config: &Arc<Config>, features: &Features, is_slow: bool) -> Result<Self, Error> {
         let control = Control::connect(config, features)?;
         let mut session = Self {
             config: Arc::clone(config),
@@ -27,10 +47,42 @@ impl Session {
             root: features.root().unwrap_or_else(RemotePath::root),
             ready: None,
             restart_pending: false,
+            protects_data: false,
         };
+        if config.tls.mode == TlsMode::Implicit {
+            let connector = features.connector(config)?;
+            session.control.secure(&connector, Slot::default())?;
+        }
         session.greet()?;
-        session.log_in()?;
+        if matches!(config.tls.mode, TlsMode::Explicit | TlsMode::Try) {
+            session.start_tls(is_slow)?;
+        }
+        session.log_in().map_err(|error| match error {
+            // TLS 1.3 tells only now that it wanted our certificate.
+            Error::Lost { text, .. } if text.contains("alert") => Error::Tls { text },
+            error => error,
+        })?;
         Ok(session)
+    }
+
+    /// RFC 4217 section 4.
+    fn start_tls(&mut self, is_slow: bool) -> Result<(), Error> {
+        let config = Arc::clone(&self.config);
+        let connector = self.features.connector(&config)?;
+        let reply = self.one(&Command::AuthTls, &[])?;
+        if reply.code == 234 {
+            if is_slow {
+                // It must have the time to switch; none is lost where the first try succeeds.
+                std::thread::sleep(SWITCHING);
+            }
+            return self.control.secure(&connector, Slot::default());
+        }
+        if config.tls.mode == TlsMode::Try {
+            log::warn!("this server has no TLS ({reply}): everything goes in the clear");
+            return Ok(());
+        }
+        self.control.end();
+        Err(Error::Tls { text: format!("this server has no TLS: it said {reply}") })
     }
 
     fn greet(&mut self) -> Result<(), Error> {
@@ -38,6 +90,14 @@ impl Session {
         for _ in 0..MAX_DELAYS {
             let reply = match self.control.any_reply() {
                 Ok(reply) => reply,
+                Err(error @ Error::TimedOut { .. }) => {
+                    if self.config.tls.mode != TlsMode::Implicit {
+                        log::warn!(
+                            "no greeting from the server: does this port want TLS from the first byte (ftps://)?"
+                        );
+                    }
+                    return Err(error);
+                }
                 Err(Error::Lost { text, .. }) => return Err(Error::TooManySessions { text }),
                 Err(error) => return Err(error),
             };
@@ -60,6 +120,11 @@ impl Session {
         // Everything in one segment where the server is known to answer in order; else the password alone.
         let together = self.features.order() >= Order::Independent;
         let mut behind = Vec::new();
+        if self.control.slot().is_some() {
+            let private = config.tls.protect_data;
+            behind.push(Command::Pbsz);
+            behind.push(Command::Prot(if private { Protection::Private } else { Protection::Clear }));
+        }
         if is_first {
             behind.push(Command::Feat);
         }
@@ -70,7 +135,7 @@ impl Session {
         if is_first {
             behind.push(Command::Pwd);
         }
-        let with_port = together && self.features.ability(Capability::Epsv) != Ability::No;
+        let with_port = together && self.way() == Way::Epsv;
         if with_port {
             behind.push(Command::Epsv);
         }
@@ -110,6 +175,12 @@ impl Session {
         let mut port = None;
         for (command, reply) in behind.iter().zip(&replies) {
             match command {
+                // Never in the clear because a server would rather.
+                Command::Prot(_) if !reply.is_success() => {
+                    self.control.end();
+                    return Err(Error::Tls { text: format!("{}: the server said {reply}", command.name()) });
+                }
+                Command::Prot(protection) => self.protects_data = *protection == Protection::Private,
                 Command::Feat => self.features.read_feat(reply),
                 Command::OptsUtf8 => self.features.learn(Capability::Utf8, reply.is_success()),
                 Command::TypeImage if !reply.is_success() => {
@@ -117,10 +188,7 @@ impl Session {
                     return Err(Error::Protocol { text: format!("TYPE I was answered with {reply}") });
                 }
                 Command::Pwd if reply.code == 257 => working_folder = reply::quoted_path(reply.first()),
-                Command::Epsv => {
-                    self.features.learn(Capability::Epsv, reply.code == 229);
-                    port = reply::extended_port(reply.first()).filter(|_| reply.code == 229);
-                }
+                Command::Epsv => port = reply::extended_port(reply.first()).filter(|_| reply.code == 229),
                 _ => {}
             }
         }
@@ -131,7 +199,7 @@ impl Session {
         }
         if let Some(port) = port {
             // What is made ahead may fail without harm: the transfer that needs it reports it.
-            if let Err(error) = self.connect_ready(port) {
+            if let Err(error) = self.connect_ready(Way::Epsv, None, port) {
                 log::debug!("{error}");
             }
         }
@@ -212,5 +280,9 @@ impl Session {
 
 /// How often a server may say 120 before it is ready.
 const MAX_DELAYS: usize = 5;
+/// How much later the ClientHello goes out on another try: with 1 ms libunftp never failed.
+const SWITCHING: Duration = Duration::from_millis(20);
+/// ftp-srv fails half of its handshakes so.
+const TLS_TRIES: usize = 6;
 /// One right answer may be luck; three have told the servers apart (facts: servers, section 9 rule 32).
 const PROBES: usize = 3;

@@ -1,17 +1,22 @@
 //! Data connections ahead of their use: EPSV (or PASV) and the TCP connect are done while nobody waits.
 //!
+//! Passive first: EPSV, then PASV to the control connection's address, then (both addresses public, or asked for) to the
+//! address in the 227 reply, and as the last resort active: EPRT, then PORT. What worked is remembered for the mount.
+//!
 //! Only one may wait at a time: asking for a second port before the first is used makes Twisted fall silent and others
 //! leak ports. A connection that has waited too long is renewed where the server is known to bear it, and otherwise ends
 //! the session, which costs a login that nobody waits for.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use super::Session;
 use crate::ftp::Error;
 use crate::ftp::command::Command;
+use crate::ftp::config::{DataMode, PasvAddress};
 use crate::ftp::data::Data;
-use crate::ftp::features::{Ability, Capability};
-use crate::ftp::reply;
+use crate::ftp::features::{Ability, Capability, Way};
+use crate::ftp::reply::{self, Reply};
 
 impl Session {
     /// Does the round trips of the next transfer ahead (EPSV, data connect). Never needed for correctness; called when idle.
@@ -20,8 +25,9 @@ impl Session {
             if data.is_ready() {
                 return Ok(());
             }
+            let was_passive = data.is_passive();
             self.ready = None;
-            if !self.server().may_renew_passive() {
+            if was_passive && !self.server().may_renew_passive() {
                 self.control.end();
                 return Err(Error::Lost {
                     during: "EPSV",
@@ -29,8 +35,21 @@ impl Session {
                 });
             }
         }
-        let port = self.passive_port()?;
-        self.connect_ready(port)
+        let mut last = None;
+        for _ in 0..WAYS {
+            let way = self.way();
+            let result = match way {
+                Way::Epsv => self.extended_passive(),
+                Way::Pasv | Way::PasvReply => self.passive(way),
+                Way::Active => self.active(),
+            };
+            match result {
+                Ok(()) => return Ok(()),
+                Err(error) if self.control.has_ended() || self.way() == way => return Err(error),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::Data { during: "connecting", text: "no way left".to_owned() }))
     }
 
     /// The ready data connection, made now if there is none.
@@ -39,55 +58,209 @@ impl Session {
         self.ready.take().ok_or_else(|| Error::Protocol { text: "no data connection".to_owned() })
     }
 
-    /// Connects to a port that the server has just opened.
-    pub(super) fn connect_ready(&mut self, port: u16) -> Result<(), Error> {
-        match Data::connect(&self.control, port, Instant::now() + self.config.connect_timeout) {
+    /// How the next data connection is to be made.
+    pub(super) fn way(&self) -> Way {
+        match (self.config.data.mode, self.features.way()) {
+            (DataMode::Active, _) => Way::Active,
+            (_, Way::Pasv) if self.config.data.pasv_address == PasvAddress::Reply => Way::PasvReply,
+            // EPSV names no address: whoever wants the reply's must ask with PASV.
+            (_, Way::Epsv)
+                if self.config.data.pasv_address == PasvAddress::Reply && self.control.peer().is_ipv4() =>
+            {
+                Way::PasvReply
+            }
+            (_, way) => way,
+        }
+    }
+
+    /// Connects to a port that the server has just opened, on the control connection's host unless another is given.
+    pub(super) fn connect_ready(&mut self, way: Way, host: Option<IpAddr>, port: u16) -> Result<(), Error> {
+        let mut to = self.control.peer();
+        to.set_port(port);
+        if let Some(host) = host {
+            to.set_ip(host);
+        }
+        match Data::connect(&self.control, to, Instant::now() + self.config.connect_timeout) {
             Ok(data) => {
                 self.features.counters().data_connection();
-                self.features.passive_worked();
+                self.features.way_worked();
                 self.ready = Some(data);
                 Ok(())
             }
             Err(error) => {
-                // The server waits for us now, some for ever, before they answer anything: a new login is quicker.
-                self.control.end();
-                if self.features.passive_failed() > 1 {
-                    // EPSV is what old firewalls break: next time PASV, and the other way round.
-                    let epsv = self.features.ability(Capability::Epsv) == Ability::Yes;
-                    self.features.learn(Capability::Epsv, !epsv);
+                let next = self.next_way(way);
+                self.features.way_failed(self.features.way(), next);
+                if !self.server().may_renew_passive() {
+                    // The port stays open on the server, or it waits for us for ever.
+                    self.control.end();
                 }
-                Err(Error::Data { during: "connecting", text: format!("port {port}: {error}") })
+                Err(Error::Data { during: "connecting", text: format!("{to}: {error}") })
             }
         }
     }
 
-    /// EPSV, or PASV where EPSV has been refused. Only the port counts: the address is the control connection's.
-    fn passive_port(&mut self) -> Result<u16, Error> {
-        if self.features.ability(Capability::Epsv) != Ability::No {
-            // ProFTPD has been seen to answer 425 "Address already in use" under fast reuse: once more is enough.
-            for _ in 0..2 {
-                let reply = self.one(&Command::Epsv, &[])?;
-                if reply.code == 229 {
-                    self.features.learn(Capability::Epsv, true);
-                    return reply::extended_port(reply.first()).ok_or_else(|| self.senseless("EPSV", &reply));
-                }
-                if reply.code != 425 {
-                    break;
-                }
-            }
+    /// EPSV (RFC 2428 section 3).
+    fn extended_passive(&mut self) -> Result<(), Error> {
+        let mut reply = self.one(&Command::Epsv, &[])?;
+        if reply.code == 425 {
+            // ProFTPD, "Address already in use" under fast reuse: once more is enough.
+            reply = self.one(&Command::Epsv, &[])?;
         }
+        if reply.code == 229 {
+            let Some(port) = reply::extended_port(reply.first()) else {
+                return Err(self.senseless("EPSV", &reply));
+            };
+            return self.connect_ready(Way::Epsv, None, port);
+        }
+        let error = self.refused("EPSV", reply, &[]);
+        let next = self.next_way(Way::Epsv);
+        self.features.way_failed(Way::Epsv, next);
+        Err(error)
+    }
+
+    /// PASV. Only the port counts, unless the address is asked for.
+    fn passive(&mut self, way: Way) -> Result<(), Error> {
         let reply = self.one(&Command::Pasv, &[])?;
         if reply.code != 227 {
-            return Err(self.refused("PASV", reply, &[]));
+            let error = self.refused("PASV", reply, &[]);
+            self.features.way_failed(self.features.way(), self.next_way(Way::PasvReply));
+            return Err(error);
         }
-        self.features.learn(Capability::Epsv, false);
-        match reply::passive_address(reply.first()) {
-            Some((_, port)) => Ok(port),
-            None => Err(self.senseless("PASV", &reply)),
+        let Some((address, port)) = reply::passive_address(reply.first()) else {
+            return Err(self.senseless("PASV", &reply));
+        };
+        let address = Ipv4Addr::from(address);
+        if way == Way::PasvReply {
+            let host = self.reachable(address);
+            if host.is_none() {
+                log::debug!("{address} in the reply to PASV is not followed: {}", self.control.peer().ip());
+            }
+            return self.connect_ready(way, host.map(IpAddr::V4), port);
+        }
+        let result = self.connect_ready(way, None, port);
+        if result.is_err() && self.features.way() == Way::Active {
+            // Before the last resort: a server behind a public address that is not the one we talk to.
+            if let Some(IpAddr::V4(here)) = Some(self.control.peer().ip().to_canonical())
+                && here != address
+                && is_public(here)
+                && is_public(address)
+            {
+                log::warn!("the server names {address} for data connections instead of {here}: trying that");
+                self.features.way_failed(Way::Active, Way::PasvReply);
+            }
+        }
+        result
+    }
+
+    /// EPRT (RFC 2428 section 2), or PORT where the server has no EPRT.
+    fn active(&mut self) -> Result<(), Error> {
+        let (data, address) = Data::listen(&self.control, &self.config.data)
+            .map_err(|error| Error::Data { during: "listening", text: error.to_string() })?;
+        let extended = eprt_argument(address);
+        let mut reply = None;
+        if self.features.ability(Capability::Eprt) != Ability::No {
+            let answer = self.one(&Command::Eprt(&extended), &[])?;
+            if !answer.is_success() && (answer.is_unknown_command() || matches!(answer.code, 501 | 522)) {
+                self.features.learn(Capability::Eprt, false);
+            } else {
+                reply = Some(("EPRT", answer));
+            }
+        }
+        let (command, reply) = match (reply, port_argument(address)) {
+            (Some(reply), _) => reply,
+            (None, Some(argument)) => ("PORT", self.one(&Command::Port(&argument), &[])?),
+            (None, None) => return Err(Error::Unsupported { command: "EPRT" }),
+        };
+        if !reply.is_success() {
+            return Err(self.refused(command, reply, &[]));
+        }
+        self.features.counters().data_connection();
+        self.ready = Some(data);
+        Ok(())
+    }
+
+    /// What to try when a way has failed.
+    fn next_way(&self, failed: Way) -> Way {
+        let is_ipv4 = self.control.peer().ip().to_canonical().is_ipv4();
+        match failed {
+            // PASV cannot name an IPv6 address.
+            Way::Epsv if is_ipv4 => Way::Pasv,
+            Way::Epsv | Way::Pasv | Way::PasvReply if self.config.data.mode == DataMode::Auto => Way::Active,
+            _ => Way::Epsv,
         }
     }
 
-    fn senseless(&mut self, command: &'static str, reply: &reply::Reply) -> Error {
+    /// The address in a 227 reply if it can be meant: not a special one, and not a private one from a public server.
+    fn reachable(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        let IpAddr::V4(server) = self.control.peer().ip().to_canonical() else { return None };
+        let is_sound = address == server || is_public(address) || (is_private(address) && is_private(server));
+        is_sound.then_some(address)
+    }
+
+    fn senseless(&mut self, command: &'static str, reply: &Reply) -> Error {
         self.end_on(Error::Protocol { text: format!("{command} was answered with {reply}") })
+    }
+}
+
+fn is_private(address: Ipv4Addr) -> bool {
+    address.is_private()
+}
+
+fn is_public(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    let is_shared = first == 100 && (64..128).contains(&second);
+    !(address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_unspecified()
+        || address.is_broadcast()
+        || address.is_multicast()
+        || address.is_documentation()
+        || is_shared
+        || first == 0
+        || first >= 240)
+}
+
+/// `|1|132.235.1.2|6275|` or `|2|1080::8:800:200C:417A|5282|`.
+fn eprt_argument(address: SocketAddr) -> String {
+    let ip = address.ip().to_canonical();
+    format!("|{}|{ip}|{}|", if ip.is_ipv4() { 1 } else { 2 }, address.port())
+}
+
+/// `h1,h2,h3,h4,p1,p2`; none for IPv6.
+fn port_argument(address: SocketAddr) -> Option<String> {
+    let IpAddr::V4(ip) = address.ip().to_canonical() else { return None };
+    let [a, b, c, d] = ip.octets();
+    let [high, low] = address.port().to_be_bytes();
+    Some(format!("{a},{b},{c},{d},{high},{low}"))
+}
+
+/// EPSV, PASV, PASV with the reply's address, active.
+const WAYS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn active_addresses_are_written_as_the_rfcs_want() {
+        let v4: SocketAddr = "192.0.2.7:6275".parse().unwrap();
+        assert_eq!(eprt_argument(v4), "|1|192.0.2.7|6275|");
+        assert_eq!(port_argument(v4).as_deref(), Some("192,0,2,7,24,131"));
+        let v6: SocketAddr = "[2001:db8::1]:21".parse().unwrap();
+        assert_eq!(eprt_argument(v6), "|2|2001:db8::1|21|");
+        assert_eq!(port_argument(v6), None);
+        let mapped: SocketAddr = "[::ffff:192.0.2.7]:21".parse().unwrap();
+        assert_eq!(eprt_argument(mapped), "|1|192.0.2.7|21|");
+    }
+
+    #[test]
+    fn special_addresses_are_never_taken_from_a_reply() {
+        for special in
+            ["0.0.0.0", "127.0.0.1", "10.0.0.1", "169.254.1.1", "224.0.0.1", "255.255.255.255", "100.64.0.1"]
+        {
+            assert!(!is_public(special.parse().unwrap()), "{special}");
+        }
+        assert!(is_public("8.8.8.8".parse().unwrap()));
     }
 }

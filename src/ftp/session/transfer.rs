@@ -17,6 +17,7 @@ use crate::ftp::data::Data;
 use crate::ftp::features::{Capability, Order, Server};
 use crate::ftp::reply::Reply;
 use crate::ftp::stream::{self, Step};
+use crate::ftp::tls::Slot;
 use crate::ftp::{Error, RemotePath};
 
 /// A transfer under way.
@@ -56,6 +57,14 @@ impl Session {
         careful: bool,
     ) -> Result<Transfer, Error> {
         let data = self.take_ready()?;
+        if self.protects_data
+            && self.server().demands_session()
+            && !self.control.slot().is_some_and(Slot::has_session)
+        {
+            // It would refuse the data connection, but a STOR empties the file first.
+            self.control.end();
+            return Err(Error::Lost { during: command.name(), text: "no TLS session to resume".to_owned() });
+        }
         let mut first: Vec<Command<'_>> = Vec::new();
         if self.restart_pending && !matches!(before, Some(Command::Rest(_))) {
             first.push(Command::Rest(0));
@@ -78,6 +87,7 @@ impl Session {
         let rest_sent = matches!(first.last(), Some(Command::Rest(offset)) if *offset > 0);
         if together {
             self.control.send(&all)?;
+            self.secure(&mut transfer)?;
         }
         for before in &first {
             let reply = if together { self.control.reply()? } else { self.one(before, &[])? };
@@ -93,7 +103,7 @@ impl Session {
             }
             if together {
                 // The transfer runs all the same, from the wrong offset or in the wrong folder.
-                self.cut(&mut transfer);
+                self.discard(&mut transfer);
             } else {
                 self.ready = transfer.data.take();
             }
@@ -112,9 +122,24 @@ impl Session {
                 batch.push(command, self.server().doubles_iac())?;
             }
             self.control.send(&batch)?;
+            self.secure(&mut transfer)?;
         }
         self.features.counters().transfer();
         Ok(transfer)
+    }
+
+    /// Begins TLS on the data connection when it is to be protected.
+    fn secure(&mut self, transfer: &mut Transfer) -> Result<(), Error> {
+        if !self.protects_data {
+            return Ok(());
+        }
+        let (Some(data), Some(slot)) = (&mut transfer.data, self.control.slot()) else { return Ok(()) };
+        let connector = self.features.connector(&self.config)?;
+        if let Err(error) = data.secure(&connector, slot) {
+            self.control.end();
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// The next bytes of a transfer; 0 at the end of the data, whose connection is then closed.
@@ -148,6 +173,24 @@ impl Session {
         Err(self.failed(transfer, Failure::Reply(reply)))
     }
 
+    /// Lets a transfer that nobody wants run to its end when that is near, and cuts it otherwise.
+    fn discard(&mut self, transfer: &mut Transfer) {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut left: usize = WORTH_READING;
+        while left > 0 {
+            match self.receive(transfer, &mut buffer) {
+                Ok(0) => {
+                    // A refusal is as good an end as any; other errors have ended the session.
+                    let _ = self.conclude(transfer);
+                    return;
+                }
+                Ok(n) => left = left.saturating_sub(n),
+                Err(_) => return,
+            }
+        }
+        self.cut(transfer);
+    }
+
     /// Ends a transfer early: resets its data connection and reads the one reply that follows. Where that does not come
     /// the session is over.
     pub(super) fn cut(&mut self, transfer: &mut Transfer) {
@@ -156,7 +199,7 @@ impl Session {
             return;
         }
         if !self.server().survives_cut() {
-            transfer.data.take().map(Data::reset);
+            transfer.drop_data();
             self.control.end();
             return;
         }
@@ -172,9 +215,15 @@ impl Session {
                 Err(_) => return self.control.end(),
             }
         }
-        transfer.data.take().map(Data::reset);
-        let deadline = Instant::now() + CUT_WAIT;
-        match self.control.reply_by(deadline) {
+        if self.protects_data && transfer.shake_hands(Instant::now() + CUT_WAIT).is_err() {
+            transfer.drop_data();
+            return self.control.end();
+        }
+        if self.protects_data && !matches!(transfer.command, "STOR" | "APPE") {
+            return self.abort(transfer);
+        }
+        transfer.drop_data();
+        match self.control.reply_by(Instant::now() + CUT_WAIT) {
             Ok(reply) => {
                 // Pure-FTPd's last word after a cut RETR is a 150.
                 if reply.is_preliminary() {
@@ -184,6 +233,28 @@ impl Session {
             }
             Err(_) => self.control.end(),
         }
+    }
+
+    /// Cuts a download inside TLS. There a data connection that is just closed kills ProFTPD's session now and then; ABOR
+    /// first, never (facts: tls, pitfall 7), and before its handshake is complete vsftpd dies of either. ABOR has an
+    /// answer of its own, but not always, and in any order: a NOOP behind the first shows where the answers end.
+    fn abort(&mut self, transfer: &mut Transfer) {
+        let deadline = Instant::now() + CUT_WAIT;
+        let sent = self.send(&[Command::Abor]);
+        transfer.drop_data();
+        let first = sent.and_then(|()| self.control.reply_by(deadline));
+        let Ok(first) = first.and_then(|reply| self.send(&[Command::Noop]).map(|()| reply)) else {
+            return self.control.end();
+        };
+        transfer.last = Some(first);
+        for _ in 0..MAX_ANSWERS {
+            match self.control.reply_by(deadline) {
+                Ok(reply) if reply.code == 200 => return self.control.settle_all(),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        self.control.end();
     }
 
     /// The error of a failed transfer. The data connection of one that never began is kept where the server keeps it.
@@ -205,6 +276,11 @@ impl Session {
             self.ready = Some(data);
         }
         transfer.data = None;
+        if self.protects_data && matches!(reply.code, 425 | 426 | 522) {
+            // Perhaps it no longer takes our TLS session: a new login has a new one.
+            self.control.end();
+            return Error::Data { during: transfer.command, text: reply.to_string() };
+        }
         match reply.code {
             // About the data connection, not about the file.
             425 | 426 => Error::Data { during: transfer.command, text: reply.to_string() },
@@ -214,6 +290,26 @@ impl Session {
 }
 
 impl Transfer {
+    /// Drops the data connection and whatever is under way on it.
+    fn drop_data(&mut self) {
+        if let Some(data) = self.data.take() {
+            data.reset();
+        }
+    }
+
+    /// Completes the TLS handshake of the data connection.
+    fn shake_hands(&mut self, deadline: Instant) -> io::Result<()> {
+        while let Some(data) = &mut self.data {
+            let needs = match data.handshake()? {
+                Step::Done(_) => return Ok(()),
+                Step::NeedsRead => PollFlags::POLLIN,
+                Step::NeedsWrite => PollFlags::POLLOUT,
+            };
+            stream::wait(&mut Vec::from_iter(data.poll_fd(needs)), deadline)?;
+        }
+        Ok(())
+    }
+
     fn receive(
         &mut self,
         control: &mut Control,
@@ -225,7 +321,9 @@ impl Transfer {
             let Some(data) = &mut self.data else { return Ok(0) };
             let needs = match data.read(buf) {
                 Ok(Step::Done(0)) => {
-                    self.data = None;
+                    if let Some(data) = self.data.take() {
+                        data.close();
+                    }
                     return Ok(0);
                 }
                 Ok(Step::Done(n)) => return Ok(n),
@@ -234,17 +332,18 @@ impl Transfer {
                 Err(error) => return Err(self.broken(control, &error)),
             };
             self.look(control)?;
-            let Some(data) = &self.data else { return Ok(0) };
-            // Once the final reply is in, only data can still come.
-            let waited = if self.last.is_some() {
-                stream::wait(&mut [data.poll_fd(needs)], deadline)
-            } else {
-                stream::wait(&mut [data.poll_fd(needs), control.poll_fd()], deadline)
-            };
-            if let Err(error) = waited {
-                return Err(Error::control(self.command, &error).into());
-            }
+            self.wait(control, needs, deadline)?;
         }
+    }
+
+    /// Waits for the data connection, and for the control connection until the final reply is in.
+    pub fn wait(&self, control: &Control, needs: PollFlags, deadline: Instant) -> Result<(), Failure> {
+        let mut fds = Vec::with_capacity(2);
+        fds.extend(self.data.as_ref().and_then(|data| data.poll_fd(needs)));
+        if self.last.is_none() {
+            fds.push(control.poll_fd());
+        }
+        stream::wait(&mut fds, deadline).map_err(|error| Error::control(self.command, &error).into())
     }
 
     /// Takes what the control connection has to say, without waiting.
@@ -283,6 +382,10 @@ impl Transfer {
     }
 }
 
+/// Answers to a cut transfer, to ABOR and to NOOP.
+const MAX_ANSWERS: usize = 3;
+/// What is read to its end rather than cut: less than what is under way on a long link anyway.
+const WORTH_READING: usize = 256 * 1024;
 /// How long the reply after a cut transfer may take; servers that survive it answer within a round trip or two.
 const CUT_WAIT: Duration = Duration::from_secs(2);
 /// How long the reason for a broken data connection may take: the server may have to notice first.

@@ -15,6 +15,7 @@ use super::Session;
 use super::attributes::Setter;
 use super::transfer::{Failure, Transfer};
 use crate::ftp::command::Command;
+use crate::ftp::data::Data;
 use crate::ftp::features::{Ability, Capability};
 use crate::ftp::listing::{Modified, Precision};
 use crate::ftp::reply::{self, Reply};
@@ -172,10 +173,7 @@ impl Session {
                 let text = format!("the server ended the upload early: {reply}");
                 return Err(Error::Data { during: transfer.command, text }.into());
             }
-            let Some(data) = &transfer.data else { continue };
-            if let Err(error) = stream::wait(&mut [data.poll_fd(needs), self.control.poll_fd()], deadline) {
-                return Err(Error::control(transfer.command, &error).into());
-            }
+            transfer.wait(&self.control, needs, deadline)?;
         }
         Ok(())
     }
@@ -183,32 +181,53 @@ impl Session {
     /// FIN, then the final reply. The wait is renewed while the server still takes what the kernel holds.
     fn close_and_confirm(&mut self, transfer: &mut Transfer) -> Result<Reply, Failure> {
         let mut deadline = Instant::now() + self.config.timeout;
-        loop {
-            let Some(data) = &mut transfer.data else { break };
+        while let Some(data) = &mut transfer.data {
             let needs = match data.shut_write() {
                 Ok(Step::Done(_)) => break,
                 Ok(Step::NeedsRead) => PollFlags::POLLIN,
                 Ok(Step::NeedsWrite) => PollFlags::POLLOUT,
                 Err(error) => return Err(transfer.broken(&mut self.control, &error)),
             };
-            if let Err(error) = stream::wait(&mut [data.poll_fd(needs)], deadline) {
-                return Err(Error::control(transfer.command, &error).into());
-            }
-        }
-        let mut unsent = transfer.data.as_ref().map_or(0, |data| data.unsent());
-        loop {
             transfer.look(&mut self.control)?;
-            if let Some(reply) = transfer.last.take() {
-                transfer.data = None;
-                self.restart_pending = false;
-                return Ok(reply);
+            if let Some(reply) = &transfer.last {
+                let text = format!("the server ended the upload early: {reply}");
+                return Err(Error::Data { during: transfer.command, text }.into());
             }
+            transfer.wait(&self.control, needs, deadline)?;
+        }
+        let mut unsent = transfer.data.as_ref().map_or(0, Data::unsent);
+        // Inside TLS the server sends session tickets: closing before they are read resets the connection, and with it
+        // the last bytes of the file (facts: tls, pitfall 1).
+        let mut drains = transfer.data.as_ref().is_some_and(Data::is_tls);
+        let mut confirmed_at = None;
+        loop {
+            if drains && !drain(transfer) {
+                drains = false;
+            }
+            transfer.look(&mut self.control)?;
             let now = Instant::now();
+            if let Some(reply) = &transfer.last {
+                let since = *confirmed_at.get_or_insert(now);
+                if !drains || now.duration_since(since) >= DRAIN_WAIT {
+                    let reply = reply.clone();
+                    if let Some(data) = transfer.data.take() {
+                        data.close();
+                    }
+                    self.restart_pending = false;
+                    return Ok(reply);
+                }
+                deadline = since + DRAIN_WAIT;
+            }
             let slice = (now + PROGRESS).min(deadline);
-            match stream::wait(&mut [self.control.poll_fd()], slice) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    let left = transfer.data.as_ref().map_or(0, |data| data.unsent());
+            let waited = if drains {
+                transfer.wait(&self.control, PollFlags::POLLIN, slice)
+            } else {
+                stream::wait(&mut [self.control.poll_fd()], slice)
+                    .map_err(|error| Error::control(transfer.command, &error).into())
+            };
+            match waited {
+                Err(Failure::Error(Error::TimedOut { .. })) if confirmed_at.is_none() => {
+                    let left = transfer.data.as_ref().map_or(0, Data::unsent);
                     if left < unsent {
                         unsent = left;
                         deadline = Instant::now() + self.config.timeout;
@@ -216,7 +235,8 @@ impl Session {
                         return Err(Error::TimedOut { during: transfer.command }.into());
                     }
                 }
-                Err(error) => return Err(Error::control(transfer.command, &error).into()),
+                Err(Failure::Error(Error::TimedOut { .. })) | Ok(()) => {}
+                Err(failure) => return Err(failure),
             }
         }
     }
@@ -323,6 +343,19 @@ impl Afterthought {
     }
 }
 
+/// Takes what the server sends on the connection of an upload. False once it has closed it.
+fn drain(transfer: &mut Transfer) -> bool {
+    let mut buffer = [0; 4096];
+    for _ in 0..MAX_DRAIN {
+        match transfer.data.as_mut().map(|data| data.read(&mut buffer)) {
+            Some(Ok(Step::Done(n))) if n > 0 => {}
+            Some(Ok(Step::NeedsRead | Step::NeedsWrite)) => return true,
+            _ => return false,
+        }
+    }
+    false
+}
+
 /// Reads until the buffer is full or the source has ended.
 fn fill(source: &mut dyn io::Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
@@ -350,5 +383,9 @@ fn whole_seconds(at: SystemTime) -> SystemTime {
 
 /// Big enough that the look at the source and the socket costs nothing beside the copy, small enough for many mounts.
 const CHUNK: usize = 256 * 1024;
+/// How long the server may take to close its side after its 226: some never do.
+const DRAIN_WAIT: Duration = Duration::from_secs(2);
+/// Nothing but tickets is expected: whoever sends more than this is not listened to.
+const MAX_DRAIN: usize = 64;
 /// How often it is looked whether a server still takes data after our FIN.
 const PROGRESS: Duration = Duration::from_secs(1);
