@@ -58,7 +58,8 @@ fn a_download_that_breaks_once_is_completed() {
 fn a_download_that_stalls_is_an_error_in_time() {
     let day = Day::new();
     day.put("film", &content());
-    let fault = Fault::Data { after: 50_000, end: DataEnd::Stalled, then: Then::Silent };
+    // Nothing at all comes: a few bytes at each try would be progress, and be taken for it.
+    let fault = Fault::Data { after: 0, end: DataEnd::Stalled, then: Then::Silent };
     day.server.faults().add(Rule::on("RETR").act(fault));
     assert!(in_time(|| fs::read(day.path("film"))).is_err());
     day.server.faults().clear();
@@ -80,7 +81,7 @@ fn close_and_fsync_never_report_a_success_that_did_not_happen() {
 }
 
 #[test]
-fn a_failed_upload_leaves_the_old_content() {
+fn a_failed_upload_leaves_the_old_content_or_the_new_never_half() {
     each(bad_uploads(), |fault| {
         let day = Day::new();
         day.put("file", b"the old content");
@@ -88,7 +89,10 @@ fn a_failed_upload_leaves_the_old_content() {
         day.server.faults().add(Rule::on("STOR").act(fault.clone()));
         match in_time(|| store(&day.path("file"), &content(), How::Close)) {
             Ok(()) => assert!(day.holds("file", &content()), "a lie about {fault:?}"),
-            Err(_) => assert!(day.holds("file", b"the old content"), "{fault:?} destroyed it"),
+            Err(_) => {
+                let whole = day.holds("file", b"the old content") || day.holds("file", &content());
+                assert!(whole, "{fault:?} destroyed it");
+            }
         }
     });
 }

@@ -168,8 +168,8 @@ fn start(program: &str, target: &dyn Target, options: &[&str], point: &Path, log
     let spool = format!("spool_dir={}", point.with_file_name("spool").display());
     command.args(["-o", &[options, &[spool.as_str()]].concat().join(",")]);
     command.arg(target.url()).arg(point).env("FTPFS_PASSWORD", target.password());
-    if std::env::var_os("RUST_LOG").is_none() {
-        command.env("RUST_LOG", "ftpfs=debug");
+    if std::env::var_os("FTPFS_LOG").is_none() {
+        command.env("FTPFS_LOG", "ftpfs=debug");
     }
     command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
     command.spawn().expect("util-linux's setpriv is there")
@@ -215,7 +215,7 @@ impl Drop for Mount {
 }
 
 /// No test needs that long, not even with a gigabyte on a slow machine.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_secs(180);
 const MOUNTS_WITHIN: Duration = Duration::from_secs(30);
 /// Uploads under way are finished first.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
