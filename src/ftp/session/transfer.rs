@@ -167,6 +167,9 @@ impl Session {
             },
         };
         if reply.is_success() {
+            if !transfer.has_begun {
+                return Err(self.end_on(transfer.unfounded(&reply)));
+            }
             self.restart_pending = false;
             if self.way() == Way::Active {
                 self.features.way_worked();
@@ -345,6 +348,12 @@ impl Transfer {
             self.look(control)?;
             self.wait(control, needs, deadline)?;
         }
+    }
+
+    /// The error for a success that nothing led up to: RFC 959 section 5.4 and all servers measured put 150 or 125 before
+    /// it, so this answers something else.
+    pub fn unfounded(&self, reply: &Reply) -> Error {
+        Error::Protocol { text: format!("{} was answered with {reply} at once", self.command) }
     }
 
     /// Waits for the data connection, and for the control connection until the final reply is in.

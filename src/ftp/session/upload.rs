@@ -208,6 +208,9 @@ impl Session {
             transfer.look(&mut self.control)?;
             let now = Instant::now();
             if let Some(reply) = &transfer.last {
+                if !transfer.has_begun {
+                    return Err(transfer.unfounded(reply).into());
+                }
                 let since = *confirmed_at.get_or_insert(now);
                 if !drains || now.duration_since(since) >= DRAIN_WAIT {
                     let reply = reply.clone();
@@ -289,6 +292,9 @@ impl Session {
                     stored.size = reply::size(&reply);
                     if reply.is_unknown_command() {
                         self.features.learn(Capability::Size, false);
+                    } else if reply.is_success() && stored.size.is_none() {
+                        // An answer to something else: what follows cannot be trusted either.
+                        self.control.end();
                     }
                 }
                 Afterthought::Mdtm => {
