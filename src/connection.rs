@@ -117,19 +117,23 @@ impl Connection {
             if error.ends_session() || matches!(error, Error::Cancelled) {
                 self.drop_session();
             }
-            if job.task.has_progressed() {
+            let progress = job.task.has_progressed();
+            if progress {
                 attempt = 1;
             }
             let pause = match &error {
                 Error::Unreachable { .. } | Error::TooManySessions { .. } if started.elapsed() < PATIENCE => {
                     RETRY_PAUSE
                 }
+                // A whole time-out has passed in silence: whoever waits is told now.
+                Error::TimedOut { .. } if !progress => Duration::MAX,
                 _ if error.is_transient() && attempt < MAX_ATTEMPTS => Duration::ZERO,
-                _ => {
-                    job.task.finish(Err(error));
-                    return true;
-                }
+                _ => Duration::MAX,
             };
+            if pause == Duration::MAX {
+                job.task.finish(Err(error));
+                return true;
+            }
             info!("{error}: trying again");
             std::thread::sleep(pause);
         }

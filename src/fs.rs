@@ -48,6 +48,7 @@ pub struct FileSystem {
     handles: Handles,
     listings: Listings,
     waiting: Arc<Waiting>,
+    features: Features,
     options: Options,
     /// Seconds that LIST's times are away from UTC, as far as MDTM has shown.
     zone: Mutex<i64>,
@@ -76,7 +77,7 @@ impl FileSystem {
             absence: options.negative_timeout,
             listings: options.dir_timeout,
         };
-        let queue = Connections::start(config, features, options.max_conns, Some(session));
+        let queue = Connections::start(config, features.clone(), options.max_conns, Some(session));
         Ok(Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size),
@@ -85,6 +86,7 @@ impl FileSystem {
             handles: Handles::default(),
             listings: Listings::default(),
             waiting: Waiting::new(),
+            features,
             options,
             zone: Mutex::new(0),
             server,
