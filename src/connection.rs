@@ -121,21 +121,21 @@ impl Connection {
             if progress {
                 attempt = 1;
             }
-            let pause = match &error {
-                Error::Unreachable { .. } | Error::TooManySessions { .. } if started.elapsed() < PATIENCE => {
-                    RETRY_PAUSE
-                }
-                // A whole time-out has passed in silence: whoever waits is told now.
-                Error::TimedOut { .. } if !progress => Duration::MAX,
-                _ if error.is_transient() && attempt < MAX_ATTEMPTS => Duration::ZERO,
-                _ => Duration::MAX,
+            let restarting = matches!(error, Error::Unreachable { .. } | Error::TooManySessions { .. });
+            // A whole time-out has passed in silence: whoever waits is told now.
+            let silent = matches!(error, Error::TimedOut { .. }) && !progress;
+            let again = match restarting {
+                true => started.elapsed() < PATIENCE,
+                false => error.is_transient() && attempt < MAX_ATTEMPTS && !silent,
             };
-            if pause == Duration::MAX {
+            if !again {
                 job.task.finish(Err(error));
                 return true;
             }
             info!("{error}: trying again");
-            std::thread::sleep(pause);
+            if restarting {
+                std::thread::sleep(RETRY_PAUSE);
+            }
         }
     }
 

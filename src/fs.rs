@@ -33,7 +33,7 @@ use crate::connection::Connections;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
 use crate::read::{Content, Locate, Reads};
-use crate::tree::{Ino, Lifetimes, Tree};
+use crate::tree::{Ino, Lifetimes, Stamp, Tree};
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
@@ -67,10 +67,12 @@ impl FileSystem {
         let features = Features::new();
         let mut session = Session::open(&config, &features)?;
         let root = session.root().clone();
-        session.list(&root).map(drop).or_else(|error| match error {
-            Error::Refused { meaning: Refusal::Denied, .. } => Ok(()),
-            error => Err(error),
-        })?;
+        // Proves more than the login: that data connections work. What it tells is used.
+        let listing = match session.list(&root) {
+            Ok(listing) => Some(listing),
+            Err(Error::Refused { meaning: Refusal::Denied, .. }) => None,
+            Err(error) => return Err(error),
+        };
         let server = format!("ftp://{}@{}:{}", config.user, config.host, config.port);
         let lifetimes = Lifetimes {
             attributes: options.attr_timeout,
@@ -78,7 +80,7 @@ impl FileSystem {
             listings: options.dir_timeout,
         };
         let queue = Connections::start(config, features.clone(), options.max_conns, Some(session));
-        Ok(Arc::new_cyclic(|this| Self {
+        let fs = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size),
             queue,
@@ -91,7 +93,11 @@ impl FileSystem {
             zone: Mutex::new(0),
             server,
             this: this.clone(),
-        }))
+        });
+        if let Some(listing) = listing {
+            fs.take_listing(Ino::ROOT, listing, Stamp::default());
+        }
+        Ok(fs)
     }
 
     /// Brings what is not yet on the server there, for at most `limit`; then no more work is taken. Returns how many

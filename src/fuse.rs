@@ -326,7 +326,7 @@ fn error(errno: Errno) -> fuser::Errno {
 fn entry(reply: ReplyEntry) -> Answer<Found> {
     Answer::new(move |found| match found {
         Ok(Found::Node { stat, name_life, life }) => {
-            reply.entry_with_ttls(&name_life, &life, &file_attr(&stat), Generation(0));
+            reply.entry_with_ttls(&life, &name_life, &file_attr(&stat), Generation(0));
         }
         Ok(Found::Missing(Duration::ZERO)) => reply.error(fuser::Errno::ENOENT),
         Ok(Found::Missing(life)) => reply.entry(&life, &no_attr(), Generation(0)),
