@@ -33,7 +33,7 @@ use crate::connection::Connections;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
 use crate::read::{Content, Locate, Reads};
-use crate::tree::{Ino, Lifetimes, Stamp, Tree};
+use crate::tree::{Ino, Lifetimes, Tree};
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
@@ -67,12 +67,12 @@ impl FileSystem {
         let features = Features::new();
         let mut session = Session::open(&config, &features)?;
         let root = session.root().clone();
-        // Proves more than the login: that data connections work. What it tells is used.
-        let listing = match session.list(&root) {
-            Ok(listing) => Some(listing),
-            Err(Error::Refused { meaning: Refusal::Denied, .. }) => None,
+        // Proves more than the login: that data connections work. What it tells is not kept: the first program to look
+        // shall see the server as it is then.
+        match session.list(&root) {
+            Ok(_) | Err(Error::Refused { meaning: Refusal::Denied, .. }) => {}
             Err(error) => return Err(error),
-        };
+        }
         let server = format!("ftp://{}@{}:{}", config.user, config.host, config.port);
         let lifetimes = Lifetimes {
             attributes: options.attr_timeout,
@@ -80,7 +80,7 @@ impl FileSystem {
             listings: options.dir_timeout,
         };
         let queue = Connections::start(config, features.clone(), options.max_conns, Some(session));
-        let fs = Arc::new_cyclic(|this| Self {
+        Ok(Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size),
             queue,
@@ -93,11 +93,7 @@ impl FileSystem {
             zone: Mutex::new(0),
             server,
             this: this.clone(),
-        });
-        if let Some(listing) = listing {
-            fs.take_listing(Ino::ROOT, listing, Stamp::default());
-        }
-        Ok(fs)
+        }))
     }
 
     /// Brings what is not yet on the server there, for at most `limit`; then no more work is taken. Returns how many
