@@ -49,8 +49,8 @@ pub struct FileSystem {
     handles: Handles,
     listings: Listings,
     waiting: Arc<Waiting>,
-    options: Options,
     features: Features,
+    options: Options,
     /// Seconds that LIST's times are away from UTC, as far as MDTM has shown.
     zone: Mutex<i64>,
     /// The server's address without a password, for messages.
@@ -68,10 +68,12 @@ impl FileSystem {
         let features = Features::new();
         let mut session = Session::open(&config, &features)?;
         let root = session.root().clone();
-        session.list(&root).map(drop).or_else(|error| match error {
-            Error::Refused { meaning: Refusal::Denied, .. } => Ok(()),
-            error => Err(error),
-        })?;
+        // Proves more than the login: that data connections work. What it tells is not kept: the first program to look
+        // shall see the server as it is then.
+        match session.list(&root) {
+            Ok(_) | Err(Error::Refused { meaning: Refusal::Denied, .. }) => {}
+            Err(error) => return Err(error),
+        }
         Ok(Self::over(config, features, options, root, Some(session)))
     }
 
@@ -104,8 +106,8 @@ impl FileSystem {
             handles: Handles::default(),
             listings: Listings::default(),
             waiting: Waiting::new(),
-            options,
             features,
+            options,
             zone: Mutex::new(0),
             server,
             this: this.clone(),

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 
 use super::{Answer, Caller, Errno, FileSystem, Stat};
-use crate::ftp::{Entry, Error, Kind, Listing, Name, Refusal, RemotePath, Session, explain, spelling};
+use crate::ftp::{
+    Entry, Error, Kind, Listing, Name, Refusal, RemotePath, Session, explain, replace, spelling,
+};
 use crate::queue::{Claim, Job, Priority, Turn};
 use crate::tree::{Child, Ino, Tree};
 use crate::write::upload::temporary_name;
@@ -108,13 +110,15 @@ impl FileSystem {
     }
 
     /// mkdir.
-    pub fn make_folder(&self, caller: Caller, parent: Ino, name: &[u8], answer: Answer<Found>) {
+    pub fn make_folder(&self, caller: Caller, parent: Ino, name: &[u8], bits: u32, answer: Answer<Found>) {
         let (name, path) = match self.target(parent, name) {
             Ok(target) => target,
             Err(errno) => return answer.error(errno),
         };
         let Some(fs) = self.arc() else { return };
         let answer = self.hold(caller, answer);
+        let bits = bits & 0o7777;
+        let mode = Some(if self.features.can_set_mode() { bits } else { NEW_FOLDER_MODE });
         let attempt = {
             let path = path.clone();
             move |session: &mut Session, turn: &Turn<'_>| match spelling::check_before(session, &path)
@@ -129,6 +133,11 @@ impl FileSystem {
                 }
                 Ok(()) => match spelling::check(session, &path) {
                     Err(Error::NameChanged) => session.remove_directory(&path).and(Err(Error::NameChanged)),
+                    Ok(()) if bits != NEW_FOLDER_MODE && session.features().can_set_mode() => {
+                        // A private folder should be one; but it is made, whatever becomes of this.
+                        let set = session.set_mode(&path, bits);
+                        set.or_else(|error| if error.ends_session() { Err(error) } else { Ok(()) })
+                    }
                     checked => checked,
                 },
                 Err(error) => Err(error),
@@ -143,8 +152,7 @@ impl FileSystem {
             Ok(()) => {
                 let mut tree = fs.tree.lock();
                 let now = Instant::now();
-                let ino =
-                    tree.insert(parent, &name, Tree::fresh_attributes(Kind::Directory, Some(0o755)), now);
+                let ino = tree.insert(parent, &name, Tree::fresh_attributes(Kind::Directory, mode), now);
                 let found = ino.and_then(|ino| {
                     tree.made_empty(ino, now);
                     tree.remember(ino);
@@ -347,17 +355,19 @@ impl FileSystem {
         let answer = self.hold(caller, answer);
         let claims = [Claim::Tree(from_path.clone()), Claim::Tree(to_path.clone())];
         let shown = from_path.clone();
-        let replaces = matches!(target, Child::Known(_));
+        let replaced = match target {
+            Child::Known(ino) => self.tree.lock().node(ino).map(|node| node.attributes.kind),
+            _ => None,
+        };
+        let aside = match (replaced, temporary_name()) {
+            (Some(Kind::File | Kind::Symlink), Ok(name)) => to_path.parent().map(|folder| folder.join(&name)),
+            _ => None,
+        };
         let attempt = move |session: &mut Session, turn: &Turn<'_>| {
             spelling::check_before(session, &to_path)?;
-            let outcome = match session.rename(&from_path, &to_path) {
-                Err(error)
-                    if replaces && error.refusal().is_some() && !session.features().rename_replaces() =>
-                {
-                    debug!("{to_path} cannot be replaced on this server ({error}): deleting it first");
-                    session.delete(&to_path).and_then(|()| session.rename(&from_path, &to_path))
-                }
-                outcome => outcome,
+            let outcome = match &aside {
+                Some(aside) => replace::rename_over(session, &from_path, &to_path, aside),
+                None => session.rename(&from_path, &to_path),
             };
             match outcome {
                 Err(error) if error.refusal().is_some() => {
@@ -470,6 +480,9 @@ impl FileSystem {
         Ok((name, path))
     }
 }
+
+/// What servers give a new folder.
+const NEW_FOLDER_MODE: u32 = 0o755;
 
 /// "Not found" after an attempt whose reply was lost means that it was done.
 fn already_done(outcome: Result<(), Error>, turn: &Turn<'_>) -> Result<(), Error> {

@@ -20,6 +20,7 @@ use crate::ftp::{Error, Kind, Name};
 use crate::queue::{Claim, Job, Priority};
 use crate::tree::{Child, Ino, Tree};
 use crate::write::draft::Sending;
+use crate::write::upload::NEW_FILE_MODE;
 use crate::write::{Draft, Upload, Uploaded, kept};
 
 /// The files that are being changed.
@@ -106,7 +107,6 @@ impl FileSystem {
         caller: Caller,
         parent: Ino,
         name: &[u8],
-        exclusive: bool,
         mode: OpenMode,
         answer: Answer<(Found, Opened)>,
     ) {
@@ -116,7 +116,7 @@ impl FileSystem {
         };
         let known = self.tree.lock().child(parent, &name, Instant::now());
         match known {
-            Child::Known(_) if exclusive => answer.error(Errno::EXIST),
+            Child::Known(_) if mode.exclusive => answer.error(Errno::EXIST),
             Child::Known(ino) => {
                 let Some(fs) = self.arc() else { return };
                 let opened = Answer::new(move |opened: Result<Opened, Errno>| {
@@ -125,7 +125,7 @@ impl FileSystem {
                 });
                 self.open(caller, ino, mode, opened);
             }
-            Child::Missing => answer.send(self.create_new(parent, &name)),
+            Child::Missing => answer.send(self.create_new(parent, &name, mode.bits)),
             Child::Unknown => {
                 let answer = self.hold(caller, answer);
                 let (Ok(path), Some(fs)) = (self.path_of(parent, &name), self.arc()) else {
@@ -137,13 +137,13 @@ impl FileSystem {
                         let known = fs.tree.lock().child(parent, &name, Instant::now());
                         match (outcome, known) {
                             (Ok(()), Child::Known(_)) => {
-                                fs.create(caller, parent, name.as_bytes(), exclusive, mode, answer);
+                                fs.create(caller, parent, name.as_bytes(), mode, answer);
                             }
                             (Err(error), _) if !matches!(error, Error::Refused { .. }) => {
                                 answer.error(fs.fail("create", &path, &error));
                             }
                             // A folder that cannot be read may still be written to: the upload will tell.
-                            _ => answer.send(fs.create_new(parent, &name)),
+                            _ => answer.send(fs.create_new(parent, &name, mode.bits)),
                         }
                     }),
                 );
@@ -151,12 +151,13 @@ impl FileSystem {
         }
     }
 
-    fn create_new(&self, parent: Ino, name: &Name) -> Result<(Found, Opened), Errno> {
+    fn create_new(&self, parent: Ino, name: &Name, bits: u32) -> Result<(Found, Opened), Errno> {
         let now = Instant::now();
         let ino = {
             let mut tree = self.tree.lock();
+            let mode = self.features.can_set_mode().then_some(bits & 0o7777);
             let ino = tree
-                .insert(parent, name, Tree::fresh_attributes(Kind::File, None), now)
+                .insert(parent, name, Tree::fresh_attributes(Kind::File, mode), now)
                 .ok_or(Errno::STALE)?;
             let node = tree.node_mut(ino).ok_or(Errno::STALE)?;
             node.local = true;
@@ -164,7 +165,9 @@ impl FileSystem {
             node.kernel_version = Some(node.version);
             ino
         };
-        self.drafts.add(ino, Draft::new(), true);
+        let mut draft = Draft::new();
+        draft.mode = Some(bits & 0o7777).filter(|&mode| mode != NEW_FILE_MODE);
+        self.drafts.add(ino, draft, true);
         let found = self.remembered(ino).ok_or(Errno::STALE)?;
         let handle = self.handles.add(Handle::File { ino, writable: true });
         Ok((found, Opened { handle, keep_pages: true }))
@@ -238,7 +241,8 @@ impl FileSystem {
             if let Some(modified) = change.modified {
                 node.attributes.modified = modified;
             }
-            node.attributes.mode = change.mode.map(|mode| mode & 0o7777).or(node.attributes.mode);
+            let mode = change.mode.filter(|_| self.features.can_set_mode());
+            node.attributes.mode = mode.map(|mode| mode & 0o7777).or(node.attributes.mode);
         }
         true
     }

@@ -109,7 +109,12 @@ impl Session {
 
     /// MKD.
     pub fn make_directory(&mut self, path: &RemotePath) -> Result<(), Error> {
-        self.done(&Command::Mkd(path), path)
+        let reply = self.one(&Command::Mkd(path), &[])?;
+        match reply.code {
+            250 | 257 => Ok(()),
+            // Also a 200, which no server measured gives: it answers something else.
+            _ => Err(self.refused("MKD", reply, &[path])),
+        }
     }
 
     /// RMD.
