@@ -18,6 +18,7 @@ pub mod features;
 pub mod listing;
 pub mod path;
 pub mod refusal;
+pub mod replace;
 pub mod reply;
 pub mod session;
 pub mod spelling;

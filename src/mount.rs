@@ -74,12 +74,13 @@ pub fn attach(
     watchdog: &mut Watchdog,
 ) -> Result<(OwnedFd, Identity), Error> {
     let before = mountinfo::read().map_err(Error::Table)?;
-    watchdog.expect(point, mountinfo::topmost(&before, point).map(|entry| entry.identity));
+    let below = mountinfo::topmost(&before, point).map(|entry| entry.identity);
+    watchdog.expect(point, below);
     let device =
         if geteuid().is_root() { direct::mount(point, options)? } else { fusermount::mount(point, options)? };
     let entries = mountinfo::read().map_err(Error::Table)?;
     let ours = mountinfo::topmost(&entries, point)
-        .filter(|entry| entry.fstype == FSTYPE && !before.iter().any(|old| old.identity == entry.identity));
+        .filter(|entry| entry.fstype == FSTYPE && Some(entry.identity) != below);
     let Some(ours) = ours else {
         return Err(Error::Vanished { point: point.to_owned() });
     };

@@ -36,7 +36,7 @@ pub struct Args {
     pub source: Option<OsString>,
 
     /// An existing folder
-    #[arg(value_name = "MOUNTPOINT")]
+    #[arg(value_name = "MOUNTPOINT", value_hint = clap::ValueHint::DirPath)]
     pub mount_point: Option<PathBuf>,
 
     /// Options, as below; `-o help` lists them all
@@ -87,12 +87,15 @@ impl Args {
     }
 }
 
-const FOOT: &str = "\
-Password: asked for, or from the URL (wiped from ps), credentials=, FTPFS_PASSWORD, password_stdin, ~/.netrc.
-Unmount:  umount MOUNTPOINT, as a user fusermount3 -u MOUNTPOINT
-fstab:    ftp://joe@host/dir /mnt fuse.ftpfs _netdev,nofail,credentials=/etc/ftpfs.secret 0 0
-Exit:     0 mounted  1 usage  2 login refused  3 cannot reach  4 cannot mount  5 TLS  6 local trouble
-          7 ended with uploads that the server has not confirmed (as mount.ftpfs: mount(8)'s 1, 2 and 32)";
+/// The end of `--help`; the manual page has it too.
+pub const FOOT: &str = "\
+Password:  asked for, or from the URL (wiped from ps), credentials=FILE,
+           FTPFS_PASSWORD, password_stdin, ~/.netrc
+Unmount:   umount MOUNTPOINT, or as a user fusermount3 -u MOUNTPOINT
+fstab:     ftp://joe@host/ /mnt fuse.ftpfs _netdev,nofail,credentials=FILE 0 0
+Exit:      0 mounted, 1 usage, 2 login refused, 3 cannot reach, 4 cannot mount,
+           5 TLS, 6 local trouble, 7 ended with uploads not confirmed
+           (as mount.ftpfs: mount(8)'s 1, 2 and 32)";
 
 #[cfg(test)]
 mod tests {
@@ -121,8 +124,8 @@ mod tests {
 
     #[test]
     fn the_help_fits_one_screen() {
-        let help = Args::with_help().term_width(100).render_help().to_string();
-        assert!(help.lines().count() <= 60, "{} lines", help.lines().count());
-        assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
+        let help = Args::with_help().term_width(80).render_help().to_string();
+        assert!(help.lines().count() <= 50, "{} lines", help.lines().count());
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
     }
 }

@@ -22,7 +22,11 @@ pub fn start(debug: bool, verbose: u8, file: Option<&Path>) -> io::Result<()> {
         _ => LevelFilter::Warn,
     };
     let mut builder = Builder::new();
-    builder.filter_level(LevelFilter::Warn).filter_module("ftpfs", level);
+    // fuser warns of every call that is answered "not implemented" on purpose.
+    builder
+        .filter_level(LevelFilter::Warn)
+        .filter_module("fuser", LevelFilter::Error)
+        .filter_module("ftpfs", level);
     if let Ok(filters) = std::env::var("FTPFS_LOG") {
         builder.parse_filters(&filters);
     }

@@ -353,8 +353,8 @@ const GROUPS: [Group; 8] = [
     Group::Mount,
 ];
 
-/// Columns of the help.
-const WIDTH: usize = 98;
+/// Columns of the help: an ordinary terminal's.
+const WIDTH: usize = 79;
 
 /// One address: a server that answers at all answers a SYN well within this, also over a satellite with lost packets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

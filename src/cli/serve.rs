@@ -50,7 +50,10 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
         move || wait_for_signals(&signals, &report)
     })?;
 
-    let place = format!("{}:{}", plan.config.host, plan.config.port);
+    let place = match (plan.config.host.as_str(), plan.config.port) {
+        (address, port) if address.contains(':') => format!("[{address}]:{port}"),
+        (name, port) => format!("{name}:{port}"),
+    };
     let user = plan.config.user.clone();
     log::info!("logging in to {place} as {user}");
     let filesystem = FileSystem::start(plan.config, plan.filesystem)

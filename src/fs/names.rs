@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 
 use super::{Answer, Caller, Errno, FileSystem, Stat};
-use crate::ftp::{Entry, Error, Kind, Listing, Name, Refusal, RemotePath, Session, explain, spelling};
+use crate::ftp::{
+    Entry, Error, Kind, Listing, Name, Refusal, RemotePath, Session, explain, replace, spelling,
+};
 use crate::queue::{Claim, Job, Priority, Turn};
 use crate::tree::{Child, Ino, Tree};
 use crate::write::upload::temporary_name;
@@ -347,17 +349,19 @@ impl FileSystem {
         let answer = self.hold(caller, answer);
         let claims = [Claim::Tree(from_path.clone()), Claim::Tree(to_path.clone())];
         let shown = from_path.clone();
-        let replaces = matches!(target, Child::Known(_));
+        let replaced = match target {
+            Child::Known(ino) => self.tree.lock().node(ino).map(|node| node.attributes.kind),
+            _ => None,
+        };
+        let aside = match (replaced, temporary_name()) {
+            (Some(Kind::File | Kind::Symlink), Ok(name)) => to_path.parent().map(|folder| folder.join(&name)),
+            _ => None,
+        };
         let attempt = move |session: &mut Session, turn: &Turn<'_>| {
             spelling::check_before(session, &to_path)?;
-            let outcome = match session.rename(&from_path, &to_path) {
-                Err(error)
-                    if replaces && error.refusal().is_some() && !session.features().rename_replaces() =>
-                {
-                    debug!("{to_path} cannot be replaced on this server ({error}): deleting it first");
-                    session.delete(&to_path).and_then(|()| session.rename(&from_path, &to_path))
-                }
-                outcome => outcome,
+            let outcome = match &aside {
+                Some(aside) => replace::rename_over(session, &from_path, &to_path, aside),
+                None => session.rename(&from_path, &to_path),
             };
             match outcome {
                 Err(error) if error.refusal().is_some() => {

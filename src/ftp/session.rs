@@ -106,9 +106,17 @@ impl Session {
         self.done(&Command::Dele(path), path)
     }
 
-    /// MKD.
+    /// MKD. Only 257 (or 250, from some) says that it was done: a stray 200 is a reply to something else.
     pub fn make_directory(&mut self, path: &RemotePath) -> Result<(), Error> {
-        self.done(&Command::Mkd(path), path)
+        let reply = self.one(&Command::Mkd(path), &[])?;
+        if reply.code / 10 == 25 {
+            return Ok(());
+        }
+        if reply.is_success() {
+            self.control.end();
+            return Err(Error::Protocol { text: format!("MKD was answered with {reply}") });
+        }
+        Err(self.refused("MKD", reply, &[path]))
     }
 
     /// RMD.

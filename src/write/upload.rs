@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use log::{debug, warn};
+use log::debug;
 use parking_lot::Mutex;
 
 use super::Draft;
 use super::draft::{Change, Sending};
 use crate::ftp::{
-    After, Error, How, Modified, Name, Refusal, RemotePath, Session, Stored, explain, spelling,
+    After, Error, How, Modified, Name, Refusal, RemotePath, Session, Stored, explain, replace, spelling,
 };
 use crate::queue::{Task, Turn};
 use crate::read::Locate;
@@ -134,7 +134,7 @@ impl Upload {
         }
         let mut source = Source { draft: &self.draft, at: start, end: range.end };
         let stored = session.store(path, How::Append, &mut source, &self.after(None))?;
-        confirmed(stored, range.end)
+        confirmed(session, path, stored, range.end)
     }
 
     fn replace(&mut self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
@@ -147,10 +147,10 @@ impl Upload {
             None => path.parent().unwrap_or_else(RemotePath::root).join(&temporary_name()?),
         };
         self.temporary = Some(temporary.clone());
-        let stored = self.store(session, &temporary, self.keep_mode.unwrap_or(NEW_FILE_MODE));
-        let stored = match stored.map_err(|error| explain::store(session, &temporary, error)) {
-            Err(Error::Refused { meaning: Refusal::Denied | Refusal::NotPermitted, .. }) => {
-                debug!("{path}: no new file can be made beside it, writing in place");
+        let stored = match self.store(session, &temporary, self.keep_mode.unwrap_or(NEW_FILE_MODE)) {
+            Ok(stored) => stored,
+            Err(error) if forbids_new_files(session, &temporary, &error) => {
+                debug!("{path}: no new file can be made beside it ({error}): writing in place");
                 return self.store(session, path, NEW_FILE_MODE);
             }
             Err(error) => {
@@ -159,38 +159,17 @@ impl Upload {
                 }
                 return Err(error);
             }
-            Ok(stored) => stored,
         };
-        match session.rename(&temporary, path) {
+        let aside = temporary.parent().unwrap_or_else(RemotePath::root).join(&temporary_name()?);
+        match replace::rename_over(session, &temporary, path, &aside) {
             Ok(()) => Ok(stored),
-            Err(error) if error.refusal().is_some() => {
-                self.rename_over(session, &temporary, path, error).map(|()| stored)
+            Err(error) if error.refusal().is_some() || matches!(error, Error::Unsupported { .. }) => {
+                debug!("{path}: nothing can be renamed to it ({error}): writing in place");
+                let _ = session.delete(&temporary);
+                self.store(session, path, NEW_FILE_MODE)
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// RNTO was refused: some servers do not replace. The new content is safe under its temporary name meanwhile.
-    fn rename_over(
-        &self,
-        session: &mut Session,
-        temporary: &RemotePath,
-        path: &RemotePath,
-        refusal: Error,
-    ) -> Result<(), Error> {
-        if session.stat(temporary).is_err() {
-            return Err(refusal);
-        }
-        if let Err(error) = session.delete(path) {
-            let _ = session.delete(temporary);
-            debug!("{path} cannot be replaced ({refusal}) or deleted: {error}");
-            return Err(refusal);
-        }
-        session.rename(temporary, path).inspect_err(|error| {
-            warn!(
-                "the new content of {path} is on the server as {temporary}: it could not be renamed: {error}"
-            );
-        })
     }
 
     /// Fetches what the draft lacks to be the whole file.
@@ -239,7 +218,7 @@ impl Upload {
         let mut source = Source { draft: &self.draft, at: 0, end: size };
         let mode = Some(mode).filter(|&mode| mode != NEW_FILE_MODE);
         let stored = session.store(path, How::Replace, &mut source, &self.after(mode))?;
-        confirmed(stored, size)
+        confirmed(session, path, stored, size)
     }
 
     fn after(&self, mode: Option<u32>) -> After {
@@ -262,12 +241,34 @@ pub fn temporary_name() -> Result<Name, Error> {
     Ok(Name::new(&name)?)
 }
 
-fn confirmed(stored: Stored, size: u64) -> Result<Uploaded, Error> {
-    if let Some(got) = stored.size.filter(|&got| got != size) {
-        return Err(Error::WrongLength { expected: size, got });
-    }
+/// Success needs the right size on the server: told with the upload, or looked up where the server has no SIZE or no
+/// longer knows the file.
+fn confirmed(session: &mut Session, path: &RemotePath, stored: Stored, size: u64) -> Result<Uploaded, Error> {
     let Stored { modified, modified_set, mode_set, .. } = stored;
-    Ok(Uploaded { size, modified, modified_set, mode_set })
+    let confirmed = Uploaded { size, modified, modified_set, mode_set };
+    let got = match (stored.size, path.parent(), path.name()) {
+        (None, Some(folder), Some(name)) => {
+            let listing = session.list(&folder)?;
+            match listing.entries.into_iter().find(|entry| entry.name == name) {
+                Some(entry) => entry.size.unwrap_or(size),
+                None if listing.truncated => size,
+                None => 0,
+            }
+        }
+        (got, ..) => got.unwrap_or(size),
+    };
+    if got == size && (size > 0 || stored.size.is_some() || session.stat(path).is_ok()) {
+        Ok(confirmed)
+    } else {
+        Err(Error::WrongLength { expected: size, got })
+    }
+}
+
+/// Whether STOR of a new name was refused because the folder takes none: nothing was stored.
+fn forbids_new_files(session: &mut Session, temporary: &RemotePath, error: &Error) -> bool {
+    let Error::Refused { meaning, reply, .. } = error else { return false };
+    let forbidden = matches!(meaning, Refusal::Denied | Refusal::NotPermitted | Refusal::Unclear);
+    forbidden && reply.code / 10 == 55 && session.stat(temporary).is_err_and(|e| e.refusal().is_some())
 }
 
 fn local(error: io::Error) -> Error {
