@@ -59,12 +59,13 @@ fn check(kind: Kind, options: &[&str]) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let rounds = number("FTPFS_MODEL_ROUNDS").unwrap_or(ROUNDS);
     let seed = number("FTPFS_MODEL_SEED").unwrap_or(1);
+    let alone = options.contains(&"dir_timeout=0");
     for round in 0..rounds {
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let at = &at;
                 scope.spawn(move || {
-                    let steps = make(seed.wrapping_mul(1_000_003) + round * THREADS + thread);
+                    let steps = make(seed.wrapping_mul(1_000_003) + round * THREADS + thread, alone);
                     if let Err(failure) = play(at, &steps) {
                         let label = format!("{kind:?}, seed {seed}, round {round}, thread {thread}");
                         explain(at, &label, steps, failure);
@@ -79,25 +80,85 @@ fn check(kind: Kind, options: &[&str]) {
 /// One operation. Slots hold open files; names are indices into [`NAMES`].
 #[derive(Clone, Debug)]
 enum Step {
-    Open { slot: usize, name: usize, how: How },
-    Write { slot: usize, offset: u64, len: usize, fill: u8 },
-    Add { slot: usize, len: usize, fill: u8 },
-    Read { slot: usize, offset: u64, len: usize },
-    SetLen { slot: usize, len: u64 },
-    Sync { slot: usize },
-    CloseCopy { slot: usize },
-    Close { slot: usize },
-    Touch { slot: usize, seconds: u64 },
-    Truncate { name: usize, len: u64 },
-    Load { name: usize },
-    MakeFolder { name: usize },
-    RemoveFolder { name: usize },
-    Remove { name: usize },
-    Rename { from: usize, to: usize, keep: bool },
-    Chmod { name: usize, mode: u32 },
-    SetTime { name: usize, seconds: u64 },
-    Stat { name: usize },
-    List { name: usize },
+    Open {
+        slot: usize,
+        name: usize,
+        how: How,
+    },
+    Write {
+        slot: usize,
+        offset: u64,
+        len: usize,
+        fill: u8,
+    },
+    Add {
+        slot: usize,
+        len: usize,
+        fill: u8,
+    },
+    Read {
+        slot: usize,
+        offset: u64,
+        len: usize,
+    },
+    SetLen {
+        slot: usize,
+        len: u64,
+    },
+    Sync {
+        slot: usize,
+    },
+    CloseCopy {
+        slot: usize,
+    },
+    Close {
+        slot: usize,
+    },
+    Touch {
+        slot: usize,
+        seconds: u64,
+    },
+    Truncate {
+        name: usize,
+        len: u64,
+    },
+    Load {
+        name: usize,
+    },
+    MakeFolder {
+        name: usize,
+    },
+    RemoveFolder {
+        name: usize,
+    },
+    Remove {
+        name: usize,
+    },
+    Rename {
+        from: usize,
+        to: usize,
+        keep: bool,
+    },
+    Chmod {
+        name: usize,
+        mode: u32,
+    },
+    SetTime {
+        name: usize,
+        seconds: u64,
+    },
+    Stat {
+        name: usize,
+    },
+    List {
+        name: usize,
+    },
+    /// Another client writes a file (only where everything is asked for again).
+    Behind {
+        name: usize,
+        len: usize,
+        fill: u8,
+    },
     CompareAll,
 }
 
@@ -128,7 +189,7 @@ struct Attributes {
     old_time: Option<i64>,
 }
 
-fn make(seed: u64) -> Vec<Step> {
+fn make(seed: u64, alone: bool) -> Vec<Step> {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut steps: Vec<Step> = [0, 1].map(|name| Step::MakeFolder { name }).to_vec();
     while steps.len() < STEPS {
@@ -145,8 +206,9 @@ fn make(seed: u64) -> Vec<Step> {
             1..4 => dice.below(10_000),
             _ => dice.below(150),
         };
-        steps.push(match dice.below(100) {
-            0..18 => {
+        steps.push(match dice.below(103) {
+            100.. if alone => Step::Behind { name, len: len as usize, fill },
+            0..18 | 100.. => {
                 let how = How {
                     read: dice.one_in(4),
                     append: dice.one_in(5),
@@ -194,6 +256,10 @@ fn play(at: &Mounted, steps: &[Step]) -> Result<(), (usize, String)> {
     for (number, step) in steps.iter().enumerate() {
         let found = match step {
             Step::CompareAll => same_trees(&here.root, &there.root),
+            Step::Behind { name, len, fill } => {
+                behind(at, &here, &folder, *name, *len, *fill);
+                Ok(())
+            }
             step => one(&mut here, &mut there, step),
         };
         if let Err(found) = found {
@@ -225,6 +291,26 @@ fn play(at: &Mounted, steps: &[Step]) -> Result<(), (usize, String)> {
     end("on the server", outcome)?;
     end("rm -r", fs::remove_dir_all(&there.root).map_err(|error| error.to_string()))?;
     end("rm -r", if on_server.exists() { Err("the folder is still there".into()) } else { Ok(()) })
+}
+
+/// The same bytes in both folders, past the mount. Not for open files: what they read then is not promised.
+fn behind(at: &Mounted, here: &Side, folder: &str, name: usize, len: usize, fill: u8) {
+    let path = here.path(name);
+    let old = fs::metadata(&path).ok();
+    let is_open = |old: &fs::Metadata| {
+        let mut open = here.slots.iter().flatten().map(|file| file.metadata().unwrap());
+        open.any(|file| file.ino() == old.ino())
+    };
+    if !path.parent().is_some_and(Path::is_dir)
+        || old.as_ref().is_some_and(|old| old.is_dir() || is_open(old))
+    {
+        return;
+    }
+    // A new content of the same size in the same second cannot be seen from afar.
+    let len = len + usize::from(old.is_some_and(|old| old.len() == len as u64));
+    let content = bytes(len, fill);
+    fs::write(&path, &content).unwrap();
+    at.server.put(&format!("{folder}/{}", NAMES[name]), &content);
 }
 
 fn one(here: &mut Side, there: &mut Side, step: &Step) -> Result<(), String> {
@@ -536,9 +622,9 @@ impl Dice {
 /// The first two are folders at the start; any may become a file or a folder.
 const NAMES: [&str; 12] = ["d", "e", "a", "b", "c", "d/a", "d/b", "d/f", "d/f/a", "e/a", "e/g", "e/g/b"];
 const MODES: [u32; 5] = [0o644, 0o600, 0o755, 0o700, 0o664];
-const SLOTS: usize = 4;
+const SLOTS: usize = 3;
 const THREADS: u64 = 3;
 const STEPS: usize = 120;
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 25;
 /// How often a failed round is tried again to make it shorter.
 const REPLAYS: u32 = 250;

@@ -184,6 +184,10 @@ impl FileSystem {
         if size > i64::MAX as u64 {
             return Err(Errno::FBIG);
         }
+        let unchanged = || self.tree.lock().node(ino).is_some_and(|node| node.attributes.size == size);
+        if self.drafts.find(ino).is_none() && unchanged() {
+            return Ok(());
+        }
         let draft = self.draft(ino)?;
         draft.lock().resize(size)?;
         self.show_local(ino, size);
@@ -313,9 +317,8 @@ impl FileSystem {
             node.local = false;
             node.expire();
             node.content_changed();
-            let (parent, name) = (node.parent, node.name.clone());
-            if let (Some(parent), Some(name)) = (parent, name) {
-                tree.remove(parent, &name, Instant::now());
+            // The name stays until the server has been asked: a file that it has must not seem to be gone.
+            if let Some(parent) = node.parent {
                 tree.expire_listing(parent);
             }
         }
