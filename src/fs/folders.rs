@@ -30,7 +30,7 @@ impl FileSystem {
             Box::new(move |fs, outcome| match outcome {
                 Err(error) => answer.error(fs.fail_at("list", ino, &error)),
                 Ok(()) => {
-                    let entries = fs.tree.lock().entries(ino, Instant::now()).unwrap_or_default();
+                    let entries = fs.tree.lock().entries_as_listed(ino).unwrap_or_default();
                     answer.ok(fs.handles.add(Handle::Folder { ino, entries: Arc::new(entries) }));
                 }
             }),

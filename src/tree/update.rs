@@ -186,6 +186,10 @@ impl Tree {
         let changed = !(same_time && same_size && same_kind);
         let known = std::mem::replace(&mut node.attributes, attributes);
         node.attributes.target = node.attributes.target.take().or(known.target);
+        if same_kind {
+            // Not told by this listing, but by SITE CHMOD or an earlier answer.
+            node.attributes.mode = node.attributes.mode.or(known.mode);
+        }
         if entry.size.is_none() && same_kind {
             node.attributes.size = known.size;
         }
