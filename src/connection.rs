@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
+use parking_lot::Mutex;
 
 use crate::ftp::{Config, Error, Features, Session};
 use crate::queue::{Job, Next, Queue, SlotId, Turn};
@@ -24,6 +25,8 @@ use crate::queue::{Job, Next, Queue, SlotId, Turn};
 pub struct Connections {
     config: Arc<Config>,
     features: Features,
+    /// The last login that was refused.
+    refused: Mutex<Option<(Instant, Error)>>,
 }
 
 impl Connections {
@@ -35,8 +38,8 @@ impl Connections {
         limit: usize,
         first: Option<Session>,
     ) -> Arc<Queue> {
-        let connections = Arc::new(Self { config, features });
-        let first = parking_lot::Mutex::new(first);
+        let connections = Arc::new(Self { config, features, refused: Mutex::default() });
+        let first = Mutex::new(first);
         Queue::new(limit, move |queue, slot| {
             let connections = connections.clone();
             let session = first.lock().take();
@@ -132,6 +135,7 @@ impl Connection {
                 job.task.finish(Err(error));
                 return true;
             }
+            self.shared.features.troubles().note(format!("{error}: trying again"));
             info!("{error}: trying again");
             if restarting {
                 std::thread::sleep(RETRY_PAUSE);
@@ -144,7 +148,18 @@ impl Connection {
             self.drop_session();
         }
         if self.session.is_none() {
-            self.session = Some(Session::open(&self.shared.config, &self.shared.features)?);
+            let refused = self.shared.refused.lock();
+            if let Some((at, error)) = &*refused
+                && at.elapsed() < LOGIN_PAUSE
+            {
+                return Err(error.clone());
+            }
+            drop(refused);
+            let opened = Session::open(&self.shared.config, &self.shared.features);
+            if let Err(error @ Error::Login { .. }) = &opened {
+                *self.shared.refused.lock() = Some((Instant::now(), error.clone()));
+            }
+            self.session = Some(opened?);
             self.queue.set_live(self.slot, true);
         }
         Ok(())
@@ -189,4 +204,7 @@ const IDLE_LIMIT: Duration = Duration::from_secs(120);
 const MAX_ATTEMPTS: u32 = 3;
 /// How long a server that refuses connections is asked again: a restart takes this long, a dead server is told soon.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A password that was refused is not tried again for so long: servers ban addresses that insist, and programs that look
+/// into a mount again and again would.
+const LOGIN_PAUSE: Duration = Duration::from_secs(60);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);

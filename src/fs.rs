@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod attributes;
 pub mod errno;
+pub mod figures;
 pub mod folders;
 mod handles;
 pub mod names;
@@ -73,14 +74,31 @@ impl FileSystem {
             Ok(_) | Err(Error::Refused { meaning: Refusal::Denied, .. }) => {}
             Err(error) => return Err(error),
         }
+        Ok(Self::over(config, features, options, root, Some(session)))
+    }
+
+    /// Connects when somebody first looks: for mounts at boot, when the server may not be there yet. Whatever is wrong
+    /// with the login or the folder is then told to whoever looks.
+    pub fn start_later(config: ftp::Config, options: Options) -> Arc<Self> {
+        // The first listing brings the true root.
+        Self::over(Arc::new(config), Features::new(), options, RemotePath::root(), None)
+    }
+
+    fn over(
+        config: Arc<ftp::Config>,
+        features: Features,
+        options: Options,
+        root: RemotePath,
+        session: Option<Session>,
+    ) -> Arc<Self> {
         let server = format!("ftp://{}@{}:{}", config.user, config.host, config.port);
         let lifetimes = Lifetimes {
             attributes: options.attr_timeout,
             absence: options.negative_timeout,
             listings: options.dir_timeout,
         };
-        let queue = Connections::start(config, features.clone(), options.max_conns, Some(session));
-        Ok(Arc::new_cyclic(|this| Self {
+        let queue = Connections::start(config, features.clone(), options.max_conns, session);
+        Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size),
             queue,
@@ -93,7 +111,7 @@ impl FileSystem {
             zone: Mutex::new(0),
             server,
             this: this.clone(),
-        }))
+        })
     }
 
     /// Brings what is not yet on the server there, for at most `limit`; then no more work is taken. Returns how many
@@ -179,7 +197,10 @@ impl FileSystem {
                 debug!("{what} {path}: {error}: {errno}")
             }
             Error::Unsupported { .. } => debug!("{what} {path}: {error}: {errno}"),
-            _ => warn!("{what} {path}: {error}: {errno}"),
+            _ => {
+                self.features.troubles().note(format!("{what} {path}: {error}"));
+                warn!("{what} {path}: {error}: {errno}")
+            }
         }
         errno
     }

@@ -25,7 +25,7 @@ use parking_lot::{Condvar, Mutex};
 pub use claim::Claim;
 pub use job::{Job, Priority, Task};
 
-use crate::ftp::Error;
+use crate::ftp::{Error, RemotePath};
 
 /// Where jobs wait, one per mount.
 pub struct Queue {
@@ -90,6 +90,7 @@ impl Queue {
             match std::mem::replace(&mut entry.state, SlotState::Idle { ready }) {
                 SlotState::Assigned { job } => {
                     entry.state = SlotState::Running {
+                        since: Instant::now(),
                         number: job.number,
                         priority: job.priority,
                         claims: job.claims.clone(),
@@ -162,6 +163,21 @@ impl Queue {
         self.state.lock().limit
     }
 
+    /// What every connection does now, and how many jobs wait.
+    pub fn look(&self) -> (Vec<Doing>, usize) {
+        let state = self.state.lock();
+        let doing = |slot: &Slot| match &slot.state {
+            SlotState::Starting if slot.live => Doing::Preparing,
+            SlotState::Starting => Doing::Connecting,
+            SlotState::Idle { .. } | SlotState::Assigned { .. } => Doing::Nothing,
+            SlotState::Running { since, priority, claims, .. } => {
+                let path = claims.first().map(|claim| claim.path().clone());
+                Doing::Job { priority: *priority, path, for_long: since.elapsed(), is_live: slot.live }
+            }
+        };
+        (state.slots.iter().map(doing).collect(), state.waiting.len())
+    }
+
     /// Whether no job waits.
     pub fn is_empty(&self) -> bool {
         self.state.lock().waiting.is_empty()
@@ -204,7 +220,7 @@ impl<'q> Turn<'q> {
             return false;
         }
         let Some(slot) = state.slots.iter().find(|s| s.id == self.slot) else { return true };
-        let SlotState::Running { priority, claims, number } = &slot.state else { return false };
+        let SlotState::Running { priority, claims, number, .. } = &slot.state else { return false };
         let crowded = state.slots.len() >= state.limit
             && !state.slots.iter().any(|s| matches!(s.state, SlotState::Idle { .. } | SlotState::Starting));
         state.waiting.iter().any(|job| {
@@ -213,6 +229,24 @@ impl<'q> Turn<'q> {
                 || claim::conflict(&job.claims, claims) && job.number > *number
         })
     }
+}
+
+/// What one connection does at a moment.
+#[derive(Clone, Debug)]
+pub enum Doing {
+    Connecting,
+    /// Logged in, and making the next data connection ready.
+    Preparing,
+    /// Logged in, and waiting for work.
+    Nothing,
+    Job {
+        priority: Priority,
+        /// The first path that it touches, where it claims one.
+        path: Option<RemotePath>,
+        for_long: Duration,
+        /// Whether it has a session, or is getting one.
+        is_live: bool,
+    },
 }
 
 /// Names one connection thread.
@@ -321,6 +355,7 @@ enum SlotState {
         job: Job,
     },
     Running {
+        since: Instant,
         number: u64,
         priority: Priority,
         claims: Vec<Claim>,
@@ -335,7 +370,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::ftp::RemotePath;
 
     fn queue(limit: usize) -> (Arc<Queue>, Arc<Mutex<Vec<SlotId>>>) {
         let started = Arc::new(Mutex::new(Vec::new()));

@@ -18,6 +18,7 @@ mod stream;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -38,6 +39,8 @@ pub struct Reads {
     blocks: Blocks,
     queue: Arc<Queue>,
     files: Mutex<HashMap<(Ino, Version), File>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 /// One content of one file.
@@ -59,7 +62,13 @@ struct File {
 impl Reads {
     /// Keeps at most `cache_size` bytes of blocks.
     pub fn new(queue: Arc<Queue>, cache_size: u64) -> Arc<Self> {
-        Arc::new(Self { blocks: Blocks::new(cache_size), queue, files: Mutex::default() })
+        Arc::new(Self {
+            blocks: Blocks::new(cache_size),
+            queue,
+            files: Mutex::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        })
     }
 
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
@@ -73,6 +82,7 @@ impl Reads {
         let found = self.blocks.read(content.ino, content.version, offset, len);
         let missing = match found {
             Ok(data) => {
+                self.hits.fetch_add(1, Ordering::Relaxed);
                 if window > 0 {
                     self.extend(content, end, window);
                 }
@@ -80,6 +90,7 @@ impl Reads {
             }
             Err(missing) => missing,
         };
+        self.misses.fetch_add(1, Ordering::Relaxed);
         let waiter = stream::Waiter { offset, len, done };
         let goal = (end + window).min(content.size);
         let new = {
@@ -115,6 +126,16 @@ impl Reads {
     /// How many bytes of blocks are held.
     pub fn cached_bytes(&self) -> u64 {
         self.blocks.bytes()
+    }
+
+    /// How many bytes of blocks may be held.
+    pub fn cache_limit(&self) -> u64 {
+        self.blocks.limit()
+    }
+
+    /// How many reads were answered from memory, and how many had to wait.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 
     /// Notes where a reader is; tells how far a stream may run ahead of it.

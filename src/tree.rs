@@ -95,6 +95,13 @@ impl Tree {
         &self.root_path
     }
 
+    /// The root of the mount has turned out to be here.
+    pub fn set_root_path(&mut self, root: &RemotePath) {
+        if self.root_path != *root {
+            self.root_path = root.clone();
+        }
+    }
+
     /// What is known of `name` in `parent` at `now`.
     pub fn child(&self, parent: Ino, name: &Name, now: Instant) -> Child {
         let Some(folder) = self.nodes.get(&parent).and_then(|node| node.folder.as_ref()) else {

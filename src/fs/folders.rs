@@ -105,7 +105,15 @@ impl FileSystem {
         let attempt = {
             let (fs, path) = (fs.clone(), path.clone());
             move |session: &mut crate::ftp::Session, _: &crate::queue::Turn<'_>| {
-                let stamp = fs.tree.lock().stamp();
+                let stamp = {
+                    let mut tree = fs.tree.lock();
+                    if folder == Ino::ROOT {
+                        // Where the login was put off, nobody knew before now.
+                        tree.set_root_path(session.root());
+                    }
+                    tree.stamp()
+                };
+                let path = if folder == Ino::ROOT { session.root().clone() } else { path.clone() };
                 session.list(&path).map(|listing| (stamp, listing))
             }
         };

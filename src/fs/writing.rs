@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, error, warn};
 use parking_lot::Mutex;
@@ -60,6 +60,31 @@ impl Drafts {
         if let Some(entry) = self.0.lock().get_mut(&ino) {
             entry.only_local = false;
         }
+    }
+
+    /// The same files, with how far they are: inode, size, bytes sent, whether an upload runs. None when a lock cannot be
+    /// had within `patience`.
+    pub fn look(&self, patience: Duration) -> Option<Vec<(Ino, u64, u64, bool)>> {
+        let drafts = self.0.try_lock_for(patience)?;
+        let mut found = Vec::new();
+        for (&ino, entry) in drafts.iter() {
+            // One file's disk may be slow: what is known of it is that an upload runs, or not.
+            let Some(draft) = entry.draft.try_lock_for(patience / 4) else {
+                found.push((ino, 0, 0, entry.uploading));
+                continue;
+            };
+            if entry.uploading || draft.is_dirty() {
+                found.push((ino, draft.size(), draft.sent(), entry.uploading));
+            }
+        }
+        Some(found)
+    }
+
+    /// The files that the server lacks something of.
+    pub fn unconfirmed_files(&self) -> Vec<Ino> {
+        let drafts = self.0.lock();
+        let lacks = |entry: &Entry| entry.uploading || entry.draft.lock().is_dirty();
+        drafts.iter().filter(|(_, entry)| lacks(entry)).map(|(&ino, _)| ino).collect()
     }
 
     /// The file was removed before the server knew it.

@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use download::Download;
+pub use ready::{eprt_argument, port_argument};
 pub use upload::{After, How, Stored};
 
 use super::command::{Batch, Command};

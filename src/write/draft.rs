@@ -23,6 +23,8 @@ pub struct Draft {
     base: Option<Base>,
     /// The smallest size since the last upload began: what it brought over beyond this has been cut off here.
     smallest: u64,
+    /// How far the upload that runs has read the draft.
+    sent: u64,
     /// A time set by a program after its last write, to be set on the server with the data.
     pub modified: Option<SystemTime>,
     /// Permission bits set by a program, likewise.
@@ -77,6 +79,7 @@ impl Draft {
             present: Ranges::default(),
             dirty: Ranges::default(),
             resized: false,
+            sent: 0,
             base,
             smallest: size,
             modified: None,
@@ -154,6 +157,15 @@ impl Draft {
         self.spool.read_at(offset, buffer)
     }
 
+    /// How far the upload that runs has come; bytes given to the connection, not yet confirmed.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(super) fn note_sent(&mut self, upto: u64) {
+        self.sent = upto;
+    }
+
     /// Whether the server lacks something.
     pub fn is_dirty(&self) -> bool {
         !self.dirty.is_empty() || self.resized
@@ -179,6 +191,7 @@ impl Draft {
     /// An upload begins: what is written from now on belongs to the next one.
     pub fn begin_upload(&mut self) -> Sending {
         self.smallest = self.size;
+        self.sent = 0;
         Sending {
             dirty: std::mem::take(&mut self.dirty),
             resized: std::mem::take(&mut self.resized),

@@ -296,8 +296,10 @@ impl io::Read for Source<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = buffer.len().min((self.end - self.at) as usize);
         let buffer = &mut buffer[..len];
-        self.draft.lock().copy_out(self.at, buffer)?;
+        let mut draft = self.draft.lock();
+        draft.copy_out(self.at, buffer)?;
         self.at += len as u64;
+        draft.note_sent(self.at);
         Ok(len)
     }
 }

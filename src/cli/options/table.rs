@@ -88,7 +88,7 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Connection, "tcp_nodelay", Nothing, Quiet("is always on"), ""),
     spec(Connection, "soft", Nothing, Quiet("is always so: waits end with an error after timeout="), ""),
     spec(Connection, "hard", Nothing, Refuse("no call waits for ever: raise timeout= instead"), ""),
-    spec(Connection, "delay_connect", Nothing, Refuse("the login is tried before mounting, so that a wrong password is told at once: use x-systemd.automount or nofail in fstab"), ""),
+    common(Connection, "delay_connect", Nothing, Set(|s, _| { s.delay_connect = true; Ok(()) }), "mount at once and log in at first use: the server may be down (a wrong password is told then, too)"),
     common(Connection, "ipv4", Nothing, Set(|s, _| { s.data.family = Family::V4; Ok(()) }), "use IPv4 only"),
     common(Connection, "ipv6", Nothing, Set(|s, _| { s.data.family = Family::V6; Ok(()) }), "use IPv6 only"),
     spec(Connection, "interface", Needed("NAME"), Refuse(NOT_YET), ""),

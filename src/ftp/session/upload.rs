@@ -160,6 +160,7 @@ impl Session {
             };
             let needs = match data.write(chunk) {
                 Ok(Step::Done(n)) => {
+                    self.features.counters().sent(n);
                     chunk = chunk.get(n..).unwrap_or_default();
                     deadline = Instant::now() + self.config.timeout;
                     continue;
