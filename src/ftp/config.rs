@@ -63,6 +63,8 @@ pub struct Tls {
     pub verify: bool,
     /// False: file contents and listings go in the clear (PROT C), only commands are protected.
     pub protect_data: bool,
+    /// Exactly this version; the newest that both sides know when none.
+    pub version: Option<TlsVersion>,
     /// TLS 1.0 and weak ciphers, for old NAS boxes.
     pub allow_old: bool,
     /// Takes the end of a connection for the end of a file although the server did not say so (no close_notify).
@@ -80,10 +82,18 @@ impl Default for Tls {
             name: None,
             verify: true,
             protect_data: true,
+            version: None,
             allow_old: false,
             lax_end: false,
         }
     }
+}
+
+/// A version of TLS to insist on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    V12,
+    V13,
 }
 
 /// How TLS begins.

@@ -6,7 +6,7 @@ use super::values::{
     address, digest, group, mode, number, path, pem, ports, seconds, size, switch, text, user,
 };
 use super::{Act, Group, Spec, Value};
-use crate::ftp::config::{DataMode, Family, PasvAddress, Secret, TlsMode};
+use crate::ftp::config::{DataMode, Family, PasvAddress, Secret, TlsMode, TlsVersion};
 use crate::mount::Access;
 
 use Act::{Quiet, Refuse, Set};
@@ -134,6 +134,7 @@ pub(super) const TABLE: &[Spec] = &[
     common(Tls, "key", Needed("FILE"), Set(|s, v| { s.tls.key = Some(path(v)?); Ok(()) }), "its key (PEM), when it is not in the same file"),
     spec(Tls, "tls_name", Needed("NAME"), Set(|s, v| { s.tls.name = Some(text(v)?); Ok(()) }), "the name in the server's certificate, when it is not the host's"),
     spec(Tls, "no_verify_peer", Nothing, Set(|s, _| { s.tls.verify = false; Ok(()) }), "any certificate will do: who sits between can read and change everything; pin= is better"),
+    spec(Tls, "tls_version", Needed("1.2|1.3"), Set(|s, v| { s.tls.version = Some(match v.to_str() { Some("1.2") => TlsVersion::V12, Some("1.3") => TlsVersion::V13, _ => return Err("1.2 or 1.3".into()) }); Ok(()) }), "this version only, for servers that do the other one wrong"),
     spec(Tls, "allow_old_tls", Nothing, Set(|s, _| { s.tls.allow_old = true; Ok(()) }), "TLS 1.0 and weak ciphers, for old devices"),
     spec(Tls, "lax_end", Nothing, Set(|s, _| { s.tls.lax_end = true; Ok(()) }), "accept transfers that end without TLS's goodbye, which may have been cut"),
     spec(Tls, "no_verify_hostname", Nothing, Refuse("set tls_name= to the name that the certificate has, or pin="), ""),

@@ -324,6 +324,24 @@ impl Transfer {
         Ok(())
     }
 
+    /// Waits for 150 (or the refusal): inside TLS ftp-srv forgets a connection that ends before its 150.
+    pub fn wait_until_begun(&mut self, control: &mut Control, deadline: Instant) -> Result<(), Failure> {
+        loop {
+            self.look(control)?;
+            let Some(data) = &mut self.data else { return Ok(()) };
+            if self.has_begun || self.last.is_some() {
+                return Ok(());
+            }
+            match data.handshake() {
+                Ok(Step::NeedsRead) => self.wait(control, PollFlags::POLLIN, deadline)?,
+                Ok(Step::NeedsWrite) => self.wait(control, PollFlags::POLLOUT, deadline)?,
+                Ok(Step::Done(_)) => stream::wait(&mut [control.poll_fd()], deadline)
+                    .map_err(|error| Error::control(self.command, &error))?,
+                Err(error) => return Err(self.broken(control, &error)),
+            }
+        }
+    }
+
     fn receive(
         &mut self,
         control: &mut Control,
