@@ -60,6 +60,9 @@ fn a_thousand_transfers_in_a_row_inside_tls_lose_nothing() {
     for kind in kinds() {
         for protection in [Protection::Tls12, Protection::Tls13, Protection::Implicit] {
             let cell = Cell { kind, protection, data: DataMode::Auto, ipv6: false };
+            if cannot(&cell).is_some() {
+                continue;
+            }
             let Ok(server) = cell.start() else { continue };
             let mut client = Client::new(&cell, &server);
             let lost = match a_thousand_transfers(&mut client, &server) {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::values::{
-    address, digest, group, mode, number, path, pem, ports, seconds, size, switch, text, user,
+    address, codepage, digest, group, list_command, mode, number, path, pem, ports, seconds, size, switch,
+    text, user, zone,
 };
 use super::{Act, Group, Spec, Value};
 use crate::ftp::config::{DataMode, Family, PasvAddress, Secret, TlsMode, TlsVersion};
@@ -114,14 +115,14 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Protocol, "enable_epsv", Nothing, Quiet(LEARNED), ""),
     spec(Protocol, "disable_eprt", Nothing, Quiet(LEARNED), ""),
     spec(Protocol, "skip_pasv_ip", Nothing, Quiet("is the default: data connections go where the control connection goes"), ""),
-    spec(Protocol, "custom_list", Needed("CMD"), Refuse(NOT_YET), ""),
+    spec(Protocol, "custom_list", Needed("CMD"), Set(|s, v| { s.list.options = Some(list_command(v)?); s.list.no_mlsd = true; Ok(()) }), "the LIST command to use (`LIST -a`), and no MLSD"),
     spec(Protocol, "ftp_method", Needed("METHOD"), Quiet("full paths are used, and CWD where a server needs it"), ""),
     spec(Protocol, "utf8", Nothing, Quiet("UTF-8 is agreed on with servers that offer it"), ""),
-    spec(Protocol, "iocharset", Needed("NAME"), Refuse(NOT_YET), ""),
-    spec(Protocol, "codepage", Needed("NAME"), Refuse(NOT_YET), ""),
-    spec(Protocol, "disable_mlsd", Nothing, Refuse(NOT_YET), ""),
+    spec(Protocol, "iocharset", Needed("utf8"), Set(|_, v| match codepage(v)? { None => Ok(()), Some(_) => Err("names here are always UTF-8".into()) }), "curlftpfs's: names here, always UTF-8"),
+    common(Protocol, "codepage", Needed("NAME"), Set(|s, v| { s.codepage = codepage(v)?; Ok(()) }), "encoding of names on the server: gbk, shift_jis, cp949, cp1251, iso-8859-1 ... (UTF-8)"),
+    spec(Protocol, "disable_mlsd", Nothing, Set(|s, _| { s.list.no_mlsd = true; Ok(()) }), "LIST instead of MLSD, for servers whose MLSD is wrong"),
     spec(Protocol, "list_hidden", Nothing, Quiet("hidden names are always asked for"), ""),
-    spec(Protocol, "tz", Needed("ZONE"), Refuse(NOT_YET), ""),
+    spec(Protocol, "tz", Needed("OFFSET"), Set(|s, v| { s.list.zone = Some(zone(v)?); Ok(()) }), "zone of the times in LIST: +02:00 (learned from MDTM where the server has it)"),
 
     // TLS.
     common(Tls, "ssl", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; Ok(()) }), "TLS or nothing (AUTH TLS), as with ftpes://"),

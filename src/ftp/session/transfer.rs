@@ -74,7 +74,7 @@ impl Session {
         let mut fits = true;
         for command in first.iter().chain([&command]).chain(behind) {
             fits = fits && all.has_room_for(command);
-            all.push(command, self.server().doubles_iac())?;
+            all.push(command, self.wire())?;
         }
         let together = fits && !careful && (first.is_empty() || self.features.order() >= Order::Independent);
         let mut transfer = Transfer {
@@ -119,7 +119,7 @@ impl Session {
         if !together {
             let mut batch = Batch::default();
             for command in [&command].into_iter().chain(behind) {
-                batch.push(command, self.server().doubles_iac())?;
+                batch.push(command, self.wire())?;
             }
             self.control.send(&batch)?;
             self.secure(&mut transfer)?;
