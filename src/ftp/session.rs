@@ -23,7 +23,8 @@ pub use download::Download;
 pub use ready::{eprt_argument, port_argument};
 pub use upload::{After, How, Stored};
 
-use super::command::{Batch, Command};
+use super::codepage::Codepage;
+use super::command::{Batch, Command, Wire};
 use super::control::Control;
 use super::data::Data;
 use super::features::{Order, Server};
@@ -49,6 +50,11 @@ impl Session {
     /// The folder on the server that is the root of the mount (Config::folder resolved against PWD).
     pub fn root(&self) -> &RemotePath {
         &self.root
+    }
+
+    /// The encoding of the server's names, when it is not UTF-8.
+    pub fn codepage(&self) -> Option<Codepage> {
+        self.config.codepage
     }
 
     /// What is known of this server.
@@ -153,7 +159,7 @@ impl Session {
                     if !batch.names().is_empty() && !together {
                         break;
                     }
-                    batch.push(command, self.features.server().doubles_iac())?;
+                    batch.push(command, self.wire())?;
                     next += 1;
                 }
                 self.control.send(&batch)?;
@@ -178,7 +184,7 @@ impl Session {
     fn send(&mut self, commands: &[Command<'_>]) -> Result<(), Error> {
         let mut batch = Batch::default();
         for command in commands {
-            batch.push(command, self.features.server().doubles_iac())?;
+            batch.push(command, self.wire())?;
         }
         self.control.send(&batch)
     }
@@ -205,6 +211,10 @@ impl Session {
 
     fn server(&self) -> Server {
         self.features.server()
+    }
+
+    fn wire(&self) -> Wire {
+        Wire { doubles_iac: self.server().doubles_iac(), codepage: self.config.codepage }
     }
 }
 
