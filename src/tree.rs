@@ -148,6 +148,26 @@ impl Tree {
         Some(entries)
     }
 
+    /// Whether a folder's entries are known and believed.
+    pub fn is_listed(&self, folder: Ino, now: Instant) -> bool {
+        let folder = self.nodes.get(&folder).and_then(|node| node.folder.as_ref());
+        folder.is_some_and(|folder| folder.is_fresh(now, self.lifetimes.listings))
+    }
+
+    /// The children of one kind that are on the server, in the order in which they are handed out.
+    pub fn in_order(&self, folder: Ino, kind: Kind) -> Vec<Ino> {
+        let folder = self.nodes.get(&folder).and_then(|node| node.folder.as_ref());
+        let mut children: Vec<_> = folder
+            .into_iter()
+            .flat_map(|folder| &folder.children)
+            .filter(|(_, ino)| {
+                self.nodes.get(ino).is_some_and(|node| node.attributes.kind == kind && !node.local)
+            })
+            .collect();
+        children.sort_unstable();
+        children.into_iter().map(|(_, &ino)| ino).collect()
+    }
+
     /// How many entries the last listing of a folder had; none when it was never listed.
     pub fn known_size(&self, folder: Ino) -> Option<usize> {
         let folder = self.nodes.get(&folder)?.folder.as_ref()?;

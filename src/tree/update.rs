@@ -24,7 +24,10 @@ impl Tree {
         let known = node.folder_mut();
         let mut listed = HashSet::with_capacity(listing.entries.len());
         let mut updates = Vec::with_capacity(listing.entries.len());
-        for entry in &listing.entries {
+        // New inode numbers follow the order of names: cp and others read by inode, and what comes next can be foreseen.
+        let mut entries: Vec<_> = listing.entries.iter().collect();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        for entry in entries {
             if !listed.insert(&entry.name) || known.changed_after(&entry.name, stamp) {
                 continue;
             }
