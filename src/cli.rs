@@ -153,6 +153,8 @@ fn config(source: Source, credentials: Credentials, settings: &Settings) -> ftp:
         connect_timeout: settings.connect_timeout,
         tls: settings.tls.clone(),
         data: settings.data.clone(),
+        codepage: settings.codepage,
+        list: settings.list.clone(),
         ..ftp::Config::new(source.host, credentials.user, credentials.password)
     }
 }

@@ -68,6 +68,9 @@ struct Connection {
 impl Connection {
     fn run(mut self) {
         self.queue.set_live(self.slot, self.session.is_some());
+        if self.session.is_none() && self.queue.has_other(self.slot) && !self.log_in_ahead() {
+            return;
+        }
         let mut ready = false;
         loop {
             let patience = if ready || self.session.is_none() { UPKEEP } else { Duration::ZERO };
@@ -85,6 +88,16 @@ impl Connection {
                 Next::Close => break,
             }
         }
+    }
+
+    /// Logs in before there is a job: another connection may be free for that sooner. False when this thread should end.
+    fn log_in_ahead(&mut self) -> bool {
+        let Err(error) = self.connect() else { return true };
+        debug!("no further session now: {error}");
+        if !matches!(error, Error::TooManySessions { .. }) || !self.queue.refuse_growth(self.slot) {
+            self.queue.pause_growth();
+        }
+        false
     }
 
     /// Runs a job to its end, over several connections if need be. False when this thread should end.

@@ -1,12 +1,13 @@
 //! The file system: one method per file call, answered from memory or by a job.
 //!
-//! One file per family: [`attributes`], [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
+//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`], [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
 //! [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the answer is sent
 //! before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno in
 //! [`errno`], and nowhere else.
 //!
 //! Locks are short, never held across I/O or an answer, and taken in one order: the drafts, one draft, the tree. Only `fuse` (and the command line, to start and stop) calls this.
 
+mod ahead;
 pub mod answer;
 pub mod attributes;
 pub mod errno;
@@ -35,6 +36,7 @@ use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
 use crate::read::{Content, Locate, Reads};
 use crate::tree::{Ino, Lifetimes, Tree};
+use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
@@ -48,6 +50,7 @@ pub struct FileSystem {
     drafts: Drafts,
     handles: Handles,
     listings: Listings,
+    ahead: Ahead,
     waiting: Arc<Waiting>,
     features: Features,
     options: Options,
@@ -105,6 +108,7 @@ impl FileSystem {
             drafts: Drafts::default(),
             handles: Handles::default(),
             listings: Listings::default(),
+            ahead: Ahead::default(),
             waiting: Waiting::new(),
             features,
             options,

@@ -8,6 +8,7 @@
 //! This layer keeps no policy: what is retried, cached or preferred is decided above. Only `connection`, and the jobs
 //! that it runs, may call it.
 
+pub mod codepage;
 pub mod command;
 pub mod config;
 pub mod control;

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::ftp::{Error, RemotePath};
-use crate::queue::Queue;
+use crate::queue::{Priority, Queue};
 use crate::tree::{Ino, Version};
 use blocks::Blocks;
 use cursor::Cursors;
@@ -33,6 +33,9 @@ use stream::Stream;
 pub type Locate = Arc<dyn Fn() -> Option<RemotePath> + Send + Sync>;
 /// What happens with the bytes: called once, perhaps at once, perhaps on a connection thread.
 pub type Done = Box<dyn FnOnce(Result<Vec<u8>, Error>) + Send>;
+
+/// Whether what is fetched ahead will still be of use: asked before it is fetched.
+pub type Wanted = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// The reading side of a mount.
 pub struct Reads {
@@ -93,24 +96,51 @@ impl Reads {
         self.misses.fetch_add(1, Ordering::Relaxed);
         let waiter = stream::Waiter { offset, len, done };
         let goal = (end + window).min(content.size);
-        let new = {
+        let (new, promoted) = {
             let mut files = self.files.lock();
             let file = files.entry((content.ino, content.version)).or_default();
             let mut waiter = Some(waiter);
-            let joined = file.streams.iter().any(|stream| stream.join(missing, goal, window, &mut waiter));
-            match waiter {
-                Some(waiter) if !joined => {
+            let joined =
+                file.streams.iter().find(|stream| stream.join(missing, goal, window, &mut waiter)).cloned();
+            let promoted = joined.as_ref().and_then(|stream| stream.to_promote());
+            let new = match waiter {
+                Some(waiter) if joined.is_none() => {
                     let goal = if content.size <= SMALL_FILE { content.size } else { goal };
                     let stream = Arc::new(Stream::new(content.clone(), missing, goal, window, waiter));
                     file.streams.push(stream.clone());
                     Some(stream)
                 }
                 _ => None,
-            }
+            };
+            (new, promoted)
         };
+        if let Some(ticket) = promoted {
+            self.queue.promote(ticket, Priority::Read);
+        }
         if let Some(stream) = new {
             stream::submit(self, stream);
         }
+    }
+
+    /// Fetches the beginning of a file before anybody asks: small files whole. Returns how many bytes that is.
+    pub fn fetch_ahead(self: &Arc<Self>, content: &Content, wanted: Wanted) -> u64 {
+        let len = ahead_bytes(content.size);
+        let here = || self.blocks.read(content.ino, content.version, 0, len as usize).is_ok();
+        if len == 0 || self.queue.limit() < 2 || here() {
+            return 0;
+        }
+        let stream = {
+            let mut files = self.files.lock();
+            let file = files.entry((content.ino, content.version)).or_default();
+            if !file.streams.is_empty() {
+                return 0;
+            }
+            let stream = Arc::new(Stream::ahead(content.clone(), len, wanted));
+            file.streams.push(stream.clone());
+            stream
+        };
+        stream::submit(self, stream);
+        len
     }
 
     /// Puts bytes that are known to be on the server (just uploaded) where readers find them.
@@ -165,6 +195,13 @@ impl Reads {
     }
 }
 
+/// How much of a file of this size is fetched ahead.
+pub fn ahead_bytes(size: u64) -> u64 {
+    if size <= SMALL_FILE { size } else { HEAD }
+}
+
+/// What the kernel asks for when a program looks at the beginning of a file.
+const HEAD: u64 = 128 * 1024;
 /// Up to this size a file is fetched whole: the transfer's cost is its round trips.
 const SMALL_FILE: u64 = 256 * 1024;
 /// A stream may always run this far ahead.

@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::table::TABLE;
-use crate::ftp::config::{DataPolicy, Secret, Tls};
+use crate::ftp::codepage::Codepage;
+use crate::ftp::config::{DataPolicy, ListPolicy, Secret, Tls};
 use crate::{fs, mount};
 
 /// Everything that the options and flags decided.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub login: Login,
     pub tls: Tls,
     pub data: DataPolicy,
+    pub codepage: Option<Codepage>,
+    pub list: ListPolicy,
     pub port: Option<u16>,
     pub connect_timeout: Duration,
     /// How long the end may wait for uploads.
@@ -62,6 +65,8 @@ impl Settings {
             login: Login::default(),
             tls: Tls::default(),
             data: DataPolicy::default(),
+            codepage: None,
+            list: ListPolicy::default(),
             port: None,
             connect_timeout: CONNECT_TIMEOUT,
             shutdown_timeout: SHUTDOWN_TIMEOUT,

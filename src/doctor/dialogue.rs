@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use nix::poll::PollFlags;
 
-use crate::ftp::command::{Batch, Command, Protection};
+use crate::ftp::command::{Batch, Command, Protection, Wire};
 use crate::ftp::config::TlsMode;
 use crate::ftp::control::Control;
 use crate::ftp::data::Data;
@@ -117,7 +117,7 @@ impl Dialogue {
     /// One command, one reply, whatever it says.
     pub fn ask(&mut self, command: &Command<'_>) -> Result<Reply, Error> {
         let mut batch = Batch::default();
-        batch.push(command, false)?;
+        batch.push(command, Wire::default())?;
         self.control.send(&batch)?;
         self.control.any_reply()
     }
@@ -126,7 +126,7 @@ impl Dialogue {
     pub fn list(&mut self, data: Data) -> Result<Listed, Error> {
         let deadline = Instant::now() + self.config.timeout;
         let mut batch = Batch::default();
-        batch.push(&Command::List { all: false }, false)?;
+        batch.push(&Command::List(""), Wire::default())?;
         self.control.send(&batch)?;
         let mut data = Some(data);
         if let (true, Some(open), Some(connector), Some(slot)) =
@@ -175,7 +175,7 @@ impl Dialogue {
     /// Says QUIT.
     pub fn quit(mut self) {
         let mut batch = Batch::default();
-        if batch.push(&Command::Quit, false).is_ok() {
+        if batch.push(&Command::Quit, Wire::default()).is_ok() {
             // Whether it arrives makes no difference.
             let _ = self.control.send(&batch);
         }

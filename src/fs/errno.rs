@@ -69,6 +69,7 @@ impl From<BadName> for Errno {
         match bad {
             BadName::TooLong => Self(libc::ENAMETOOLONG),
             BadName::Forbidden => Self::INVAL,
+            BadName::NotEncodable => Self(libc::EILSEQ),
         }
     }
 }

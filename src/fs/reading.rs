@@ -82,6 +82,9 @@ impl FileSystem {
                 self.tree.lock().closed(ino);
             })?;
         }
+        if !mode.write {
+            self.reads_ahead_of(ino);
+        }
         let handle = self.handles.add(Handle::File { ino, writable: mode.write });
         Ok(Opened { handle, keep_pages })
     }

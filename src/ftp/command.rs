@@ -7,6 +7,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::codepage::Codepage;
 use super::config::Secret;
 use super::path::{BadName, RemotePath};
 
@@ -44,10 +45,12 @@ pub enum Command<'a> {
     Retr(&'a RemotePath),
     Stor(&'a RemotePath),
     Appe(&'a RemotePath),
-    /// LIST of the working folder, with or without hidden names. Never with a path: servers glob it, or cut it at blanks.
-    List {
-        all: bool,
-    },
+    /// LIST of the working folder, with options (`-a`) or without. Never with a path: servers glob it, or cut it at blanks.
+    List(&'a str),
+    /// RFC 959: a listing on the control connection, for when no data connection can be had.
+    Stat(&'a RemotePath),
+    /// Names without anything else: for servers whose LIST says nothing more.
+    Nlst,
     /// RFC 3659 section 7.
     Mlsd(&'a RemotePath),
     Mlst(&'a RemotePath),
@@ -102,7 +105,9 @@ impl Command<'_> {
             Self::Retr(_) => "RETR",
             Self::Stor(_) => "STOR",
             Self::Appe(_) => "APPE",
-            Self::List { .. } => "LIST",
+            Self::List(_) => "LIST",
+            Self::Stat(_) => "STAT",
+            Self::Nlst => "NLST",
             Self::Mlsd(_) => "MLSD",
             Self::Mlst(_) => "MLST",
             Self::Size(_) => "SIZE",
@@ -118,8 +123,12 @@ impl Command<'_> {
         }
     }
 
-    fn argument(&self) -> Vec<u8> {
-        match self {
+    fn argument(&self, codepage: Option<Codepage>) -> Result<Vec<u8>, BadName> {
+        let encoded = |path: &RemotePath| match codepage {
+            Some(codepage) => codepage.encode(path.as_bytes()),
+            None => Ok(path.as_bytes().to_vec()),
+        };
+        Ok(match self {
             Self::User(user) => user.as_bytes().to_vec(),
             Self::Pass(secret) | Self::Acct(secret) => secret.reveal().to_vec(),
             Self::OptsUtf8 => b"ON".to_vec(),
@@ -130,9 +139,9 @@ impl Command<'_> {
             Self::Prot(Protection::Private) => b"P".to_vec(),
             Self::Eprt(text) | Self::Port(text) => text.as_bytes().to_vec(),
             Self::Rest(offset) => offset.to_string().into_bytes(),
-            Self::List { all: true } => b"-a".to_vec(),
-            Self::List { all: false }
-            | Self::Feat
+            Self::List(options) => options.as_bytes().to_vec(),
+            Self::Feat
+            | Self::Nlst
             | Self::Pwd
             | Self::Syst
             | Self::Noop
@@ -147,26 +156,36 @@ impl Command<'_> {
             | Self::Appe(path)
             | Self::Mlsd(path)
             | Self::Mlst(path)
+            | Self::Stat(path)
             | Self::Size(path)
             | Self::Mdtm(path)
             | Self::Rnfr(path)
             | Self::Rnto(path)
             | Self::Dele(path)
             | Self::Mkd(path)
-            | Self::Rmd(path) => path.as_bytes().to_vec(),
+            | Self::Rmd(path) => encoded(path)?,
             Self::Mfmt(at, path) | Self::MdtmSet(at, path) | Self::SiteUtime(at, path) => {
                 let mut argument = timestamp(*at).into_bytes();
                 argument.push(b' ');
-                argument.extend_from_slice(path.as_bytes());
+                argument.extend_from_slice(&encoded(path)?);
                 argument
             }
             Self::SiteChmod(mode, path) => {
                 let mut argument = format!("{:03o} ", mode & 0o7777).into_bytes();
-                argument.extend_from_slice(path.as_bytes());
+                argument.extend_from_slice(&encoded(path)?);
                 argument
             }
-        }
+        })
     }
+}
+
+/// How this server wants bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wire {
+    /// 0xFF is Telnet's IAC and must be sent twice.
+    pub doubles_iac: bool,
+    /// The encoding of names; UTF-8 (or whatever they are) when none.
+    pub codepage: Option<Codepage>,
 }
 
 /// Commands that go out in one write.
@@ -179,9 +198,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds a command. Errors: the argument cannot be sent (CR, LF or NUL in a user name or password).
-    pub fn push(&mut self, command: &Command<'_>, double_iac: bool) -> Result<(), BadName> {
-        let argument = command.argument();
+    /// Adds a command. Errors: the argument cannot be sent (CR, LF or NUL in a user name or password, a letter that the
+    /// codepage does not have).
+    pub fn push(&mut self, command: &Command<'_>, wire: Wire) -> Result<(), BadName> {
+        let argument = command.argument(wire.codepage)?;
         if argument.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
             return Err(BadName::Forbidden);
         }
@@ -190,7 +210,7 @@ impl Batch {
             self.bytes.push(b' ');
             for &byte in &argument {
                 self.bytes.push(byte);
-                if byte == IAC && double_iac {
+                if byte == IAC && wire.doubles_iac {
                     self.bytes.push(IAC);
                 }
             }
@@ -207,9 +227,9 @@ impl Batch {
 
     /// Whether another command of this size still goes into the same segment.
     pub fn has_room_for(&self, command: &Command<'_>) -> bool {
-        // Doubled IACs are counted as if every byte were one.
-        self.bytes.is_empty()
-            || self.bytes.len() + command.name().len() + 2 * command.argument().len() + 3 <= MAX_BATCH
+        // Doubled IACs are counted as if every byte were one; no encoding doubles a name. What cannot be sent needs no room.
+        let argument = command.argument(None).map_or(0, |argument| argument.len());
+        self.bytes.is_empty() || self.bytes.len() + command.name().len() + 2 * argument + 3 <= MAX_BATCH
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -283,8 +303,8 @@ mod tests {
     fn commands_go_into_one_write_in_order() {
         let path = RemotePath::parse(b"/a b").unwrap();
         let mut batch = Batch::default();
-        batch.push(&Command::Rest(10), false).unwrap();
-        batch.push(&Command::Retr(&path), false).unwrap();
+        batch.push(&Command::Rest(10), Wire::default()).unwrap();
+        batch.push(&Command::Retr(&path), Wire::default()).unwrap();
         assert_eq!(batch.bytes(), b"REST 10\r\nRETR /a b\r\n");
         assert_eq!(batch.names(), ["REST", "RETR"]);
     }
@@ -294,19 +314,34 @@ mod tests {
         let path = RemotePath::parse(b"/\xff").unwrap();
         for (double, expected) in [(false, &b"DELE /\xff\r\n"[..]), (true, b"DELE /\xff\xff\r\n")] {
             let mut batch = Batch::default();
-            batch.push(&Command::Dele(&path), double).unwrap();
+            batch.push(&Command::Dele(&path), Wire { doubles_iac: double, codepage: None }).unwrap();
             assert_eq!(batch.bytes(), expected);
         }
+    }
+
+    #[test]
+    fn names_go_out_in_the_servers_encoding_or_not_at_all() {
+        let wire = Wire { doubles_iac: true, codepage: Codepage::named("cp1251") };
+        let mut batch = Batch::default();
+        let path = RemotePath::parse("/ф я".as_bytes()).unwrap();
+        batch.push(&Command::Mfmt(UNIX_EPOCH, &path), wire).unwrap();
+        // The last letter of the alphabet is 0xFF there: Telnet's IAC.
+        assert_eq!(batch.bytes(), b"MFMT 19700101000000 /\xf4 \xff\xff\r\n");
+        let smile = RemotePath::parse("/🙂".as_bytes()).unwrap();
+        assert_eq!(batch.push(&Command::Dele(&smile), wire), Err(BadName::NotEncodable));
     }
 
     #[test]
     fn a_password_is_neither_shown_nor_able_to_carry_a_command() {
         let secret = Secret::new("geheim");
         let mut batch = Batch::default();
-        batch.push(&Command::Pass(&secret), false).unwrap();
+        batch.push(&Command::Pass(&secret), Wire::default()).unwrap();
         assert_eq!(batch.shown(), ["PASS ***"]);
-        assert_eq!(batch.push(&Command::Pass(&Secret::new("a\r\nDELE b")), false), Err(BadName::Forbidden));
-        assert_eq!(batch.push(&Command::User("a\nb"), false), Err(BadName::Forbidden));
+        assert_eq!(
+            batch.push(&Command::Pass(&Secret::new("a\r\nDELE b")), Wire::default()),
+            Err(BadName::Forbidden)
+        );
+        assert_eq!(batch.push(&Command::User("a\nb"), Wire::default()), Err(BadName::Forbidden));
         assert_eq!(batch.bytes(), b"PASS geheim\r\n");
     }
 
@@ -323,9 +358,9 @@ mod tests {
     fn modes_are_octal() {
         let path = RemotePath::parse(b"/a").unwrap();
         let mut batch = Batch::default();
-        batch.push(&Command::SiteChmod(0o100_644, &path), false).unwrap();
-        batch.push(&Command::SiteChmod(0o4755, &path), false).unwrap();
-        batch.push(&Command::SiteChmod(0, &path), false).unwrap();
+        batch.push(&Command::SiteChmod(0o100_644, &path), Wire::default()).unwrap();
+        batch.push(&Command::SiteChmod(0o4755, &path), Wire::default()).unwrap();
+        batch.push(&Command::SiteChmod(0, &path), Wire::default()).unwrap();
         assert_eq!(batch.bytes(), b"SITE CHMOD 644 /a\r\nSITE CHMOD 4755 /a\r\nSITE CHMOD 000 /a\r\n");
     }
 }

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::codepage::Codepage;
+
 /// How to reach one server.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -26,6 +28,10 @@ pub struct Config {
     pub tls: Tls,
     /// How data connections are made.
     pub data: DataPolicy,
+    /// How names are encoded on the server, when not in UTF-8.
+    pub codepage: Option<Codepage>,
+    /// How folders are listed.
+    pub list: ListPolicy,
 }
 
 impl Config {
@@ -42,6 +48,8 @@ impl Config {
             connect_timeout: Duration::from_secs(15),
             tls: Tls::default(),
             data: DataPolicy::default(),
+            codepage: None,
+            list: ListPolicy::default(),
         }
     }
 }
@@ -63,6 +71,8 @@ pub struct Tls {
     pub verify: bool,
     /// False: file contents and listings go in the clear (PROT C), only commands are protected.
     pub protect_data: bool,
+    /// Exactly this version; the newest that both sides know when none.
+    pub version: Option<TlsVersion>,
     /// TLS 1.0 and weak ciphers, for old NAS boxes.
     pub allow_old: bool,
     /// Takes the end of a connection for the end of a file although the server did not say so (no close_notify).
@@ -80,10 +90,18 @@ impl Default for Tls {
             name: None,
             verify: true,
             protect_data: true,
+            version: None,
             allow_old: false,
             lax_end: false,
         }
     }
+}
+
+/// A version of TLS to insist on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    V12,
+    V13,
 }
 
 /// How TLS begins.
@@ -97,6 +115,17 @@ pub enum TlsMode {
     Explicit,
     /// TLS from the first byte (`ftps://`, usually port 990).
     Implicit,
+}
+
+/// How folders are listed. The default asks the server what it can do.
+#[derive(Clone, Debug, Default)]
+pub struct ListPolicy {
+    /// Never MLSD and MLST, although the server offers them.
+    pub no_mlsd: bool,
+    /// The options of LIST (`-a`); found out when none.
+    pub options: Option<String>,
+    /// Seconds by which times in LIST are ahead of UTC; taken for UTC, and corrected by MDTM, when none.
+    pub zone: Option<i64>,
 }
 
 /// How data connections are made. The default suits nearly everybody.

@@ -119,7 +119,8 @@ impl fmt::Display for Error {
             Self::Data { during, text } => write!(f, "the data connection failed during {during}: {text}"),
             Self::TimedOut { during } => write!(f, "no answer from the server during {during}"),
             Self::Unreachable { text } => write!(f, "cannot reach the server: {text}"),
-            Self::Tls { text } => write!(f, "TLS: {text}"),
+            // I/O errors of a TLS stream say so themselves.
+            Self::Tls { text } => write!(f, "TLS: {}", text.strip_prefix("TLS: ").unwrap_or(text)),
             Self::Protocol { text } => write!(f, "the server's answer makes no sense: {text}"),
             Self::Unsupported { command } => write!(f, "this server cannot do {command}"),
             Self::BadName(bad) => bad.fmt(f),

@@ -114,6 +114,8 @@ pub enum BadName {
     TooLong,
     /// Empty, `.`, `..`, or with `/`, NUL, CR or LF in it.
     Forbidden,
+    /// A letter that the server's encoding does not have (`codepage=`).
+    NotEncodable,
 }
 
 impl fmt::Display for BadName {
@@ -121,6 +123,7 @@ impl fmt::Display for BadName {
         f.write_str(match self {
             Self::TooLong => "the name is too long",
             Self::Forbidden => "the name holds a character that FTP cannot carry",
+            Self::NotEncodable => "the name holds a letter that the server's codepage does not have",
         })
     }
 }

@@ -14,7 +14,9 @@ use super::{Error, Name, RemotePath, Session};
 /// [`Error::NameChanged`] if so.
 pub fn check_before(session: &Session, path: &RemotePath) -> Result<(), Error> {
     match path.name() {
-        Some(name) if is_changed_by(session.features().server(), &name) => Err(Error::NameChanged),
+        Some(name) if is_changed_by(session.features().server(), &on_the_wire(session, &name)) => {
+            Err(Error::NameChanged)
+        }
         _ => Ok(()),
     }
 }
@@ -25,7 +27,7 @@ pub fn check_before(session: &Session, path: &RemotePath) -> Result<(), Error> {
 /// [`Error::NameChanged`] when the server has changed it: then it is to be taken back.
 pub fn check(session: &mut Session, path: &RemotePath) -> Result<(), Error> {
     let (Some(parent), Some(name)) = (path.parent(), path.name()) else { return Ok(()) };
-    if is_plain(&name) {
+    if is_plain(&name) && (session.codepage().is_none() || name.as_bytes().is_ascii()) {
         return Ok(());
     }
     let listing = session.list(&parent)?;
@@ -35,8 +37,13 @@ pub fn check(session: &mut Session, path: &RemotePath) -> Result<(), Error> {
     Err(Error::NameChanged)
 }
 
-fn is_changed_by(server: Server, name: &Name) -> bool {
-    let bytes = name.as_bytes();
+/// The name as the server gets it. What cannot be encoded is refused when it is sent.
+fn on_the_wire(session: &Session, name: &Name) -> Vec<u8> {
+    let encoded = session.codepage().and_then(|codepage| codepage.encode(name.as_bytes()).ok());
+    encoded.unwrap_or_else(|| name.as_bytes().to_vec())
+}
+
+fn is_changed_by(server: Server, bytes: &[u8]) -> bool {
     let foreign = std::str::from_utf8(bytes).is_err();
     match server {
         Server::PureFtpd => bytes.ends_with(b" ") || bytes.iter().any(u8::is_ascii_control),

@@ -26,6 +26,7 @@ use openssl::ssl::{
 use openssl::x509::{X509StoreContext, X509StoreContextRef};
 use parking_lot::Mutex;
 
+use super::config::TlsVersion;
 use super::stream::Step;
 use super::{Config, Error};
 
@@ -75,7 +76,12 @@ impl Connector {
         };
         let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(Error::from)?;
         let oldest = if tls.allow_old { SslVersion::TLS1 } else { SslVersion::TLS1_2 };
-        builder.set_min_proto_version(Some(oldest))?;
+        let only = tls.version.map(|version| match version {
+            TlsVersion::V12 => SslVersion::TLS1_2,
+            TlsVersion::V13 => SslVersion::TLS1_3,
+        });
+        builder.set_min_proto_version(Some(only.unwrap_or(oldest)))?;
+        builder.set_max_proto_version(only)?;
         if tls.allow_old {
             builder.set_cipher_list("DEFAULT@SECLEVEL=0")?;
         }

@@ -68,8 +68,17 @@ pub struct Options {
     /// The server's TZ variable.
     pub time_zone: Option<String>,
     pub tls: Tls,
+    /// Listens on ::1 instead of 127.0.0.1.
+    pub ipv6: bool,
     /// More lines for the configuration file, or more arguments (Pure-FTPd, inetutils-ftpd, linux-ftpd).
     pub extra: Vec<String>,
+}
+
+impl Options {
+    /// The loopback address to listen on.
+    fn address(&self) -> &'static str {
+        if self.ipv6 { "::1" } else { "127.0.0.1" }
+    }
 }
 
 /// A running server.
@@ -232,7 +241,8 @@ impl Server {
         let wanted = format!(":{:04X} ", self.setup.port);
         let deadline = Instant::now() + STARTS_WITHIN;
         while Instant::now() < deadline {
-            let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+            let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default()
+                + &fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
             let listens = table.lines().any(|line| {
                 let mut fields = line.split_whitespace().skip(1);
                 fields.next().is_some_and(|local| format!("{local} ").ends_with(&wanted))
@@ -258,7 +268,8 @@ impl Target for Server {
             Tls::Explicit => "ftpes",
             Tls::Implicit => "ftps",
         };
-        format!("{scheme}://{}@127.0.0.1:{}/", self.setup.user, self.setup.port)
+        let host = if self.options.ipv6 { "[::1]" } else { "127.0.0.1" };
+        format!("{scheme}://{}@{host}:{}/", self.setup.user, self.setup.port)
     }
 
     fn password(&self) -> String {

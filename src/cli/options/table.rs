@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::values::{
-    address, digest, group, mode, number, path, pem, ports, seconds, size, switch, text, user,
+    address, codepage, digest, group, list_command, mode, number, path, pem, ports, seconds, size, switch,
+    text, user, zone,
 };
 use super::{Act, Group, Spec, Value};
-use crate::ftp::config::{DataMode, Family, PasvAddress, Secret, TlsMode};
+use crate::ftp::config::{DataMode, Family, PasvAddress, Secret, TlsMode, TlsVersion};
 use crate::mount::Access;
 
 use Act::{Quiet, Refuse, Set};
@@ -40,6 +41,7 @@ pub(super) const TABLE: &[Spec] = &[
 
     // Cache.
     common(Cache, "cache_size", Needed("SIZE"), Set(|s, v| { s.filesystem.cache_size = size(v)?; Ok(()) }), "memory for file contents (64M)"),
+    common(Cache, "no_prefetch", Nothing, Set(|s, _| { s.filesystem.prefetch = false; Ok(()) }), "fetch nothing that was not asked for (a metered line)"),
     common(Cache, "attr_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.attr_timeout = seconds(v, 0.0)?; Ok(()) }), "how long size and time of a file are believed (5)"),
     common(Cache, "dir_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.dir_timeout = seconds(v, 0.0)?; Ok(()) }), "how long a listing is believed (30)"),
     common(Cache, "negative_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.negative_timeout = seconds(v, 0.0)?; Ok(()) }), "how long a missing name is believed missing (5)"),
@@ -114,14 +116,14 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Protocol, "enable_epsv", Nothing, Quiet(LEARNED), ""),
     spec(Protocol, "disable_eprt", Nothing, Quiet(LEARNED), ""),
     spec(Protocol, "skip_pasv_ip", Nothing, Quiet("is the default: data connections go where the control connection goes"), ""),
-    spec(Protocol, "custom_list", Needed("CMD"), Refuse(NOT_YET), ""),
+    spec(Protocol, "custom_list", Needed("CMD"), Set(|s, v| { s.list.options = Some(list_command(v)?); s.list.no_mlsd = true; Ok(()) }), "the LIST command to use (`LIST -a`), and no MLSD"),
     spec(Protocol, "ftp_method", Needed("METHOD"), Quiet("full paths are used, and CWD where a server needs it"), ""),
     spec(Protocol, "utf8", Nothing, Quiet("UTF-8 is agreed on with servers that offer it"), ""),
-    spec(Protocol, "iocharset", Needed("NAME"), Refuse(NOT_YET), ""),
-    spec(Protocol, "codepage", Needed("NAME"), Refuse(NOT_YET), ""),
-    spec(Protocol, "disable_mlsd", Nothing, Refuse(NOT_YET), ""),
+    spec(Protocol, "iocharset", Needed("utf8"), Set(|_, v| match codepage(v)? { None => Ok(()), Some(_) => Err("names here are always UTF-8".into()) }), "curlftpfs's: names here, always UTF-8"),
+    common(Protocol, "codepage", Needed("NAME"), Set(|s, v| { s.codepage = codepage(v)?; Ok(()) }), "encoding of names on the server: gbk, shift_jis, cp949, cp1251, iso-8859-1 ... (UTF-8)"),
+    spec(Protocol, "disable_mlsd", Nothing, Set(|s, _| { s.list.no_mlsd = true; Ok(()) }), "LIST instead of MLSD, for servers whose MLSD is wrong"),
     spec(Protocol, "list_hidden", Nothing, Quiet("hidden names are always asked for"), ""),
-    spec(Protocol, "tz", Needed("ZONE"), Refuse(NOT_YET), ""),
+    spec(Protocol, "tz", Needed("OFFSET"), Set(|s, v| { s.list.zone = Some(zone(v)?); Ok(()) }), "zone of the times in LIST: +02:00 (learned from MDTM where the server has it)"),
 
     // TLS.
     common(Tls, "ssl", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; Ok(()) }), "TLS or nothing (AUTH TLS), as with ftpes://"),
@@ -134,6 +136,7 @@ pub(super) const TABLE: &[Spec] = &[
     common(Tls, "key", Needed("FILE"), Set(|s, v| { s.tls.key = Some(path(v)?); Ok(()) }), "its key (PEM), when it is not in the same file"),
     spec(Tls, "tls_name", Needed("NAME"), Set(|s, v| { s.tls.name = Some(text(v)?); Ok(()) }), "the name in the server's certificate, when it is not the host's"),
     spec(Tls, "no_verify_peer", Nothing, Set(|s, _| { s.tls.verify = false; Ok(()) }), "any certificate will do: who sits between can read and change everything; pin= is better"),
+    spec(Tls, "tls_version", Needed("1.2|1.3"), Set(|s, v| { s.tls.version = Some(match v.to_str() { Some("1.2") => TlsVersion::V12, Some("1.3") => TlsVersion::V13, _ => return Err("1.2 or 1.3".into()) }); Ok(()) }), "this version only, for servers that do the other one wrong"),
     spec(Tls, "allow_old_tls", Nothing, Set(|s, _| { s.tls.allow_old = true; Ok(()) }), "TLS 1.0 and weak ciphers, for old devices"),
     spec(Tls, "lax_end", Nothing, Set(|s, _| { s.tls.lax_end = true; Ok(()) }), "accept transfers that end without TLS's goodbye, which may have been cut"),
     spec(Tls, "no_verify_hostname", Nothing, Refuse("set tls_name= to the name that the certificate has, or pin="), ""),

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use nix::unistd::{Group, User};
 
+use crate::ftp::codepage::Codepage;
+
 /// Text that can stand in an FTP command.
 pub(super) fn text(value: &OsStr) -> Result<String, String> {
     let text = value.to_str().ok_or("the value is not UTF-8")?;
@@ -35,6 +37,54 @@ pub(super) fn seconds(value: &OsStr, least: f64) -> Result<Duration, String> {
         return Err(format!("a number of seconds from {least} to {YEAR} is needed"));
     }
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// A zone as an offset from UTC, in seconds: `+02:00`, `-7`, `UTC`.
+pub(super) fn zone(value: &OsStr) -> Result<i64, String> {
+    const WANTED: &str = "an offset from UTC such as +02:00 or -7 is needed (LIST does not tell summer time)";
+    let text = text(value)?;
+    if text.eq_ignore_ascii_case("utc") {
+        return Ok(0);
+    }
+    let (sign, digits) = match text.split_at_checked(1) {
+        Some(("+", digits)) => (1, digits),
+        Some(("-", digits)) => (-1, digits),
+        _ => return Err(WANTED.into()),
+    };
+    let (hours, minutes) = digits.split_once(':').unwrap_or((digits, "0"));
+    match (hours.parse::<u8>(), minutes.parse::<u8>()) {
+        (Ok(hours @ 0..=14), Ok(minutes @ 0..60)) => {
+            Ok(sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60))
+        }
+        _ => Err(WANTED.into()),
+    }
+}
+
+/// An encoding of names.
+pub(super) fn codepage(value: &OsStr) -> Result<Option<Codepage>, String> {
+    let name = text(value)?;
+    if matches!(name.to_ascii_lowercase().as_str(), "utf8" | "utf-8") {
+        return Ok(None);
+    }
+    let known = Codepage::named(&name).map(Some);
+    known.ok_or_else(|| {
+        format!(
+            "{name} is not known, or cannot be used over FTP (gbk, shift_jis, cp949, cp1251, iso-8859-1 are)"
+        )
+    })
+}
+
+/// The options in `LIST -a`.
+pub(super) fn list_command(value: &OsStr) -> Result<String, String> {
+    let text = text(value)?;
+    match text.split_at_checked(4) {
+        Some((list, options))
+            if list.eq_ignore_ascii_case("LIST") && (options.is_empty() || options.starts_with(' ')) =>
+        {
+            Ok(options.trim().to_owned())
+        }
+        _ => Err("only LIST with options can be used, such as \"LIST -a\"".into()),
+    }
 }
 
 /// Octal permissions.

@@ -10,7 +10,8 @@ use std::time::SystemTime;
 
 use log::{debug, warn};
 
-use super::super::path::Name;
+use super::super::codepage::Codepage;
+use super::super::path::{BadName, Name};
 use super::time::{self, Clock};
 use super::{Dialect, Draft, Entry, Format, Line, Listing, vms};
 
@@ -19,6 +20,7 @@ use super::{Dialect, Draft, Entry, Format, Line, Listing, vms};
 pub struct Parser {
     format: Format,
     clock: Clock,
+    codepage: Option<Codepage>,
     dialect: Option<Dialect>,
     /// The start of a line whose end has not arrived.
     partial: Vec<u8>,
@@ -52,6 +54,7 @@ impl Parser {
         Self {
             format,
             clock: Clock::new(now, server_zone.unwrap_or(0)),
+            codepage: None,
             dialect: None,
             partial: Vec::new(),
             held: None,
@@ -66,6 +69,12 @@ impl Parser {
             duplicates: 0,
             first_unparsed: None,
         }
+    }
+
+    /// Names are in this encoding, and come out in UTF-8.
+    pub fn in_codepage(mut self, codepage: Option<Codepage>) -> Self {
+        self.codepage = codepage;
+        self
     }
 
     /// Takes the next bytes of the listing, cut anywhere.
@@ -238,7 +247,11 @@ impl Parser {
         if draft.name == b"." || draft.name == b".." {
             return;
         }
-        let name = match Name::new(draft.name) {
+        let (shown, target) = match self.codepage {
+            Some(codepage) => (codepage.decode(draft.name), draft.target.map(|t| codepage.decode_path(t))),
+            None => (Some(draft.name.into()), draft.target.map(|target| Some(target.to_vec()))),
+        };
+        let name = match shown.as_deref().ok_or(BadName::NotEncodable).and_then(Name::new) {
             Ok(name) => name,
             Err(error) => {
                 debug!("left out of a listing: {}: {error}", draft.name.escape_ascii());
@@ -255,7 +268,8 @@ impl Parser {
             self.duplicates += 1;
             return;
         }
-        self.entries.push(draft.with_name(name));
+        let target = target.flatten();
+        self.entries.push(Entry { target, ..draft.with_name(name) });
     }
 
     fn not_understood(&mut self, line: &[u8]) {
@@ -334,6 +348,16 @@ mod tests {
         assert_eq!(parser.take_entries().len(), 1);
         parser.push(b"\r\ntype=file; a\r\n");
         assert_eq!(parser.finish().entries.len(), 1);
+    }
+
+    #[test]
+    fn names_come_out_in_utf8_whatever_the_server_speaks() {
+        let mut parser = Parser::new(Format::Mlsd).in_codepage(Codepage::named("gbk"));
+        parser.push(b"type=file; \xd6\xd0\r\ntype=file; \xff\r\ntype=file; \xe9\x80\x80\r\n");
+        let listing = parser.finish();
+        let names: Vec<_> = listing.entries.iter().map(|entry| entry.name.as_bytes().to_vec()).collect();
+        assert_eq!(names[..2], ["中".as_bytes().to_vec(), b"\xff".to_vec()]);
+        assert_eq!(listing.entries.len() + listing.unparsed, 3);
     }
 
     fn parsed(format: Format, chunks: &[&[u8]]) -> Listing {

@@ -4,6 +4,8 @@
 //! of it fails the listing that follows is of another folder, and is discarded. An empty answer is a claim to be checked:
 //! several servers answer 226 and nothing for a folder that is missing or cannot be read.
 
+use std::time::SystemTime;
+
 use super::Session;
 use crate::ftp::command::Command;
 use crate::ftp::features::{Ability, Capability, Server};
@@ -33,9 +35,12 @@ impl Session {
 
     /// Where symlinks of a folder point, for servers whose MLSD does not tell: LIST.
     pub fn link_targets(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
+        if let Some(options) = self.config.list.options.clone() {
+            return self.fetch_list(folder, &options);
+        }
         let all = self.features.ability(Capability::ListAll);
         if all != Ability::No {
-            match self.fetch_list(folder, true) {
+            match self.fetch_list(folder, "-a") {
                 Ok(listing) => {
                     self.features.learn(Capability::ListAll, true);
                     return Ok(listing);
@@ -46,15 +51,15 @@ impl Session {
                 Err(error) => return Err(error),
             }
         }
-        let listing = self.fetch_list(folder, false)?;
+        let listing = self.fetch_list(folder, "")?;
         if all == Ability::Unknown {
             self.features.learn(Capability::ListAll, false);
         }
         Ok(listing)
     }
 
-    fn fetch_list(&mut self, folder: &RemotePath, all: bool) -> Result<Listing, Error> {
-        let fetched = self.fetch(Some(Command::Cwd(folder)), Command::List { all }, folder, Format::List)?;
+    fn fetch_list(&mut self, folder: &RemotePath, options: &str) -> Result<Listing, Error> {
+        let fetched = self.fetch(Some(Command::Cwd(folder)), Command::List(options), folder, Format::List)?;
         let is_own_line = self.server() == Server::Vsftpd
             && fetched.lines == 1
             && matches!(fetched.listing.entries.as_slice(),
@@ -75,7 +80,9 @@ impl Session {
         format: Format,
     ) -> Result<Fetched, Error> {
         let mut transfer = self.start(before, command, &[], folder, false)?;
-        let mut parser = Parser::new(format);
+        let zone = if format == Format::List { self.config.list.zone } else { None };
+        let mut parser =
+            Parser::with_clock(format, SystemTime::now(), zone).in_codepage(self.config.codepage);
         let mut buffer = vec![0; 64 * 1024];
         let (mut bytes, mut lines) = (0, 0);
         loop {

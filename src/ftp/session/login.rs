@@ -197,10 +197,18 @@ impl Session {
                     self.control.end();
                     return Err(Error::Protocol { text: format!("TYPE I was answered with {reply}") });
                 }
-                Command::Pwd if reply.code == 257 => working_folder = reply::quoted_path(reply.first()),
+                Command::Pwd if reply.code == 257 => {
+                    working_folder = reply::quoted_path(reply.first());
+                    if let (Some(codepage), Some(path)) = (config.codepage, &working_folder) {
+                        working_folder = codepage.decode_path(path);
+                    }
+                }
                 Command::Epsv => port = reply::extended_port(reply.first()).filter(|_| reply.code == 229),
                 _ => {}
             }
+        }
+        if config.list.no_mlsd {
+            self.features.learn(Capability::Mlst, false);
         }
         if is_first {
             self.learn_order()?;
@@ -249,6 +257,7 @@ impl Session {
     /// Exactly once per session, and not where it has been refused: most servers are clean without it.
     fn wants_utf8(&self, is_first: bool) -> bool {
         match self.features.ability(Capability::Utf8) {
+            _ if self.config.codepage.is_some() => false,
             Ability::Yes => true,
             Ability::No => false,
             Ability::Unknown => is_first,

@@ -74,7 +74,7 @@ impl Session {
         let mut fits = true;
         for command in first.iter().chain([&command]).chain(behind) {
             fits = fits && all.has_room_for(command);
-            all.push(command, self.server().doubles_iac())?;
+            all.push(command, self.wire())?;
         }
         let together = fits && !careful && (first.is_empty() || self.features.order() >= Order::Independent);
         let mut transfer = Transfer {
@@ -119,7 +119,7 @@ impl Session {
         if !together {
             let mut batch = Batch::default();
             for command in [&command].into_iter().chain(behind) {
-                batch.push(command, self.server().doubles_iac())?;
+                batch.push(command, self.wire())?;
             }
             self.control.send(&batch)?;
             self.secure(&mut transfer)?;
@@ -325,6 +325,24 @@ impl Transfer {
             stream::wait(&mut Vec::from_iter(data.poll_fd(needs)), deadline)?;
         }
         Ok(())
+    }
+
+    /// Waits for 150 (or the refusal): inside TLS ftp-srv forgets a connection that ends before its 150.
+    pub fn wait_until_begun(&mut self, control: &mut Control, deadline: Instant) -> Result<(), Failure> {
+        loop {
+            self.look(control)?;
+            let Some(data) = &mut self.data else { return Ok(()) };
+            if self.has_begun || self.last.is_some() {
+                return Ok(());
+            }
+            match data.handshake() {
+                Ok(Step::NeedsRead) => self.wait(control, PollFlags::POLLIN, deadline)?,
+                Ok(Step::NeedsWrite) => self.wait(control, PollFlags::POLLOUT, deadline)?,
+                Ok(Step::Done(_)) => stream::wait(&mut [control.poll_fd()], deadline)
+                    .map_err(|error| Error::control(self.command, &error))?,
+                Err(error) => return Err(self.broken(control, &error)),
+            }
+        }
     }
 
     fn receive(

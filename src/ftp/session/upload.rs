@@ -183,6 +183,9 @@ impl Session {
     /// FIN, then the final reply. The wait is renewed while the server still takes what the kernel holds.
     fn close_and_confirm(&mut self, transfer: &mut Transfer) -> Result<Reply, Failure> {
         let mut deadline = Instant::now() + self.config.timeout;
+        if self.server() == Server::FtpSrv && self.protects_data {
+            transfer.wait_until_begun(&mut self.control, deadline)?;
+        }
         while let Some(data) = &mut transfer.data {
             let needs = match data.shut_write() {
                 Ok(Step::Done(_)) => break,

@@ -1,8 +1,8 @@
-"""aioftp.py ROOT PORT USER PASSWORD plain|explicit|implicit PEM IDLE|- SESSIONS|-"""
+"""aioftp.py ROOT PORT USER PASSWORD plain|explicit|implicit PEM IDLE|- SESSIONS|- ADDRESS"""
 import asyncio, ssl, sys
 import aioftp
 
-root, port, user, password, tls, pem, idle, sessions = sys.argv[1:9]
+root, port, user, password, tls, pem, idle, sessions, address = sys.argv[1:10]
 
 
 async def main():
@@ -18,7 +18,7 @@ async def main():
         context.load_cert_chain(pem)
         settings["ssl"] = context
     server = aioftp.Server([account], path_io_factory=aioftp.AsyncPathIO, **settings)
-    await server.run("127.0.0.1", int(port))
+    await server.run(address, int(port))
 
 
 asyncio.run(main())

@@ -16,9 +16,9 @@ pub(super) fn vsftpd(setup: &Setup, options: &Options) -> Result<Launch, String>
     let empty = setup.config.join("empty");
     fs::create_dir(&empty).map_err(|e| e.to_string())?;
     let mut lines = vec![
-        "listen=YES".into(),
-        "listen_ipv6=NO".into(),
-        "listen_address=127.0.0.1".into(),
+        format!("listen={}", if options.ipv6 { "NO" } else { "YES" }),
+        format!("listen_ipv6={}", if options.ipv6 { "YES" } else { "NO" }),
+        format!("listen_address{}={}", if options.ipv6 { "6" } else { "" }, options.address()),
         format!("listen_port={}", setup.port),
         "background=NO".into(),
         "anonymous_enable=NO".into(),
@@ -80,8 +80,8 @@ pub(super) fn proftpd(setup: &Setup, options: &Options) -> Result<Launch, String
         "ServerName Debian".into(),
         "ServerType standalone".into(),
         "DefaultServer on".into(),
-        "UseIPv6 off".into(),
-        "DefaultAddress 127.0.0.1".into(),
+        format!("UseIPv6 {}", if options.ipv6 { "on" } else { "off" }),
+        format!("DefaultAddress {}", options.address()),
         "SocketBindTight on".into(),
         format!("Port {}", setup.port),
         "ShowSymlinks on".into(),
@@ -149,7 +149,7 @@ pub(super) fn pure_ftpd(setup: &Setup, options: &Options) -> Result<Launch, Stri
         return Err(format!("pure-pw: {}", String::from_utf8_lossy(&made.stderr)));
     }
     let mut launch = Launch::new(package.join("usr/sbin/pure-ftpd"))
-        .args(["-S".into(), format!("127.0.0.1,{}", setup.port)])
+        .args(["-S".into(), format!("{},{}", options.address(), setup.port)])
         .args(["-l".into(), format!("puredb:{}", database.display())])
         .args(["-A", "-E", "-H", "-u", "1", "-g"])
         .arg(setup.config.join("pid"));
@@ -196,7 +196,8 @@ fn from_inetd(setup: &Setup, options: &Options, program: &Path) -> Result<Launch
     }
     let script = setup.config.join("inetd.py");
     fs::write(&script, include_str!("inetd.py")).map_err(|e| e.to_string())?;
-    let mut launch = Launch::new("python3").arg(script).arg(setup.port.to_string()).arg(program);
+    let mut launch =
+        Launch::new("python3").arg(script).arg(options.address()).arg(setup.port.to_string()).arg(program);
     if let Some(seconds) = options.idle {
         launch = launch.args(["-t".into(), seconds.to_string(), "-T".into(), seconds.to_string()]);
     }

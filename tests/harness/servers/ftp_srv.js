@@ -1,10 +1,10 @@
-// ftp_srv.js MODULES ROOT PORT USER PASSWORD plain|explicit|implicit PEM IDLE|- SESSIONS|-
-const [modules, root, port, user, password, tls, pem, idle] = process.argv.slice(2);
+// ftp_srv.js MODULES ROOT PORT USER PASSWORD plain|explicit|implicit PEM IDLE|- SESSIONS|- ADDRESS
+const [modules, root, port, user, password, tls, pem, idle, , address] = process.argv.slice(2);
 const { FtpSrv } = require(modules + '/ftp-srv');
 const fs = require('fs');
 const options = {
-  url: (tls === 'implicit' ? 'ftps' : 'ftp') + '://127.0.0.1:' + port,
-  pasv_url: '127.0.0.1',
+  url: (tls === 'implicit' ? 'ftps' : 'ftp') + '://' + (address.includes(':') ? '[' + address + ']' : address) + ':' + port,
+  pasv_url: address,
   pasv_min: 20000,
   pasv_max: 60000,
   timeout: idle === '-' ? 0 : +idle * 1000,

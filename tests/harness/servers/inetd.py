@@ -1,11 +1,11 @@
-"""inetd.py PORT PROGRAM [ARGUMENT...]: gives every connection to PORT to a new PROGRAM as its stdin and stdout."""
+"""inetd.py ADDRESS PORT PROGRAM [ARGUMENT...]: gives every connection to PORT to a new PROGRAM as its stdin and stdout."""
 import os, signal, socket, sys
 
-port, program = int(sys.argv[1]), sys.argv[2:]
+address, port, program = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-listener = socket.socket()
+listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-listener.bind(("127.0.0.1", port))
+listener.bind((address, port))
 listener.listen(64)
 while True:
     connection, _ = listener.accept()

@@ -44,7 +44,8 @@ pub(super) fn libunftp(setup: &Setup, options: &Options) -> Result<Launch, Strin
         return Err("libunftp has neither implicit TLS nor a limit of sessions".into());
     }
     let launch = Launch { unprivileged: true, ..Launch::new(fetch::cargo("libunftp")?) };
-    let launch = launch.arg(&setup.root).args([&setup.port.to_string(), &setup.user, &setup.password]);
+    let address = std::net::SocketAddr::new(options.address().parse().map_err(|_| "no address")?, setup.port);
+    let launch = launch.arg(&setup.root).args([&address.to_string(), &setup.user, &setup.password]);
     let launch = launch.arg(options.idle.unwrap_or(600).to_string());
     if options.tls == Tls::Plain {
         return Ok(launch);
@@ -53,7 +54,7 @@ pub(super) fn libunftp(setup: &Setup, options: &Options) -> Result<Launch, Strin
     Ok(launch.arg(cert).arg(key))
 }
 
-/// All scripts take the same arguments: ROOT PORT USER PASSWORD TLS PEM IDLE SESSIONS.
+/// All scripts take the same arguments: ROOT PORT USER PASSWORD TLS PEM IDLE SESSIONS ADDRESS.
 fn script(
     interpreter: impl Into<OsString>,
     name: &str,
@@ -72,7 +73,8 @@ fn script(
     let launch = Launch { unprivileged: true, ..Launch::new(interpreter) };
     let launch =
         launch.arg(file).arg(&setup.root).args([&setup.port.to_string(), &setup.user, &setup.password]);
-    Ok(launch.arg(tls).arg(pem).args([or_dash(options.idle), or_dash(options.max_sessions)]))
+    let launch = launch.arg(tls).arg(pem).args([or_dash(options.idle), or_dash(options.max_sessions)]);
+    Ok(launch.arg(options.address()))
 }
 
 fn copied_certificate(setup: &Setup) -> Result<(std::path::PathBuf, std::path::PathBuf), String> {

@@ -1,10 +1,10 @@
-"""pyftpdlib.py ROOT PORT USER PASSWORD plain|explicit|implicit PEM IDLE|- SESSIONS|-"""
+"""pyftpdlib.py ROOT PORT USER PASSWORD plain|explicit|implicit PEM IDLE|- SESSIONS|- ADDRESS"""
 import sys
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler
 from pyftpdlib.servers import FTPServer
 
-root, port, user, password, tls, pem, idle, sessions = sys.argv[1:9]
+root, port, user, password, tls, pem, idle, sessions, address = sys.argv[1:10]
 authorizer = DummyAuthorizer()
 authorizer.add_user(user, password, root, perm="elradfmwMT")
 handler = FTPHandler
@@ -28,7 +28,7 @@ if tls != "plain":
 handler.authorizer = authorizer
 if idle != "-":
     handler.timeout = int(idle)
-server = FTPServer(("127.0.0.1", int(port)), handler)
+server = FTPServer((address, int(port)), handler)
 if sessions != "-":
     server.max_cons_per_ip = int(sessions)
 server.serve_forever()

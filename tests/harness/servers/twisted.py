@@ -1,4 +1,4 @@
-"""twisted.py ROOT PORT USER PASSWORD plain PEM IDLE|- SESSIONS|-"""
+"""twisted.py ROOT PORT USER PASSWORD plain PEM IDLE|- SESSIONS|- ADDRESS"""
 import sys
 
 from twisted.cred import checkers, portal
@@ -7,7 +7,7 @@ from twisted.protocols import ftp
 from twisted.python import filepath
 from zope.interface import implementer
 
-root, port, user, password, tls, pem, idle, sessions = sys.argv[1:9]
+root, port, user, password, tls, pem, idle, sessions, address = sys.argv[1:10]
 
 
 @implementer(portal.IRealm)
@@ -22,5 +22,5 @@ factory = ftp.FTPFactory(portal.Portal(Realm(), [accounts]))
 factory.allowAnonymous = False
 if idle != "-":
     factory.timeOut = int(idle)
-reactor.listenTCP(int(port), factory, interface="127.0.0.1")
+reactor.listenTCP(int(port), factory, interface=address)
 reactor.run()

@@ -1,4 +1,4 @@
-//! libunftp-main ROOT PORT USER PASSWORD IDLE [CERTIFICATE KEY]: serves one folder to one user on loopback.
+//! libunftp-main ROOT ADDRESS:PORT USER PASSWORD IDLE [CERTIFICATE KEY]: serves one folder to one user on loopback.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ async fn main() {
     if let (Some(certificate), Some(key)) = (arguments.get(6), arguments.get(7)) {
         builder = builder.ftps(certificate, key);
     }
-    builder.build().unwrap().listen(format!("127.0.0.1:{}", arguments[2])).await.unwrap();
+    builder.build().unwrap().listen(arguments[2].clone()).await.unwrap();
 }
 
 #[derive(Debug)]
