@@ -230,10 +230,13 @@ impl Stage {
         for name in ["helpers", "point", "spool"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        // A user other than root must be able to run it, wherever it was built.
-        fs::copy(env!("CARGO_BIN_EXE_ftpfs"), folder.path().join("helpers/ftpfs")).unwrap();
-        for name in ["mount.ftpfs", "mount.fuse.ftpfs"] {
-            symlink("ftpfs", folder.path().join("helpers").join(name)).unwrap();
+        // An installed one (FTPFS_PROGRAM) has its helpers in /sbin already.
+        if std::env::var_os("FTPFS_PROGRAM").is_none() {
+            // A user other than root must be able to run it, wherever it was built.
+            fs::copy(env!("CARGO_BIN_EXE_ftpfs"), folder.path().join("helpers/ftpfs")).unwrap();
+            for name in ["mount.ftpfs", "mount.fuse.ftpfs"] {
+                symlink("ftpfs", folder.path().join("helpers").join(name)).unwrap();
+            }
         }
         let secret = folder.path().join("secret");
         fs::write(&secret, format!("username=guest\npassword={}\n", server.password())).unwrap();
@@ -284,7 +287,7 @@ impl Target for Below {
 const PREPARE: &str = r#"
 awk '/ - fuse/ { print $5 }' /proc/self/mountinfo | while read -r at; do umount -l "$(printf '%b' "$at")"; done
 sbin=$(readlink -f /sbin)
-mount -t overlay overlay -o "lowerdir=$PWD/helpers:$sbin" "$sbin" 2>/dev/null || {
+test ! -e helpers/ftpfs || mount -t overlay overlay -o "lowerdir=$PWD/helpers:$sbin" "$sbin" 2>/dev/null || {
     cp -a "$sbin" copy && cp -a helpers/. copy/ && mount --bind copy "$sbin"
 }
 set -x
