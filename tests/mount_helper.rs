@@ -104,6 +104,13 @@ fn an_ordinary_user_mounts_and_unmounts_what_fstab_allows() {
         test "$(as_user /bin/cat "$PWD/point/letter")" = hello
         grep " $PWD/point fuse.ftpfs .*nosuid,nodev.*user_id=65534" /proc/mounts
         as_user /bin/umount "$PWD/point"
+        ! findmnt point >/dev/null
+        # The owner and root can ask what it does; the owner can end it.
+        as_user /bin/mount "$PWD/point"
+        as_user "$PROGRAM" status "$PWD/point" | grep -q connections
+        "$PROGRAM" list | grep "$PWD/point .*to upload"
+        as_user /bin/sh -c 'echo later > "$0/later"' "$PWD/point"
+        as_user "$PROGRAM" umount "$PWD/point"
         ! findmnt point >/dev/null"#,
     );
 }
@@ -252,6 +259,7 @@ impl Stage {
             .current_dir(self.folder.path())
             .env("URL", self.server.url().replace("guest@", ""))
             .env("PASSWORD", self.server.password())
+            .env("PROGRAM", std::env::var("FTPFS_PROGRAM").unwrap_or("helpers/ftpfs".into()))
             .env("SECRET", self.folder.path().join("secret"))
             .env("SPOOL", self.folder.path().join("spool"))
             .env_remove("FTPFS_PASSWORD")
