@@ -23,7 +23,8 @@ fn mount_by_either_type_works_with_the_words_that_mount_adds() {
             r#"mount -t {kind} -o rw,dev,suid,noatime,_netdev,nofail,comment=mine,credentials=$SECRET,spool_dir=$SPOOL "$URL" point
             grep " $PWD/point fuse.ftpfs " /proc/mounts || exit 9
             ! grep -q "$PASSWORD" /proc/mounts || exit 10
-            test "$(cat point/letter)" = hello && echo world > point/reply
+            test "$(cat point/letter)" = hello
+            echo world > point/reply
             umount point"#
         ));
         assert_eq!(fs::read(stage.server.root().join("reply")).unwrap(), b"world\n");
@@ -41,8 +42,9 @@ $URL $PWD/my\\040files ftpfs ro,_netdev,x-systemd.automount,credentials=$SECRET,
 $URL $PWD/off fuse.ftpfs noauto,_netdev,credentials=$SECRET,spool_dir=$SPOOL 0 0
 END
         mount -a -T fstab
-        test "$(cat point/letter)" = hello && test "$(cat 'my files/letter')" = hello
-        ! touch 'my files/new' 2>/dev/null
+        test "$(cat point/letter)" = hello
+        test "$(cat 'my files/letter')" = hello
+        not touch 'my files/new' 2>/dev/null
         test "$(findmnt -n -t fuse.ftpfs -S "$URL" | wc -l)" = 2
         # What is mounted stays as it is.
         mount -a -T fstab
@@ -55,12 +57,13 @@ END
 fn fake_verbose_sloppy_and_remount_are_answered() {
     let stage = Stage::new();
     stage.ok(r#"mount -f -n -t ftpfs -o credentials=$SECRET "$URL" point
-        ! findmnt point >/dev/null
+        not findmnt point >/dev/null
         mount -n -s -v -t ftpfs -o credentials=$SECRET,spool_dir=$SPOOL "$URL" point
         findmnt point >/dev/null
         mount -o remount,ro point 2> why && exit 9
         cat why
-        grep -q unmount why && findmnt point >/dev/null
+        grep -q unmount why
+        findmnt point >/dev/null
         umount point"#);
 }
 
@@ -69,12 +72,15 @@ fn a_mount_that_fails_says_why_and_ends_with_32() {
     let stage = Stage::new();
     stage.ok(r#"printf 'username=guest\npassword=wrong\n' > bad && chmod 600 bad
         mount -t fuse.ftpfs -o credentials=$PWD/bad,spool_dir=$SPOOL "$URL" point 2> why && exit 9
-        test $? = 32 && grep -q 'login failed' why
+        test $? = 32
+        grep -q 'login failed' why
         mount -t fuse.ftpfs -o credentials=$SECRET,spool_dir=$SPOOL ftp://127.0.0.1:1/ point 2> why && exit 10
-        test $? = 32 && grep -q 'cannot reach' why
+        test $? = 32
+        grep -q 'cannot reach' why
         mount -t fuse.ftpfs -o frobnicate,credentials=$SECRET "$URL" point 2> why && exit 11
-        test $? = 1 && grep -q 'unknown option frobnicate' why
-        ! findmnt point >/dev/null"#);
+        test $? = 1
+        grep -q 'unknown option frobnicate' why
+        not findmnt point >/dev/null"#);
 }
 
 #[test]
@@ -104,14 +110,14 @@ fn an_ordinary_user_mounts_and_unmounts_what_fstab_allows() {
         test "$(as_user /bin/cat "$PWD/point/letter")" = hello
         grep " $PWD/point fuse.ftpfs .*nosuid,nodev.*user_id=65534" /proc/mounts
         as_user /bin/umount "$PWD/point"
-        ! findmnt point >/dev/null
+        not findmnt point >/dev/null
         # The owner and root can ask what it does; the owner can end it.
         as_user /bin/mount "$PWD/point"
         as_user "$PROGRAM" status "$PWD/point" | grep -q connections
         "$PROGRAM" list | grep "$PWD/point .*to upload"
         as_user /bin/sh -c 'echo later > "$0/later"' "$PWD/point"
         as_user "$PROGRAM" umount "$PWD/point"
-        ! findmnt point >/dev/null"#,
+        not findmnt point >/dev/null"#,
     );
 }
 
@@ -298,5 +304,7 @@ sbin=$(readlink -f /sbin)
 test ! -e helpers/ftpfs || mount -t overlay overlay -o "lowerdir=$PWD/helpers:$sbin" "$sbin" 2>/dev/null || {
     cp -a "$sbin" copy && cp -a helpers/. copy/ && mount --bind copy "$sbin"
 }
+# What begins with `!` does not end a script.
+not() { if "$@"; then return 1; fi; }
 set -x
 "#;
