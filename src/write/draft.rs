@@ -217,7 +217,10 @@ impl Draft {
 
     /// The parts that only this draft has, for [`super::kept`].
     pub(super) fn unsent(&self) -> Vec<Range<u64>> {
-        if self.base.is_none() { vec![0..self.size] } else { self.present.iter().cloned().collect() }
+        match &self.base {
+            None => std::iter::once(0..self.size).collect(),
+            Some(_) => self.present.iter().cloned().collect(),
+        }
     }
 }
 
