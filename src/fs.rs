@@ -64,12 +64,8 @@ impl FileSystem {
     pub fn start(config: ftp::Config, options: Options) -> Result<Arc<Self>, Error> {
         let config = Arc::new(config);
         let features = Features::new();
-        let mut session = Session::open(&config, &features)?;
+        let session = Session::open_proven(&config, &features)?;
         let root = session.root().clone();
-        session.list(&root).map(drop).or_else(|error| match error {
-            Error::Refused { meaning: Refusal::Denied, .. } => Ok(()),
-            error => Err(error),
-        })?;
         let server = format!("ftp://{}@{}:{}", config.user, config.host, config.port);
         let lifetimes = Lifetimes {
             attributes: options.attr_timeout,
