@@ -30,6 +30,7 @@ pub use errno::Errno;
 pub use options::Options;
 
 use crate::connection::Connections;
+use crate::ftp::codepage::Codepage;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
 use crate::read::{Content, Locate, Reads};
@@ -53,6 +54,7 @@ pub struct FileSystem {
     zone: Mutex<i64>,
     /// The server's address without a password, for messages.
     server: String,
+    codepage: Option<Codepage>,
     this: Weak<FileSystem>,
 }
 
@@ -72,6 +74,7 @@ impl FileSystem {
             absence: options.negative_timeout,
             listings: options.dir_timeout,
         };
+        let codepage = config.codepage;
         let queue = Connections::start(config, features, options.max_conns, Some(session));
         Ok(Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
@@ -84,6 +87,7 @@ impl FileSystem {
             options,
             zone: Mutex::new(0),
             server,
+            codepage,
             this: this.clone(),
         }))
     }
