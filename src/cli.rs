@@ -14,6 +14,7 @@ pub mod logging;
 pub mod options;
 pub mod secrets;
 pub mod serve;
+pub mod subcommand;
 pub mod url;
 
 use std::ffi::OsString;
@@ -42,6 +43,9 @@ pub fn main() -> ExitCode {
     let (secrets, visible) = Secrets::take(&mut args);
     if let Some(error) = visible {
         complain(&format!("warning: the password stays visible to ps(1): {error}"));
+    }
+    if manner == Manner::Command && args.get(1).is_some_and(|name| subcommand::is_one(name)) {
+        std::process::exit(subcommand::main(&args, &secrets).into());
     }
     let args = match Args::read(&args) {
         Ok(args) => args,
@@ -111,6 +115,7 @@ fn run(args: Args, manner: Manner, secrets: &Secrets) -> Result<(), Failure> {
         filesystem: settings.filesystem,
         point,
         shutdown_timeout: settings.shutdown_timeout,
+        delay_connect: settings.delay_connect,
     };
     // Not in the way of somebody else's umount.
     let _ = std::env::set_current_dir("/");

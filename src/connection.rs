@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
+use parking_lot::Mutex;
 
 use crate::ftp::{Config, Error, Features, Session};
 use crate::queue::{Job, Next, Queue, SlotId, Turn};
@@ -24,6 +25,8 @@ use crate::queue::{Job, Next, Queue, SlotId, Turn};
 pub struct Connections {
     config: Arc<Config>,
     features: Features,
+    /// The last login that was refused.
+    refused: Mutex<Option<(Instant, Error)>>,
 }
 
 impl Connections {
@@ -35,8 +38,8 @@ impl Connections {
         limit: usize,
         first: Option<Session>,
     ) -> Arc<Queue> {
-        let connections = Arc::new(Self { config, features });
-        let first = parking_lot::Mutex::new(first);
+        let connections = Arc::new(Self { config, features, refused: Mutex::default() });
+        let first = Mutex::new(first);
         Queue::new(limit, move |queue, slot| {
             let connections = connections.clone();
             let session = first.lock().take();
@@ -65,6 +68,9 @@ struct Connection {
 impl Connection {
     fn run(mut self) {
         self.queue.set_live(self.slot, self.session.is_some());
+        if self.session.is_none() && self.queue.has_other(self.slot) && !self.log_in_ahead() {
+            return;
+        }
         let mut ready = false;
         loop {
             let patience = if ready || self.session.is_none() { UPKEEP } else { Duration::ZERO };
@@ -82,6 +88,16 @@ impl Connection {
                 Next::Close => break,
             }
         }
+    }
+
+    /// Logs in before there is a job: another connection may be free for that sooner. False when this thread should end.
+    fn log_in_ahead(&mut self) -> bool {
+        let Err(error) = self.connect() else { return true };
+        debug!("no further session now: {error}");
+        if !matches!(error, Error::TooManySessions { .. }) || !self.queue.refuse_growth(self.slot) {
+            self.queue.pause_growth();
+        }
+        false
     }
 
     /// Runs a job to its end, over several connections if need be. False when this thread should end.
@@ -117,21 +133,26 @@ impl Connection {
             if error.ends_session() || matches!(error, Error::Cancelled) {
                 self.drop_session();
             }
-            if job.task.has_progressed() {
+            let progress = job.task.has_progressed();
+            if progress {
                 attempt = 1;
             }
-            let pause = match &error {
-                Error::Unreachable { .. } | Error::TooManySessions { .. } if started.elapsed() < PATIENCE => {
-                    RETRY_PAUSE
-                }
-                _ if error.is_transient() && attempt < MAX_ATTEMPTS => Duration::ZERO,
-                _ => {
-                    job.task.finish(Err(error));
-                    return true;
-                }
+            let restarting = matches!(error, Error::Unreachable { .. } | Error::TooManySessions { .. });
+            // A whole time-out has passed in silence: whoever waits is told now.
+            let silent = matches!(error, Error::TimedOut { .. }) && !progress;
+            let again = match restarting {
+                true => started.elapsed() < PATIENCE,
+                false => error.is_transient() && attempt < MAX_ATTEMPTS && !silent,
             };
+            if !again {
+                job.task.finish(Err(error));
+                return true;
+            }
+            self.shared.features.troubles().note(format!("{error}: trying again"));
             info!("{error}: trying again");
-            std::thread::sleep(pause);
+            if restarting {
+                std::thread::sleep(RETRY_PAUSE);
+            }
         }
     }
 
@@ -140,7 +161,18 @@ impl Connection {
             self.drop_session();
         }
         if self.session.is_none() {
-            self.session = Some(Session::open(&self.shared.config, &self.shared.features)?);
+            let refused = self.shared.refused.lock();
+            if let Some((at, error)) = &*refused
+                && at.elapsed() < LOGIN_PAUSE
+            {
+                return Err(error.clone());
+            }
+            drop(refused);
+            let opened = Session::open(&self.shared.config, &self.shared.features);
+            if let Err(error @ Error::Login { .. }) = &opened {
+                *self.shared.refused.lock() = Some((Instant::now(), error.clone()));
+            }
+            self.session = Some(opened?);
             self.queue.set_live(self.slot, true);
         }
         Ok(())
@@ -185,4 +217,7 @@ const IDLE_LIMIT: Duration = Duration::from_secs(120);
 const MAX_ATTEMPTS: u32 = 3;
 /// How long a server that refuses connections is asked again: a restart takes this long, a dead server is told soon.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A password that was refused is not tried again for so long: servers ban addresses that insist, and programs that look
+/// into a mount again and again would.
+const LOGIN_PAUSE: Duration = Duration::from_secs(60);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);

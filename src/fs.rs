@@ -1,15 +1,17 @@
 //! The file system: one method per file call, answered from memory or by a job.
 //!
-//! One file per family: [`attributes`], [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
+//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`], [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
 //! [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the answer is sent
 //! before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno in
 //! [`errno`], and nowhere else.
 //!
 //! Locks are short, never held across I/O or an answer, and taken in one order: the drafts, one draft, the tree. Only `fuse` (and the command line, to start and stop) calls this.
 
+mod ahead;
 pub mod answer;
 pub mod attributes;
 pub mod errno;
+pub mod figures;
 pub mod folders;
 mod handles;
 pub mod names;
@@ -35,6 +37,7 @@ use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
 use crate::read::{Content, Locate, Reads};
 use crate::tree::{Ino, Lifetimes, Tree};
+use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
@@ -48,7 +51,9 @@ pub struct FileSystem {
     drafts: Drafts,
     handles: Handles,
     listings: Listings,
+    ahead: Ahead,
     waiting: Arc<Waiting>,
+    features: Features,
     options: Options,
     /// Seconds that LIST's times are away from UTC, as far as MDTM has shown.
     zone: Mutex<i64>,
@@ -68,6 +73,25 @@ impl FileSystem {
         let features = Features::new();
         let session = Session::open_proven(&config, &features)?;
         let root = session.root().clone();
+        // More than the login is proven: that data connections work. What the listing tells is not kept: the first program
+        // to look shall see the server as it is then.
+        Ok(Self::over(config, features, options, root, Some(session)))
+    }
+
+    /// Connects when somebody first looks: for mounts at boot, when the server may not be there yet. Whatever is wrong
+    /// with the login or the folder is then told to whoever looks.
+    pub fn start_later(config: ftp::Config, options: Options) -> Arc<Self> {
+        // The first listing brings the true root.
+        Self::over(Arc::new(config), Features::new(), options, RemotePath::root(), None)
+    }
+
+    fn over(
+        config: Arc<ftp::Config>,
+        features: Features,
+        options: Options,
+        root: RemotePath,
+        session: Option<Session>,
+    ) -> Arc<Self> {
         let server = format!("ftp://{}@{}:{}", config.user, config.host, config.port);
         let lifetimes = Lifetimes {
             attributes: options.attr_timeout,
@@ -75,21 +99,23 @@ impl FileSystem {
             listings: options.dir_timeout,
         };
         let codepage = config.codepage;
-        let queue = Connections::start(config, features, options.max_conns, Some(session));
-        Ok(Arc::new_cyclic(|this| Self {
+        let queue = Connections::start(config, features.clone(), options.max_conns, session);
+        Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size),
             queue,
             drafts: Drafts::default(),
             handles: Handles::default(),
             listings: Listings::default(),
+            ahead: Ahead::default(),
             waiting: Waiting::new(),
+            features,
             options,
             zone: Mutex::new(0),
             server,
             codepage,
             this: this.clone(),
-        }))
+        })
     }
 
     /// Brings what is not yet on the server there, for at most `limit`; then no more work is taken. Returns how many
@@ -175,7 +201,10 @@ impl FileSystem {
                 debug!("{what} {path}: {error}: {errno}")
             }
             Error::Unsupported { .. } => debug!("{what} {path}: {error}: {errno}"),
-            _ => warn!("{what} {path}: {error}: {errno}"),
+            _ => {
+                self.features.troubles().note(format!("{what} {path}: {error}"));
+                warn!("{what} {path}: {error}: {errno}")
+            }
         }
         errno
     }

@@ -19,12 +19,15 @@
 
 pub mod cli;
 pub mod connection;
+pub mod doctor;
 pub mod fork;
 pub mod fs;
 pub mod ftp;
 pub mod fuse;
+pub mod json;
 pub mod mount;
 pub mod queue;
 pub mod read;
+pub mod status;
 pub mod tree;
 pub mod write;

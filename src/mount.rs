@@ -112,6 +112,14 @@ pub fn detach(mount: Identity) -> io::Result<()> {
     }
 }
 
+/// Takes away what lies at `point`, as umount(8) does: fails when it is in use.
+pub fn unmount(point: &Path) -> io::Result<()> {
+    match nix::mount::umount2(point, MntFlags::UMOUNT_NOFOLLOW) {
+        Err(Errno::EPERM) => fusermount::unmount_unused(point),
+        outcome => outcome.map_err(io::Error::from),
+    }
+}
+
 /// Why there is no mount. Says what to do about it.
 #[derive(Debug)]
 pub enum Error {

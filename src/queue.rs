@@ -10,6 +10,14 @@
 //! nothing at all). *Stepping aside*: a long job asks its [`Turn`] between blocks whether somebody more urgent waits
 //! and no connection is free; then it ends early and gives the connection up.
 //!
+//! Connections are made ahead of their need, too. A connection that has just served is not ready for the next transfer
+//! for two round trips, so a program that does one thing after the other would wait for it again and again: when a job
+//! that needs a data connection finds none ready, one more connection is logged in meanwhile, up to the limit. Soon a
+//! few of them take turns, and each transfer starts at once.
+//!
+//! Read-ahead is work that nobody waits for. It never takes the last connection, starts only when nothing else can, and
+//! is promoted ([`Queue::promote`]) the moment somebody does wait for it.
+//!
 //! The lock is never held across I/O: whatever a job does happens outside. `fs`, `read` and `write` submit; only
 //! `connection` takes.
 
@@ -25,7 +33,7 @@ use parking_lot::{Condvar, Mutex};
 pub use claim::Claim;
 pub use job::{Job, Priority, Task};
 
-use crate::ftp::Error;
+use crate::ftp::{Error, RemotePath};
 
 /// Where jobs wait, one per mount.
 pub struct Queue {
@@ -45,6 +53,7 @@ impl Queue {
                 limit,
                 limit_wanted: limit,
                 limit_lowered: None,
+                growth_failed: None,
                 closing: false,
             }),
             spawn: Box::new(spawn),
@@ -52,16 +61,40 @@ impl Queue {
     }
 
     /// Puts a job in line. Its end is called exactly once, from a connection thread, or from here when the mount ends.
-    pub fn submit(self: &Arc<Self>, mut job: Job) {
+    pub fn submit(self: &Arc<Self>, mut job: Job) -> Ticket {
         let mut state = self.state.lock();
+        let ticket = Ticket(state.next_job);
         if state.closing {
             drop(state);
             job.task.finish(Err(Error::Cancelled));
-            return;
+            return ticket;
         }
         job.number = state.next_job;
         state.next_job += 1;
         state.waiting.push(job);
+        let new = state.dispatch();
+        drop(state);
+        if let Some(slot) = new {
+            (self.spawn)(self.clone(), slot);
+        }
+        ticket
+    }
+
+    /// Makes a job that waits or runs as urgent as this, if it is less so.
+    pub fn promote(self: &Arc<Self>, ticket: Ticket, to: Priority) {
+        let mut state = self.state.lock();
+        if let Some(job) = state.waiting.iter_mut().find(|job| job.number == ticket.0) {
+            job.priority = job.priority.min(to);
+        }
+        for slot in &mut state.slots {
+            match &mut slot.state {
+                SlotState::Assigned { job } if job.number == ticket.0 => job.priority = job.priority.min(to),
+                SlotState::Running { number, priority, .. } if *number == ticket.0 => {
+                    *priority = (*priority).min(to);
+                }
+                _ => {}
+            }
+        }
         let new = state.dispatch();
         drop(state);
         if let Some(slot) = new {
@@ -90,6 +123,7 @@ impl Queue {
             match std::mem::replace(&mut entry.state, SlotState::Idle { ready }) {
                 SlotState::Assigned { job } => {
                     entry.state = SlotState::Running {
+                        since: Instant::now(),
                         number: job.number,
                         priority: job.priority,
                         claims: job.claims.clone(),
@@ -132,6 +166,16 @@ impl Queue {
         true
     }
 
+    /// Whether another slot has a session.
+    pub(crate) fn has_other(&self, slot: SlotId) -> bool {
+        self.state.lock().slots.iter().any(|other| other.id != slot && other.live)
+    }
+
+    /// A further session could not be had just now: not tried again for a while unless there is none at all.
+    pub(crate) fn pause_growth(&self) {
+        self.state.lock().growth_failed = Some(Instant::now());
+    }
+
     /// Gives a job back, to be run on another connection, at its old place.
     pub(crate) fn give_back(&self, job: Job) {
         self.state.lock().waiting.push(job);
@@ -160,6 +204,21 @@ impl Queue {
     /// The most sessions that this mount may have now.
     pub fn limit(&self) -> usize {
         self.state.lock().limit
+    }
+
+    /// What every connection does now, and how many jobs wait.
+    pub fn look(&self) -> (Vec<Doing>, usize) {
+        let state = self.state.lock();
+        let doing = |slot: &Slot| match &slot.state {
+            SlotState::Starting if slot.live => Doing::Preparing,
+            SlotState::Starting => Doing::Connecting,
+            SlotState::Idle { .. } | SlotState::Assigned { .. } => Doing::Nothing,
+            SlotState::Running { since, priority, claims, .. } => {
+                let path = claims.first().map(|claim| claim.path().clone());
+                Doing::Job { priority: *priority, path, for_long: since.elapsed(), is_live: slot.live }
+            }
+        };
+        (state.slots.iter().map(doing).collect(), state.waiting.len())
     }
 
     /// Whether no job waits.
@@ -204,7 +263,7 @@ impl<'q> Turn<'q> {
             return false;
         }
         let Some(slot) = state.slots.iter().find(|s| s.id == self.slot) else { return true };
-        let SlotState::Running { priority, claims, number } = &slot.state else { return false };
+        let SlotState::Running { priority, claims, number, .. } = &slot.state else { return false };
         let crowded = state.slots.len() >= state.limit
             && !state.slots.iter().any(|s| matches!(s.state, SlotState::Idle { .. } | SlotState::Starting));
         state.waiting.iter().any(|job| {
@@ -214,6 +273,28 @@ impl<'q> Turn<'q> {
         })
     }
 }
+
+/// What one connection does at a moment.
+#[derive(Clone, Debug)]
+pub enum Doing {
+    Connecting,
+    /// Logged in, and making the next data connection ready.
+    Preparing,
+    /// Logged in, and waiting for work.
+    Nothing,
+    Job {
+        priority: Priority,
+        /// The first path that it touches, where it claims one.
+        path: Option<RemotePath>,
+        for_long: Duration,
+        /// Whether it has a session, or is getting one.
+        is_live: bool,
+    },
+}
+
+/// Names a job, from [`Queue::submit`] to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ticket(u64);
 
 /// Names one connection thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -236,6 +317,7 @@ struct State {
     limit: usize,
     limit_wanted: usize,
     limit_lowered: Option<Instant>,
+    growth_failed: Option<Instant>,
     closing: bool,
 }
 
@@ -264,22 +346,38 @@ impl State {
                     self.slots[slot].state = SlotState::Assigned { job };
                     self.slots[slot].signal.notify_one();
                 }
-                None => {
-                    let starting =
-                        self.slots.iter().filter(|s| matches!(s.state, SlotState::Starting)).count();
-                    let runnable = self.waiting.iter().filter(|job| self.may_run(job)).count();
-                    if self.slots.len() >= self.limit || starting >= runnable || self.closing {
-                        return None;
-                    }
-                    let id = SlotId(self.next_job);
-                    self.next_job += 1;
-                    let signal = Arc::new(Condvar::new());
-                    self.slots.push(Slot { id, state: SlotState::Starting, live: false, signal });
-                    return Some(id);
-                }
+                None => return self.grow(),
             }
         }
         None
+    }
+
+    /// A new slot, when more jobs can run than connections are being made.
+    fn grow(&mut self) -> Option<SlotId> {
+        let live = self.slots.iter().any(|slot| slot.live);
+        let failed = self.growth_failed.is_some_and(|at| at.elapsed() < GROWTH_PAUSE);
+        if self.slots.len() >= self.limit || self.closing || (live && failed) {
+            return None;
+        }
+        let starting = |slot: &&Slot| matches!(slot.state, SlotState::Starting);
+        let logging_in = self.slots.iter().filter(starting).filter(|slot| !slot.live).count();
+        let preparing = self.slots.iter().filter(starting).count() - logging_in;
+        let runnable = |data: bool, ahead: bool| {
+            let fits = |job: &&Job| job.needs_data == data && (job.priority == Priority::ReadAhead) == ahead;
+            self.waiting.iter().filter(fits).filter(|job| self.may_run(job)).count()
+        };
+        let for_ahead = (self.limit - 1).saturating_sub(self.reading_ahead());
+        let data = runnable(true, false) + (runnable(true, true) + runnable(false, true)).min(for_ahead);
+        // A connection that gets ready soon is enough for what needs no data connection.
+        let other = runnable(false, false);
+        if logging_in >= data + other.saturating_sub(preparing) {
+            return None;
+        }
+        let id = SlotId(self.next_job);
+        self.next_job += 1;
+        let signal = Arc::new(Condvar::new());
+        self.slots.push(Slot { id, state: SlotState::Starting, live: false, signal });
+        Some(id)
     }
 
     fn most_urgent(&self) -> Option<usize> {
@@ -289,14 +387,30 @@ impl State {
     }
 
     fn may_run(&self, job: &Job) -> bool {
-        let earlier =
-            |claims: &[Claim], number: u64| number < job.number && claim::conflict(claims, &job.claims);
-        !self.waiting.iter().any(|other| earlier(&other.claims, other.number))
+        // Read-ahead may wait for long: nobody waits for it in turn.
+        let earlier = |other: &Job| {
+            other.number < job.number
+                && other.priority != Priority::ReadAhead
+                && claim::conflict(&other.claims, &job.claims)
+        };
+        if job.priority == Priority::ReadAhead && self.reading_ahead() + 1 >= self.limit {
+            return false;
+        }
+        !self.waiting.iter().any(earlier)
             && !self.slots.iter().any(|slot| match &slot.state {
                 SlotState::Running { claims, .. } => claim::conflict(claims, &job.claims),
                 SlotState::Assigned { job: other } => claim::conflict(&other.claims, &job.claims),
                 _ => false,
             })
+    }
+
+    fn reading_ahead(&self) -> usize {
+        let ahead = |slot: &&Slot| match &slot.state {
+            SlotState::Running { priority, .. } => *priority == Priority::ReadAhead,
+            SlotState::Assigned { job } => job.priority == Priority::ReadAhead,
+            _ => false,
+        };
+        self.slots.iter().filter(ahead).count()
     }
 
     fn slot(&mut self, id: SlotId) -> Option<&mut Slot> {
@@ -321,6 +435,7 @@ enum SlotState {
         job: Job,
     },
     Running {
+        since: Instant,
         number: u64,
         priority: Priority,
         claims: Vec<Claim>,
@@ -330,12 +445,14 @@ enum SlotState {
 /// How long a learned limit is believed before one more session is tried: other clients of the account may have left.
 const LIMIT_MEMORY: Duration = Duration::from_secs(60);
 
+/// How long nothing is tried after a further session could not be had: the ones that live go on meanwhile.
+const GROWTH_PAUSE: Duration = Duration::from_secs(2);
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::ftp::RemotePath;
 
     fn queue(limit: usize) -> (Arc<Queue>, Arc<Mutex<Vec<SlotId>>>) {
         let started = Arc::new(Mutex::new(Vec::new()));
@@ -359,13 +476,39 @@ mod tests {
     #[test]
     fn the_most_urgent_job_is_taken_first() {
         let (queue, started) = queue(1);
-        queue.submit(job(Priority::ReadAhead, vec![]));
+        queue.submit(job(Priority::BackgroundUpload, vec![]));
         queue.submit(job(Priority::Names, vec![]));
         let slot = started.lock()[0];
         assert_eq!(started.lock().len(), 1, "the limit is one connection");
         assert_eq!(taken(queue.next(slot, true, NOW)), Some(Priority::Names));
-        assert_eq!(taken(queue.next(slot, true, NOW)), Some(Priority::ReadAhead));
+        assert_eq!(taken(queue.next(slot, true, NOW)), Some(Priority::BackgroundUpload));
         assert!(matches!(queue.next(slot, true, NOW), Next::Idle));
+    }
+
+    #[test]
+    fn read_ahead_leaves_one_connection_free_until_somebody_waits_for_it() {
+        let (queue, started) = queue(2);
+        queue.submit(job(Priority::ReadAhead, vec![]));
+        let second = queue.submit(job(Priority::ReadAhead, vec![]));
+        let first = started.lock()[0];
+        assert_eq!(taken(queue.next(first, true, NOW)), Some(Priority::ReadAhead));
+        assert_eq!(started.lock().len(), 1, "the second connection is not for read-ahead");
+        queue.promote(second, Priority::Read);
+        let other = started.lock()[1];
+        assert_eq!(taken(queue.next(other, true, NOW)), Some(Priority::Read));
+    }
+
+    #[test]
+    fn a_transfer_that_finds_no_connection_ready_has_one_more_made_meanwhile() {
+        let (queue, started) = queue(3);
+        queue.submit(job(Priority::Read, vec![]).with_data());
+        let first = started.lock()[0];
+        queue.set_live(first, true);
+        assert!(taken(queue.next(first, true, NOW)).is_some());
+        assert!(matches!(queue.next(first, false, NOW), Next::Idle), "it prepares itself now");
+        queue.submit(job(Priority::Read, vec![]).with_data());
+        assert_eq!(started.lock().len(), 2);
+        assert!(taken(queue.next(first, true, NOW)).is_some(), "whoever is free first takes the job");
     }
 
     #[test]

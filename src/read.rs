@@ -18,11 +18,12 @@ mod stream;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::ftp::{Error, RemotePath};
-use crate::queue::Queue;
+use crate::queue::{Priority, Queue};
 use crate::tree::{Ino, Version};
 use blocks::Blocks;
 use cursor::Cursors;
@@ -33,11 +34,16 @@ pub type Locate = Arc<dyn Fn() -> Option<RemotePath> + Send + Sync>;
 /// What happens with the bytes: called once, perhaps at once, perhaps on a connection thread.
 pub type Done = Box<dyn FnOnce(Result<Vec<u8>, Error>) + Send>;
 
+/// Whether what is fetched ahead will still be of use: asked before it is fetched.
+pub type Wanted = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// The reading side of a mount.
 pub struct Reads {
     blocks: Blocks,
     queue: Arc<Queue>,
     files: Mutex<HashMap<(Ino, Version), File>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 /// One content of one file.
@@ -59,7 +65,13 @@ struct File {
 impl Reads {
     /// Keeps at most `cache_size` bytes of blocks.
     pub fn new(queue: Arc<Queue>, cache_size: u64) -> Arc<Self> {
-        Arc::new(Self { blocks: Blocks::new(cache_size), queue, files: Mutex::default() })
+        Arc::new(Self {
+            blocks: Blocks::new(cache_size),
+            queue,
+            files: Mutex::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        })
     }
 
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
@@ -73,6 +85,7 @@ impl Reads {
         let found = self.blocks.read(content.ino, content.version, offset, len);
         let missing = match found {
             Ok(data) => {
+                self.hits.fetch_add(1, Ordering::Relaxed);
                 if window > 0 {
                     self.extend(content, end, window);
                 }
@@ -80,26 +93,54 @@ impl Reads {
             }
             Err(missing) => missing,
         };
+        self.misses.fetch_add(1, Ordering::Relaxed);
         let waiter = stream::Waiter { offset, len, done };
         let goal = (end + window).min(content.size);
-        let new = {
+        let (new, promoted) = {
             let mut files = self.files.lock();
             let file = files.entry((content.ino, content.version)).or_default();
             let mut waiter = Some(waiter);
-            let joined = file.streams.iter().any(|stream| stream.join(missing, goal, window, &mut waiter));
-            match waiter {
-                Some(waiter) if !joined => {
+            let joined =
+                file.streams.iter().find(|stream| stream.join(missing, goal, window, &mut waiter)).cloned();
+            let promoted = joined.as_ref().and_then(|stream| stream.to_promote());
+            let new = match waiter {
+                Some(waiter) if joined.is_none() => {
                     let goal = if content.size <= SMALL_FILE { content.size } else { goal };
                     let stream = Arc::new(Stream::new(content.clone(), missing, goal, window, waiter));
                     file.streams.push(stream.clone());
                     Some(stream)
                 }
                 _ => None,
-            }
+            };
+            (new, promoted)
         };
+        if let Some(ticket) = promoted {
+            self.queue.promote(ticket, Priority::Read);
+        }
         if let Some(stream) = new {
             stream::submit(self, stream);
         }
+    }
+
+    /// Fetches the beginning of a file before anybody asks: small files whole. Returns how many bytes that is.
+    pub fn fetch_ahead(self: &Arc<Self>, content: &Content, wanted: Wanted) -> u64 {
+        let len = ahead_bytes(content.size);
+        let here = || self.blocks.read(content.ino, content.version, 0, len as usize).is_ok();
+        if len == 0 || self.queue.limit() < 2 || here() {
+            return 0;
+        }
+        let stream = {
+            let mut files = self.files.lock();
+            let file = files.entry((content.ino, content.version)).or_default();
+            if !file.streams.is_empty() {
+                return 0;
+            }
+            let stream = Arc::new(Stream::ahead(content.clone(), len, wanted));
+            file.streams.push(stream.clone());
+            stream
+        };
+        stream::submit(self, stream);
+        len
     }
 
     /// Puts bytes that are known to be on the server (just uploaded) where readers find them.
@@ -115,6 +156,16 @@ impl Reads {
     /// How many bytes of blocks are held.
     pub fn cached_bytes(&self) -> u64 {
         self.blocks.bytes()
+    }
+
+    /// How many bytes of blocks may be held.
+    pub fn cache_limit(&self) -> u64 {
+        self.blocks.limit()
+    }
+
+    /// How many reads were answered from memory, and how many had to wait.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 
     /// Notes where a reader is; tells how far a stream may run ahead of it.
@@ -144,6 +195,13 @@ impl Reads {
     }
 }
 
+/// How much of a file of this size is fetched ahead.
+pub fn ahead_bytes(size: u64) -> u64 {
+    if size <= SMALL_FILE { size } else { HEAD }
+}
+
+/// What the kernel asks for when a program looks at the beginning of a file.
+const HEAD: u64 = 128 * 1024;
 /// Up to this size a file is fetched whole: the transfer's cost is its round trips.
 const SMALL_FILE: u64 = 256 * 1024;
 /// A stream may always run this far ahead.

@@ -17,7 +17,7 @@
 pub mod node;
 mod update;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use node::{Attributes, Folder, Ino, Node, Stamp, Version};
@@ -30,6 +30,8 @@ pub struct Tree {
     nodes: HashMap<Ino, Node>,
     root_path: RemotePath,
     next_ino: u64,
+    /// Removed while open: still on the server, under a name that no listing shows.
+    hidden: HashSet<Ino>,
     stamp: Stamp,
     lifetimes: Lifetimes,
 }
@@ -58,7 +60,14 @@ impl Tree {
     pub fn new(root: RemotePath, lifetimes: Lifetimes) -> Self {
         let mut nodes = HashMap::new();
         nodes.insert(Ino::ROOT, Node::root());
-        Self { nodes, root_path: root, next_ino: Ino::ROOT.0 + 1, stamp: Stamp::default(), lifetimes }
+        Self {
+            nodes,
+            root_path: root,
+            next_ino: Ino::ROOT.0 + 1,
+            hidden: HashSet::new(),
+            stamp: Stamp::default(),
+            lifetimes,
+        }
     }
 
     pub fn node(&self, ino: Ino) -> Option<&Node> {
@@ -86,6 +95,13 @@ impl Tree {
         &self.root_path
     }
 
+    /// The root of the mount has turned out to be here.
+    pub fn set_root_path(&mut self, root: &RemotePath) {
+        if self.root_path != *root {
+            self.root_path = root.clone();
+        }
+    }
+
     /// What is known of `name` in `parent` at `now`.
     pub fn child(&self, parent: Ino, name: &Name, now: Instant) -> Child {
         let Some(folder) = self.nodes.get(&parent).and_then(|node| node.folder.as_ref()) else {
@@ -103,15 +119,53 @@ impl Tree {
         }
     }
 
+    /// What the last listing says of `name`, however old: for a call that has just waited for it.
+    pub fn child_as_listed(&self, parent: Ino, name: &Name) -> Child {
+        let Some(folder) = self.nodes.get(&parent).and_then(|node| node.folder.as_ref()) else {
+            return Child::Unknown;
+        };
+        match folder.children.get(name) {
+            Some(&ino) => Child::Known(ino),
+            None if folder.listed.is_some() && !folder.truncated => Child::Missing,
+            None => Child::Unknown,
+        }
+    }
+
     /// The entries of a folder; none when they are not known, or no longer believed.
     pub fn entries(&self, folder: Ino, now: Instant) -> Option<Vec<(Name, Ino)>> {
-        let folder = self.nodes.get(&folder)?.folder.as_ref()?;
-        if !folder.is_fresh(now, self.lifetimes.listings) {
+        let known = self.nodes.get(&folder)?.folder.as_ref()?;
+        if !known.is_fresh(now, self.lifetimes.listings) {
             return None;
         }
+        self.entries_as_listed(folder)
+    }
+
+    /// The entries of the last listing, however old: for a call that has just waited for it.
+    pub fn entries_as_listed(&self, folder: Ino) -> Option<Vec<(Name, Ino)>> {
+        let folder = self.nodes.get(&folder)?.folder.as_ref()?;
         let mut entries: Vec<_> = folder.children.iter().map(|(name, &ino)| (name.clone(), ino)).collect();
         entries.sort_unstable();
         Some(entries)
+    }
+
+    /// Whether a folder's entries are known and believed.
+    pub fn is_listed(&self, folder: Ino, now: Instant) -> bool {
+        let folder = self.nodes.get(&folder).and_then(|node| node.folder.as_ref());
+        folder.is_some_and(|folder| folder.is_fresh(now, self.lifetimes.listings))
+    }
+
+    /// The children of one kind that are on the server, in the order in which they are handed out.
+    pub fn in_order(&self, folder: Ino, kind: Kind) -> Vec<Ino> {
+        let folder = self.nodes.get(&folder).and_then(|node| node.folder.as_ref());
+        let mut children: Vec<_> = folder
+            .into_iter()
+            .flat_map(|folder| &folder.children)
+            .filter(|(_, ino)| {
+                self.nodes.get(ino).is_some_and(|node| node.attributes.kind == kind && !node.local)
+            })
+            .collect();
+        children.sort_unstable();
+        children.into_iter().map(|(_, &ino)| ino).collect()
     }
 
     /// How many entries the last listing of a folder had; none when it was never listed.
@@ -210,11 +264,19 @@ impl Tree {
             node.parent = Some(parent);
             node.name = Some(hidden.clone());
             node.hidden = true;
+            self.hidden.insert(ino);
         }
     }
 
-    /// The hidden name is about to go on the server too.
+    /// The hidden nodes whose file lies in this folder on the server.
+    pub fn hidden_in(&self, folder: Ino) -> Vec<Ino> {
+        let inside = |ino: &Ino| self.nodes.get(ino).is_some_and(|node| node.parent == Some(folder));
+        self.hidden.iter().copied().filter(inside).collect()
+    }
+
+    /// The hidden name is gone from the server too.
     pub fn unhide(&mut self, ino: Ino) {
+        self.hidden.remove(&ino);
         if let Some(node) = self.nodes.get_mut(&ino) {
             node.parent = None;
             node.name = None;

@@ -27,8 +27,10 @@ fn ls_l_of_a_thousand_files_is_one_listing() {
         });
         let cost = line.cost(|| assert_eq!(line.ok("ls -l | wc -l").trim(), "1001"));
         assert_eq!(cost.of(&["MLSD", "LIST"]), 1, "{cost:?}");
-        // At most one question to learn what time LIST's clock shows.
-        assert!(cost.of(&["SIZE", "MDTM", "MLST", "CWD"]) <= 2, "{cost:?}");
+        // LIST tells minutes; somebody who stats every file gets seconds, asked for in full segments.
+        let (questions, turns) = if without.is_empty() { (0, 3) } else { (1001, 30) };
+        assert!(cost.of(&["SIZE", "MDTM", "MLST", "CWD"]) <= questions, "{cost:?}");
+        assert!(cost.traffic.turns <= turns, "{cost:?}");
         let cost = line.cost(|| assert_eq!(line.ok("ls -l | wc -l").trim(), "1001"));
         assert_eq!(cost.counts.commands.len(), 0, "the second time: {cost:?}");
         let cost = line.cost(|| {
@@ -130,7 +132,8 @@ fn changes_of_names_cost_one_round_trip_each() {
         let cost = line.cost(action);
         assert_eq!(cost.of(verbs), verbs.len() as u64, "{what}: {cost:?}");
         assert_eq!(cost.counts.commands.values().sum::<u64>(), verbs.len() as u64, "{what}: {cost:?}");
-        assert!(cost.traffic.turns <= 1, "{what}: {cost:?}");
+        // A server that is not recognised gets RNTO only after the answer to RNFR.
+        assert!(cost.traffic.turns <= verbs.len() as u64, "{what}: {cost:?}");
     };
     one("mkdir", &["MKD"], &|| fs::create_dir(line.path("new")).unwrap());
     one("rmdir", &["RMD"], &|| fs::remove_dir(line.path("gone")).unwrap());

@@ -35,6 +35,8 @@ pub struct Settings {
     /// How long the end may wait for uploads.
     pub shutdown_timeout: Duration,
     pub log_file: Option<PathBuf>,
+    /// Log in at first use.
+    pub delay_connect: bool,
     pub debug: bool,
     /// Where the user chose a spool folder.
     pub spool_dir: Option<PathBuf>,
@@ -69,6 +71,7 @@ impl Settings {
             connect_timeout: CONNECT_TIMEOUT,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             log_file: None,
+            delay_connect: false,
             debug: false,
             spool_dir: None,
             quiet: Vec::new(),

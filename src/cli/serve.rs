@@ -24,6 +24,7 @@ use super::failure::{Exit, Failure};
 use super::logging;
 use crate::fs::{self, FileSystem};
 use crate::mount::{self, Identity, Watchdog, mountinfo};
+use crate::status::Desk;
 use crate::{ftp, fuse};
 
 /// All that is needed to serve.
@@ -33,6 +34,8 @@ pub struct Plan {
     pub mount: mount::Options,
     pub point: PathBuf,
     pub shutdown_timeout: Duration,
+    /// Log in when somebody first looks, not before mounting.
+    pub delay_connect: bool,
 }
 
 /// Mounts, and comes back when the mount has ended. The starter hears of success; a failure to start is returned.
@@ -56,8 +59,12 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
     };
     let user = plan.config.user.clone();
     log::info!("logging in to {place} as {user}");
-    let filesystem = FileSystem::start(plan.config, plan.filesystem)
-        .map_err(|error| Failure::from_ftp(&error, &place, &user))?;
+    let filesystem = if plan.delay_connect {
+        FileSystem::start_later(plan.config, plan.filesystem)
+    } else {
+        FileSystem::start(plan.config, plan.filesystem)
+            .map_err(|error| Failure::from_ftp(&error, &place, &user))?
+    };
 
     PHASE.store(MOUNTING, Ordering::SeqCst);
     let (serving, identity) = match mount(&plan.point, &plan.mount, &mut watchdog, &filesystem) {
@@ -77,6 +84,9 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
         Err(error) => log::warn!("cannot watch the table of mounts: {error}"),
     })?;
 
+    let desk = Desk::open(identity, &plan.point, &plan.mount.source, filesystem.clone())
+        .inspect_err(|error| log::info!("`ftpfs status` will not work: {error}"))
+        .ok();
     if starter.is_background() {
         logging::go_to_background();
     }
@@ -90,6 +100,9 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
     notify_systemd("STOPPING=1");
     let unconfirmed = filesystem.shutdown(plan.shutdown_timeout);
     watchdog.dismiss();
+    if let Some(desk) = desk {
+        desk.ended(unconfirmed);
+    }
     if unconfirmed > 0 {
         let message = format!(
             "{}: {unconfirmed} file(s) could not be confirmed by the server; they are kept in {}",

@@ -147,6 +147,23 @@ impl FileSystem {
         if change.owner && self.options.strict_attributes {
             return answer.error(Errno::PERM);
         }
+        // What is cut off must be what the server has now.
+        let known = self.drafts.find(ino).is_some() || change.handle.is_some();
+        if change.size.is_some() && !known && self.tree.lock().attributes_life(ino, Instant::now()).is_zero()
+        {
+            let answer = self.hold(caller, answer);
+            return self.renew(
+                ino,
+                Box::new(move |fs, outcome| match outcome {
+                    Err(error) => answer.error(fs.fail_at("truncate", ino, &error)),
+                    Ok(()) => fs.change_known(caller, ino, change, answer),
+                }),
+            );
+        }
+        self.change_known(caller, ino, change, answer);
+    }
+
+    fn change_known(&self, caller: Caller, ino: Ino, change: Change, answer: Answer<(Stat, Duration)>) {
         let resized = match change.size {
             Some(size) => self.resize(ino, size),
             None => Ok(()),
@@ -189,11 +206,17 @@ impl FileSystem {
         };
         let Some(fs) = self.arc() else { return };
         let strict = self.options.strict_attributes;
+        let folder = self.tree.lock().node(ino).is_some_and(|node| node.attributes.kind == Kind::Directory);
         let answer = self.hold(caller, answer);
         let attempt = {
             let (path, change) = (path.clone(), change.clone());
             move |session: &mut crate::ftp::Session, _: &crate::queue::Turn<'_>| {
+                // The times and modes of folders cannot be set on half of the servers, and nobody depends on them.
                 let quiet = |outcome: Result<(), Error>| match outcome {
+                    Err(error @ Error::Refused { .. }) if folder && !strict => {
+                        debug!("{path}: {error}: ignored for a folder");
+                        Ok(false)
+                    }
                     Err(Error::Unsupported { command }) if !strict => {
                         debug!("{path}: this server cannot do {command}: ignored");
                         Ok(false)

@@ -1,12 +1,16 @@
 //! Folders: listings shared by everybody who waits for them, and reading a folder's entries.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::handles::Handle;
 use super::{Answer, Caller, Errno, FileSystem, Flights, MAX_NODES, Stat, Then};
 use crate::ftp::{Error, Kind, Listing, Name, Refusal, RemotePath};
-use crate::queue::{Claim, Job, Priority};
+use crate::queue::{Claim, Job, Priority, Ticket};
+use crate::read::Wanted;
 use crate::tree::{Ino, Stamp};
 use crate::write::is_temporary;
 
@@ -14,12 +18,15 @@ use crate::write::is_temporary;
 #[derive(Default)]
 pub struct Listings {
     folders: Flights,
+    /// The jobs among them that nobody waited for when they began.
+    ahead: Mutex<HashMap<Ino, Ticket>>,
     times: Flights,
 }
 
 impl FileSystem {
     /// opendir: the folder is listed unless its listing is within its lifetime.
     pub fn open_folder(&self, caller: Caller, ino: Ino, answer: Answer<u64>) {
+        self.lists_ahead_of(ino);
         let entries = self.tree.lock().entries(ino, Instant::now());
         if let Some(entries) = entries {
             return answer.ok(self.handles.add(Handle::Folder { ino, entries: Arc::new(entries) }));
@@ -30,7 +37,7 @@ impl FileSystem {
             Box::new(move |fs, outcome| match outcome {
                 Err(error) => answer.error(fs.fail_at("list", ino, &error)),
                 Ok(()) => {
-                    let entries = fs.tree.lock().entries(ino, Instant::now()).unwrap_or_default();
+                    let entries = fs.tree.lock().entries_as_listed(ino).unwrap_or_default();
                     answer.ok(fs.handles.add(Handle::Folder { ino, entries: Arc::new(entries) }));
                 }
             }),
@@ -92,39 +99,102 @@ impl FileSystem {
     pub(super) fn refresh(&self, folder: Ino, then: Then) {
         {
             let mut folders = self.listings.folders.lock();
-            let waiting = folders.entry(folder).or_default();
-            waiting.push(then);
-            if waiting.len() > 1 {
+            if let Some(waiting) = folders.get_mut(&folder) {
+                waiting.push(then);
+                drop(folders);
+                return self.hurry(folder);
+            }
+            folders.insert(folder, vec![then]);
+        }
+        self.list(folder, None);
+    }
+
+    /// As [`FileSystem::refresh`], when nobody waits for it yet.
+    pub(super) fn refresh_ahead(&self, folder: Ino, wanted: Wanted) {
+        {
+            let mut folders = self.listings.folders.lock();
+            if folders.contains_key(&folder) {
                 return;
             }
+            folders.insert(folder, Vec::new());
         }
+        self.list(folder, Some(wanted));
+    }
+
+    /// A listing that was fetched ahead has somebody who waits for it now.
+    fn hurry(&self, folder: Ino) {
+        let ticket = self.listings.ahead.lock().get(&folder).copied();
+        ticket.into_iter().for_each(|ticket| self.queue.promote(ticket, Priority::Names));
+    }
+
+    fn is_awaited(&self, folder: Ino) -> bool {
+        self.listings.folders.lock().get(&folder).is_some_and(|waiting| !waiting.is_empty())
+    }
+
+    fn list(&self, folder: Ino, wanted: Option<Wanted>) {
         let Ok(path) = self.path(folder) else {
             return self.listed(folder, Err(Error::Cancelled));
         };
         let Some(fs) = self.arc() else { return };
+        let ahead = wanted.is_some();
         let attempt = {
             let (fs, path) = (fs.clone(), path.clone());
             move |session: &mut crate::ftp::Session, _: &crate::queue::Turn<'_>| {
-                let stamp = fs.tree.lock().stamp();
-                session.list(&path).map(|listing| (stamp, listing))
+                if wanted.as_ref().is_some_and(|wanted| !wanted()) && !fs.is_awaited(folder) {
+                    return Ok(None);
+                }
+                let stamp = {
+                    let mut tree = fs.tree.lock();
+                    if folder == Ino::ROOT {
+                        // Where the login was put off, nobody knew before now.
+                        tree.set_root_path(session.root());
+                    }
+                    tree.stamp()
+                };
+                let path = if folder == Ino::ROOT { session.root().clone() } else { path.clone() };
+                session.list(&path).map(|listing| Some((stamp, listing)))
             }
         };
-        let end = move |outcome: Result<(Stamp, Listing), Error>| {
-            let outcome = outcome.map(|(stamp, mut listing)| {
-                listing.entries.retain(|entry| !is_temporary(&entry.name));
-                fs.correct_zone(&mut listing);
-                let mut tree = fs.tree.lock();
-                tree.apply(folder, &listing, stamp, Instant::now());
-                tree.shrink(MAX_NODES);
-            });
+        let end = move |outcome: Result<Option<(Stamp, Listing)>, Error>| {
+            fs.listings.ahead.lock().remove(&folder);
+            let outcome = match outcome {
+                Ok(None) => {
+                    // Not fetched; whoever came since then has it fetched after all.
+                    let waiting = fs.listings.folders.lock().remove(&folder).unwrap_or_default();
+                    return waiting.into_iter().for_each(|then| fs.refresh(folder, then));
+                }
+                Ok(Some((stamp, listing))) => {
+                    fs.take_listing(folder, listing, stamp);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
             fs.listed(folder, outcome);
         };
-        self.submit(
-            Job::new(Priority::Names, attempt, end)
-                .claim([Claim::Shared(path)])
-                .with_data()
-                .until(self.deadline()),
-        );
+        let priority = if ahead { Priority::ReadAhead } else { Priority::Names };
+        let mut job = Job::new(priority, attempt, end).claim([Claim::Shared(path)]).with_data();
+        if !ahead {
+            job = job.until(self.deadline());
+            self.submit(job);
+            return;
+        }
+        let ticket = self.queue.submit(job);
+        self.listings.ahead.lock().insert(folder, ticket);
+        // It may have ended, or be waited for, before there was a ticket.
+        match self.listings.folders.lock().get(&folder).map(Vec::is_empty) {
+            None => drop(self.listings.ahead.lock().remove(&folder)),
+            Some(true) => {}
+            Some(false) => self.queue.promote(ticket, Priority::Names),
+        }
+    }
+
+    /// Takes over a listing of `folder` that began at `stamp`.
+    pub(super) fn take_listing(&self, folder: Ino, mut listing: Listing, stamp: Stamp) {
+        listing.entries.retain(|entry| !is_temporary(&entry.name));
+        self.correct_zone(&mut listing);
+        let mut tree = self.tree.lock();
+        tree.apply(folder, &listing, stamp, Instant::now());
+        tree.shrink(MAX_NODES);
     }
 
     fn listed(&self, folder: Ino, outcome: Result<(), Error>) {

@@ -33,14 +33,15 @@ impl FileSystem {
             Ok(name) => name,
             Err(bad) => return answer.error(bad.into()),
         };
-        if let Some(found) = self.find(parent, &name) {
+        let known = self.tree.lock().child(parent, &name, Instant::now());
+        if let Some(found) = self.find(parent, known) {
             return answer.ok(found);
         }
         let answer = self.hold(caller, answer);
         self.refresh(
             parent,
             Box::new(move |fs, outcome| match outcome {
-                Ok(()) => match fs.find(parent, &name) {
+                Ok(()) => match fs.find_as_listed(parent, &name) {
                     Some(found) => answer.ok(found),
                     None => fs.ask_for(parent, name, answer),
                 },
@@ -51,11 +52,16 @@ impl FileSystem {
         );
     }
 
-    /// What memory says about a name; none when the server must be asked.
-    fn find(&self, parent: Ino, name: &Name) -> Option<Found> {
+    fn find_as_listed(&self, parent: Ino, name: &Name) -> Option<Found> {
+        let listed = self.tree.lock().child_as_listed(parent, name);
+        self.find(parent, listed)
+    }
+
+    /// The answer to a look-up; none when the server must be asked.
+    fn find(&self, parent: Ino, known: Child) -> Option<Found> {
         let now = Instant::now();
         let mut tree = self.tree.lock();
-        match tree.child(parent, name, now) {
+        match known {
             Child::Unknown => None,
             Child::Missing => {
                 let life = tree.absence_life(parent, now);
@@ -100,7 +106,14 @@ impl FileSystem {
             Err(error) => answer.error(fs.fail("look up", &path, &error)),
         };
         self.submit(
-            Job::new(Priority::Names, move |session, _| session.stat(&asked), end).until(self.deadline()),
+            Job::new(
+                Priority::Names,
+                move |session, _| {
+                    session.stat(&asked).map_err(|error| explain::access(session, &asked, error))
+                },
+                end,
+            )
+            .until(self.deadline()),
         );
     }
 
@@ -110,13 +123,15 @@ impl FileSystem {
     }
 
     /// mkdir.
-    pub fn make_folder(&self, caller: Caller, parent: Ino, name: &[u8], answer: Answer<Found>) {
+    pub fn make_folder(&self, caller: Caller, parent: Ino, name: &[u8], bits: u32, answer: Answer<Found>) {
         let (name, path) = match self.target(parent, name) {
             Ok(target) => target,
             Err(errno) => return answer.error(errno),
         };
         let Some(fs) = self.arc() else { return };
         let answer = self.hold(caller, answer);
+        let bits = bits & 0o7777;
+        let mode = Some(if self.features.can_set_mode() { bits } else { NEW_FOLDER_MODE });
         let attempt = {
             let path = path.clone();
             move |session: &mut Session, turn: &Turn<'_>| match spelling::check_before(session, &path)
@@ -131,6 +146,11 @@ impl FileSystem {
                 }
                 Ok(()) => match spelling::check(session, &path) {
                     Err(Error::NameChanged) => session.remove_directory(&path).and(Err(Error::NameChanged)),
+                    Ok(()) if bits != NEW_FOLDER_MODE && session.features().can_set_mode() => {
+                        // A private folder should be one; but it is made, whatever becomes of this.
+                        let set = session.set_mode(&path, bits);
+                        set.or_else(|error| if error.ends_session() { Err(error) } else { Ok(()) })
+                    }
                     checked => checked,
                 },
                 Err(error) => Err(error),
@@ -145,8 +165,7 @@ impl FileSystem {
             Ok(()) => {
                 let mut tree = fs.tree.lock();
                 let now = Instant::now();
-                let ino =
-                    tree.insert(parent, &name, Tree::fresh_attributes(Kind::Directory, Some(0o755)), now);
+                let ino = tree.insert(parent, &name, Tree::fresh_attributes(Kind::Directory, mode), now);
                 let found = ino.and_then(|ino| {
                     tree.made_empty(ino, now);
                     tree.remember(ino);
@@ -169,9 +188,19 @@ impl FileSystem {
         if self.has_local_children(parent, &name) {
             return answer.error(Errno::NOTEMPTY);
         }
+        // Files in it that were removed while open move up, and stay hidden: to programs the folder is empty.
+        let hidden = self.hidden_in(parent, &name);
+        let folder = path.parent().unwrap_or_else(RemotePath::root);
         let attempt = {
-            let path = path.clone();
+            let (path, hidden, fs) = (path.clone(), hidden, self.this.clone());
             move |session: &mut Session, turn: &Turn<'_>| {
+                for (ino, old, new) in &hidden {
+                    if session.rename(&path.join(old), &folder.join(new)).is_ok()
+                        && let Some(fs) = fs.upgrade()
+                    {
+                        fs.tree.lock().hide(*ino, parent, new);
+                    }
+                }
                 let outcome = session.remove_directory(&path);
                 let outcome = outcome.map_err(|error| explain::remove_directory(session, &path, error));
                 already_done(outcome, turn)
@@ -180,9 +209,17 @@ impl FileSystem {
         self.remove_by(caller, parent, name, path, "remove the folder", attempt, answer);
     }
 
+    /// The hidden files in a folder, with their names and new ones.
+    fn hidden_in(&self, parent: Ino, name: &Name) -> Vec<(Ino, Name, Name)> {
+        let tree = self.tree.lock();
+        let Child::Known(folder) = tree.child_as_listed(parent, name) else { return Vec::new() };
+        let hidden = tree.hidden_in(folder).into_iter();
+        hidden.filter_map(|ino| Some((ino, tree.node(ino)?.name.clone()?, temporary_name().ok()?))).collect()
+    }
+
     fn has_local_children(&self, parent: Ino, name: &Name) -> bool {
         let tree = self.tree.lock();
-        let Child::Known(folder) = tree.child(parent, name, Instant::now()) else { return false };
+        let Child::Known(folder) = tree.child_as_listed(parent, name) else { return false };
         let children = tree.node(folder).and_then(|node| node.folder.as_ref());
         children.is_some_and(|f| {
             f.children.values().any(|child| tree.node(*child).is_some_and(|node| node.local))
@@ -269,8 +306,9 @@ impl FileSystem {
                 tree.remove(parent, &name, Instant::now());
                 tree.hide(ino, parent, &hidden);
                 drop(tree);
-                answer.ok(());
+                // Before the answer: whoever removes the folder next must find it empty.
                 fs.delete_hidden_if_closed(ino);
+                answer.ok(());
             }
         };
         self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
@@ -280,24 +318,28 @@ impl FileSystem {
     pub(super) fn delete_hidden_if_closed(&self, ino: Ino) {
         let path = {
             let mut tree = self.tree.lock();
-            if !tree.node(ino).is_some_and(|node| node.hidden && node.opens == 0) {
-                return;
-            }
             let path = tree.path(ino);
-            tree.unhide(ino);
+            let Some(node) = tree.node_mut(ino).filter(|node| node.hidden && node.opens == 0) else { return };
+            // No longer, so that it is done once.
+            node.hidden = false;
             path
         };
-        let Some(path) = path else { return };
+        let (Some(path), Some(fs)) = (path, self.arc()) else { return };
         let shown = path.clone();
-        let claims = [Claim::Exclusive(path.clone())];
+        let claims = [Claim::Exclusive(path)];
+        // Where it is may change until then: with its folder, or out of a folder that is removed.
+        let locate = self.locate(ino);
+        let attempt = move |session: &mut Session, turn: &Turn<'_>| match locate() {
+            Some(path) => already_done(session.delete(&path), turn),
+            None => Ok(()),
+        };
         let end = move |outcome: Result<(), Error>| {
+            fs.tree.lock().unhide(ino);
             if let Err(error) = outcome {
                 warn!("{shown} is left over on the server: {error}");
             }
         };
-        self.submit(
-            Job::new(Priority::BackgroundUpload, move |session, _| session.delete(&path), end).claim(claims),
-        );
+        self.submit(Job::new(Priority::BackgroundUpload, attempt, end).claim(claims));
     }
 
     /// rename, with RENAME_NOREPLACE when `keep` is set.
@@ -317,31 +359,61 @@ impl FileSystem {
         let now = Instant::now();
         let (moved, target) = {
             let tree = self.tree.lock();
-            (tree.child(from.0, &from_name, now), tree.child(to.0, &to_name, now))
+            (tree.child_as_listed(from.0, &from_name), tree.child(to.0, &to_name, now))
         };
-        if keep && matches!(target, Child::Known(_)) {
+        let moved = match moved {
+            Child::Known(ino) => Some(ino),
+            _ => None,
+        };
+        let (from, to) = ((from.0, from_name, from_path), (to.0, to_name, to_path));
+        let only_local = moved.is_some_and(|ino| self.drafts.is_only_local(ino));
+        if target != Child::Unknown || !(keep || only_local) {
+            return self.rename_to(caller, from, to, moved, target, keep, answer);
+        }
+        let answer = self.hold(caller, answer);
+        self.refresh(
+            to.0,
+            Box::new(move |fs, outcome| match outcome {
+                Err(error) => answer.error(fs.fail_at("list", to.0, &error)),
+                Ok(()) => {
+                    let target = fs.tree.lock().child_as_listed(to.0, &to.1);
+                    fs.rename_to(caller, from, to, moved, target, keep, answer);
+                }
+            }),
+        );
+    }
+
+    /// Renames when it is known what the new name stands for.
+    #[allow(clippy::too_many_arguments, reason = "the second half of rename")]
+    fn rename_to(
+        &self,
+        caller: Caller,
+        (from, from_name, from_path): (Ino, Name, RemotePath),
+        (to, to_name, to_path): (Ino, Name, RemotePath),
+        moved: Option<Ino>,
+        target: Child,
+        keep: bool,
+        answer: Answer<()>,
+    ) {
+        let known = match target {
+            Child::Known(ino) => Some(ino),
+            _ => None,
+        };
+        if keep && known.is_some() {
             return answer.error(Errno::EXIST);
         }
-        let (from, to) = (from.0, to.0);
-        if keep && target == Child::Unknown {
-            let Some(fs) = self.arc() else { return };
-            return self.refresh(
-                to,
-                Box::new(move |_, outcome| match outcome {
-                    Err(error) => answer.error(Errno::from(&error)),
-                    Ok(()) => fs.rename(
-                        caller,
-                        (from, from_name.as_bytes()),
-                        (to, to_name.as_bytes()),
-                        true,
-                        answer,
-                    ),
-                }),
-            );
+        if known.is_some() && self.has_local_children(to, &to_name) {
+            return answer.error(Errno::NOTEMPTY);
         }
-        if let Child::Known(ino) = moved
-            && self.drafts.is_only_local(ino)
-        {
+        // Its readers keep the old file: it moves out of sight until they have closed it, as with unlink.
+        let open = known.filter(|&ino| {
+            !self.drafts.is_only_local(ino) && self.tree.lock().node(ino).is_some_and(|node| node.opens > 0)
+        });
+        let only_local = moved.filter(|&ino| self.drafts.is_only_local(ino));
+        if let (Some(ino), None) = (only_local, open) {
+            if known.is_some_and(|known| !self.drafts.is_only_local(known)) {
+                self.drafts.will_replace(ino);
+            }
             self.rename_in_tree((from, &from_name), (to, &to_name));
             return answer.ok(());
         }
@@ -357,9 +429,24 @@ impl FileSystem {
             (Some(Kind::File | Kind::Symlink), Ok(name)) => to_path.parent().map(|folder| folder.join(&name)),
             _ => None,
         };
+        let hide = open.and_then(|ino| Some((ino, aside.as_ref()?.name()?)));
+        let move_aside = hide.is_some();
+        let sends = only_local.is_none();
         let attempt = move |session: &mut Session, turn: &Turn<'_>| {
             spelling::check_before(session, &to_path)?;
             let outcome = match &aside {
+                Some(aside) if move_aside => {
+                    let moved = already_done(session.rename(&to_path, aside), turn);
+                    let renamed = moved.and_then(|()| match sends {
+                        true => session.rename(&from_path, &to_path),
+                        false => Ok(()),
+                    });
+                    renamed.inspect_err(|error| {
+                        if error.refusal().is_some() && session.rename(aside, &to_path).is_err() {
+                            warn!("{to_path} may be on the server as {aside}");
+                        }
+                    })
+                }
                 Some(aside) => replace::rename_over(session, &from_path, &to_path, aside),
                 None => session.rename(&from_path, &to_path),
             };
@@ -389,6 +476,10 @@ impl FileSystem {
             }
             Ok(()) => {
                 fs.rename_in_tree((from, &from_name), (to, &to_name));
+                if let Some((ino, hidden)) = hide {
+                    fs.tree.lock().hide(ino, to, &hidden);
+                    fs.delete_hidden_if_closed(ino);
+                }
                 answer.ok(());
             }
         };
@@ -396,7 +487,12 @@ impl FileSystem {
     }
 
     fn rename_in_tree(&self, from: (Ino, &Name), to: (Ino, &Name)) {
-        self.tree.lock().rename(from, to, Instant::now());
+        let mut tree = self.tree.lock();
+        if tree.rename(from, to, Instant::now()).is_none() {
+            // What was moved is not known: the server will tell.
+            tree.expire_listing(from.0);
+            tree.expire_listing(to.0);
+        }
     }
 
     /// readlink. The target is rewritten relative to the link, and never leads out of the mount: what would is refused.
@@ -474,6 +570,9 @@ impl FileSystem {
         Ok((name, path))
     }
 }
+
+/// What servers give a new folder.
+const NEW_FOLDER_MODE: u32 = 0o755;
 
 /// "Not found" after an attempt whose reply was lost means that it was done.
 fn already_done(outcome: Result<(), Error>, turn: &Turn<'_>) -> Result<(), Error> {

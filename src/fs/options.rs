@@ -18,6 +18,8 @@ pub struct Options {
     pub read_only: bool,
     /// Bytes of file contents kept in memory.
     pub cache_size: u64,
+    /// Whether files and listings that will probably be asked for next are fetched before they are.
+    pub prefetch: bool,
     /// How long attributes are believed.
     pub attr_timeout: Duration,
     /// How long listings are believed.
@@ -47,6 +49,7 @@ impl Options {
             dir_mode: None,
             read_only: false,
             cache_size: 64 << 20,
+            prefetch: true,
             attr_timeout: Duration::from_secs(5),
             dir_timeout: Duration::from_secs(30),
             negative_timeout: Duration::from_secs(5),

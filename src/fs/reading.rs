@@ -15,6 +15,10 @@ use crate::write::Piece;
 pub struct OpenMode {
     pub write: bool,
     pub truncate: bool,
+    /// Fails when the file exists (create only).
+    pub exclusive: bool,
+    /// The permission bits of a new file (create only).
+    pub bits: u32,
 }
 
 /// An open file.
@@ -77,6 +81,9 @@ impl FileSystem {
             self.resize(ino, 0).inspect_err(|_| {
                 self.tree.lock().closed(ino);
             })?;
+        }
+        if !mode.write {
+            self.reads_ahead_of(ino);
         }
         let handle = self.handles.add(Handle::File { ino, writable: mode.write });
         Ok(Opened { handle, keep_pages })

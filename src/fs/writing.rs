@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, error, warn};
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use crate::ftp::{Error, Kind, Name};
 use crate::queue::{Claim, Job, Priority};
 use crate::tree::{Child, Ino, Tree};
 use crate::write::draft::Sending;
+use crate::write::upload::NEW_FILE_MODE;
 use crate::write::{Draft, Upload, Uploaded, kept};
 
 /// The files that are being changed.
@@ -54,6 +55,38 @@ impl Drafts {
         self.0.lock().values().filter(|entry| entry.uploading || entry.draft.lock().is_dirty()).count()
     }
 
+    /// A file that the server does not know has been renamed over one that it has: its upload replaces that one.
+    pub fn will_replace(&self, ino: Ino) {
+        if let Some(entry) = self.0.lock().get_mut(&ino) {
+            entry.only_local = false;
+        }
+    }
+
+    /// The same files, with how far they are: inode, size, bytes sent, whether an upload runs. None when a lock cannot be
+    /// had within `patience`.
+    pub fn look(&self, patience: Duration) -> Option<Vec<(Ino, u64, u64, bool)>> {
+        let drafts = self.0.try_lock_for(patience)?;
+        let mut found = Vec::new();
+        for (&ino, entry) in drafts.iter() {
+            // One file's disk may be slow: what is known of it is that an upload runs, or not.
+            let Some(draft) = entry.draft.try_lock_for(patience / 4) else {
+                found.push((ino, 0, 0, entry.uploading));
+                continue;
+            };
+            if entry.uploading || draft.is_dirty() {
+                found.push((ino, draft.size(), draft.sent(), entry.uploading));
+            }
+        }
+        Some(found)
+    }
+
+    /// The files that the server lacks something of.
+    pub fn unconfirmed_files(&self) -> Vec<Ino> {
+        let drafts = self.0.lock();
+        let lacks = |entry: &Entry| entry.uploading || entry.draft.lock().is_dirty();
+        drafts.iter().filter(|(_, entry)| lacks(entry)).map(|(&ino, _)| ino).collect()
+    }
+
     /// The file was removed before the server knew it.
     pub fn abandon_unless_open(&self, ino: Ino, opens: u32) {
         if opens == 0 {
@@ -81,7 +114,6 @@ impl FileSystem {
         caller: Caller,
         parent: Ino,
         name: &[u8],
-        exclusive: bool,
         mode: OpenMode,
         answer: Answer<(Found, Opened)>,
     ) {
@@ -91,16 +123,9 @@ impl FileSystem {
         };
         let known = self.tree.lock().child(parent, &name, Instant::now());
         match known {
-            Child::Known(_) if exclusive => answer.error(Errno::EXIST),
-            Child::Known(ino) => {
-                let Some(fs) = self.arc() else { return };
-                let opened = Answer::new(move |opened: Result<Opened, Errno>| {
-                    let found = fs.remembered(ino);
-                    answer.send(opened.and_then(|opened| Ok((found.ok_or(Errno::STALE)?, opened))));
-                });
-                self.open(caller, ino, mode, opened);
-            }
-            Child::Missing => answer.send(self.create_new(parent, &name)),
+            Child::Known(_) if mode.exclusive => answer.error(Errno::EXIST),
+            Child::Known(ino) => self.open_known(caller, ino, mode, answer),
+            Child::Missing => answer.send(self.create_new(parent, &name, mode.bits)),
             Child::Unknown => {
                 let answer = self.hold(caller, answer);
                 let (Ok(path), Some(fs)) = (self.path_of(parent, &name), self.arc()) else {
@@ -109,16 +134,15 @@ impl FileSystem {
                 self.refresh(
                     parent,
                     Box::new(move |_, outcome| {
-                        let known = fs.tree.lock().child(parent, &name, Instant::now());
+                        let known = fs.tree.lock().child_as_listed(parent, &name);
                         match (outcome, known) {
-                            (Ok(()), Child::Known(_)) => {
-                                fs.create(caller, parent, name.as_bytes(), exclusive, mode, answer);
-                            }
+                            (Ok(()), Child::Known(_)) if mode.exclusive => answer.error(Errno::EXIST),
+                            (Ok(()), Child::Known(ino)) => fs.open_known(caller, ino, mode, answer),
                             (Err(error), _) if !matches!(error, Error::Refused { .. }) => {
                                 answer.error(fs.fail("create", &path, &error));
                             }
                             // A folder that cannot be read may still be written to: the upload will tell.
-                            _ => answer.send(fs.create_new(parent, &name)),
+                            _ => answer.send(fs.create_new(parent, &name, mode.bits)),
                         }
                     }),
                 );
@@ -126,7 +150,16 @@ impl FileSystem {
         }
     }
 
-    fn create_new(&self, parent: Ino, name: &Name) -> Result<(Found, Opened), Errno> {
+    fn open_known(&self, caller: Caller, ino: Ino, mode: OpenMode, answer: Answer<(Found, Opened)>) {
+        let Some(fs) = self.arc() else { return };
+        let opened = Answer::new(move |opened: Result<Opened, Errno>| {
+            let found = fs.remembered(ino);
+            answer.send(opened.and_then(|opened| Ok((found.ok_or(Errno::STALE)?, opened))));
+        });
+        self.open(caller, ino, mode, opened);
+    }
+
+    fn create_new(&self, parent: Ino, name: &Name, bits: u32) -> Result<(Found, Opened), Errno> {
         if let Some(codepage) = self.codepage {
             // Now, and not when the file is closed: programs look at that less often.
             codepage.encode(name.as_bytes())?;
@@ -134,8 +167,9 @@ impl FileSystem {
         let now = Instant::now();
         let ino = {
             let mut tree = self.tree.lock();
+            let mode = self.features.can_set_mode().then_some(bits & 0o7777);
             let ino = tree
-                .insert(parent, name, Tree::fresh_attributes(Kind::File, None), now)
+                .insert(parent, name, Tree::fresh_attributes(Kind::File, mode), now)
                 .ok_or(Errno::STALE)?;
             let node = tree.node_mut(ino).ok_or(Errno::STALE)?;
             node.local = true;
@@ -143,7 +177,9 @@ impl FileSystem {
             node.kernel_version = Some(node.version);
             ino
         };
-        self.drafts.add(ino, Draft::new(), true);
+        let mut draft = Draft::new();
+        draft.mode = Some(bits & 0o7777).filter(|&mode| mode != NEW_FILE_MODE);
+        self.drafts.add(ino, draft, true);
         let found = self.remembered(ino).ok_or(Errno::STALE)?;
         let handle = self.handles.add(Handle::File { ino, writable: true });
         Ok((found, Opened { handle, keep_pages: true }))
@@ -180,6 +216,10 @@ impl FileSystem {
         if size > i64::MAX as u64 {
             return Err(Errno::FBIG);
         }
+        let unchanged = || self.tree.lock().node(ino).is_some_and(|node| node.attributes.size == size);
+        if self.drafts.find(ino).is_none() && unchanged() {
+            return Ok(());
+        }
         let draft = self.draft(ino)?;
         draft.lock().resize(size)?;
         self.show_local(ino, size);
@@ -205,7 +245,7 @@ impl FileSystem {
     pub(super) fn defer(&self, ino: Ino, change: &Change) -> bool {
         {
             let drafts = self.drafts.0.lock();
-            let Some(entry) = drafts.get(&ino).filter(|entry| !entry.uploading) else { return false };
+            let Some(entry) = drafts.get(&ino) else { return false };
             let mut draft = entry.draft.lock();
             if !draft.is_dirty() {
                 return false;
@@ -217,7 +257,8 @@ impl FileSystem {
             if let Some(modified) = change.modified {
                 node.attributes.modified = modified;
             }
-            node.attributes.mode = change.mode.map(|mode| mode & 0o7777).or(node.attributes.mode);
+            let mode = change.mode.filter(|_| self.features.can_set_mode());
+            node.attributes.mode = mode.map(|mode| mode & 0o7777).or(node.attributes.mode);
         }
         true
     }
@@ -309,9 +350,8 @@ impl FileSystem {
             node.local = false;
             node.expire();
             node.content_changed();
-            let (parent, name) = (node.parent, node.name.clone());
-            if let (Some(parent), Some(name)) = (parent, name) {
-                tree.remove(parent, &name, Instant::now());
+            // The name stays until the server has been asked: a file that it has must not seem to be gone.
+            if let Some(parent) = node.parent {
                 tree.expire_listing(parent);
             }
         }
@@ -322,16 +362,29 @@ impl FileSystem {
         let (Some(draft), Some(fs)) = (self.drafts.find(ino), self.arc()) else { return };
         let keep_mode = self.tree.lock().node(ino).and_then(|node| node.attributes.mode);
         let claims = self.path(ino).ok().map(Claim::Exclusive);
+        let exists = self.drafts.0.lock().get(&ino).is_some_and(|entry| !entry.only_local);
         let end = Box::new(move |outcome, sending| fs.uploaded(ino, outcome, sending));
         let upload = Upload::new(
             draft,
-            self.locate(ino),
+            self.locate_visible(ino),
+            exists,
             keep_mode,
             self.options.in_place,
             self.options.spool_dir.clone(),
             end,
         );
         self.submit(Job::of(priority, Box::new(upload)).claim(claims).with_data());
+    }
+
+    /// As `locate`, but none for a file that was removed while open: its bytes are needed here only.
+    fn locate_visible(&self, ino: Ino) -> crate::read::Locate {
+        let this = self.this.clone();
+        Arc::new(move || {
+            let fs = this.upgrade()?;
+            let tree = fs.tree.lock();
+            tree.node(ino).filter(|node| !node.hidden)?;
+            tree.path(ino)
+        })
     }
 
     fn uploaded(&self, ino: Ino, outcome: Result<Uploaded, Error>, sending: Sending) {
@@ -351,15 +404,25 @@ impl FileSystem {
                 _ => {}
             }
         }
-        let version = self.tree.lock().uploaded(ino, uploaded.size, uploaded.modified, Instant::now());
+        let removed = uploaded.removed;
+        let (version, written) = {
+            let mut tree = self.tree.lock();
+            let written = tree.node(ino).map(|node| node.attributes.modified);
+            let uploaded = (!removed)
+                .then(|| tree.uploaded(ino, uploaded.size, uploaded.modified, Instant::now()))
+                .flatten();
+            (uploaded, written)
+        };
         let Ok(content) = self.content(ino) else { return self.forget_draft(ino) };
         let (done, again) = {
             let mut drafts = self.drafts.0.lock();
             let Some(entry) = drafts.get_mut(&ino) else { return };
-            entry.only_local = false;
+            entry.only_local &= removed;
             let (dirty, size) = {
                 let mut draft = entry.draft.lock();
-                draft.upload_confirmed(content.clone());
+                if !removed {
+                    draft.upload_confirmed(content.clone());
+                }
                 if let (Some(version), true) = (version, content.size <= KEEP_IN_CACHE && !draft.is_dirty())
                     && let Ok(crate::write::Piece::Here(data)) = draft.read(0, content.size as usize)
                 {
@@ -373,15 +436,17 @@ impl FileSystem {
             }
             let done = std::mem::take(&mut entry.waiting);
             entry.waiting = std::mem::take(&mut entry.next);
-            entry.uploading = dirty && !entry.waiting.is_empty();
-            let again = entry.uploading;
             // Both looked at together: a write in between makes the draft dirty, and the node local, again.
             let mut tree = self.tree.lock();
             let opens = tree.node(ino).map_or(0, |node| node.opens);
+            // Also what a mapping wrote after the last close(), when this upload was on its way.
+            entry.uploading = dirty && (!entry.waiting.is_empty() || opens == 0);
+            let again = entry.uploading;
             if let Some(node) = tree.node_mut(ino) {
-                node.local = dirty;
-                if dirty {
+                node.local = dirty || removed;
+                if dirty || removed {
                     node.attributes.size = size;
+                    node.attributes.modified = written.unwrap_or(node.attributes.modified);
                 } else {
                     // The kernel's pages are what was written.
                     node.kernel_version = Some(node.version);

@@ -3,7 +3,7 @@
 //! It counts which replies are still owed. A reply that nobody waits for (an idle timeout's 421, the second 500 of
 //! linux-ftpd, a late 426) means that questions and answers may no longer match, so it ends the session: a new login is
 //! cheaper than guessing. The dialogue goes to the log under the target `ftpfs::dialogue`, passwords never. Used by
-//! `session` only.
+//! `session`, and by `doctor`, which must see every reply.
 
 use std::collections::VecDeque;
 use std::io;
@@ -104,6 +104,14 @@ impl Control {
     /// The TLS sessions for data connections, when this connection is inside TLS.
     pub fn slot(&self) -> Option<&Slot> {
         self.slot.as_ref()
+    }
+
+    /// Version and cipher, when this connection is inside TLS.
+    pub fn tls_description(&self) -> Option<String> {
+        match &self.stream {
+            Stream::Plain(_) => None,
+            Stream::Tls(tls) => Some(tls.description()),
+        }
     }
 
     /// Sends all commands of a batch in one write; one reply is then owed for each.

@@ -7,6 +7,7 @@
 
 pub mod counters;
 pub mod server;
+pub mod troubles;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,6 +20,7 @@ use super::tls::Connector;
 use super::{Config, Error};
 pub use counters::{Counters, Counts};
 pub use server::Server;
+pub use troubles::{Trouble, Troubles};
 
 /// Shared by all sessions of a mount; learned from FEAT, from greetings and from refusals.
 #[derive(Clone, Default)]
@@ -28,6 +30,7 @@ pub struct Features(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     counters: Counters,
+    troubles: Troubles,
     /// Made by the first session that needs it.
     connector: Mutex<Option<Arc<Connector>>>,
 }
@@ -193,6 +196,11 @@ impl Features {
     /// What has gone over the wire so far.
     pub fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// What went wrong lately.
+    pub fn troubles(&self) -> &Troubles {
+        &self.0.troubles
     }
 
     /// Recognises the server from its greeting, and sets what is known about it. Only the first greeting counts.

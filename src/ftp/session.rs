@@ -17,9 +17,11 @@ mod ready;
 mod transfer;
 mod upload;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use download::Download;
+pub use ready::{eprt_argument, port_argument};
 pub use upload::{After, How, Stored};
 
 use super::codepage::Codepage;
@@ -147,19 +149,28 @@ impl Session {
     /// Sends independent commands, together where the server keeps order, and gives their replies in order.
     fn ask(&mut self, commands: &[Command<'_>]) -> Result<Vec<Reply>, Error> {
         let mut replies = Vec::with_capacity(commands.len());
+        let mut owed = VecDeque::new();
+        let ahead = if self.server().takes_segments() { ASKED_AHEAD } else { 0 };
         let mut next = 0;
-        while next < commands.len() {
-            let mut batch = Batch::default();
-            while let Some(command) = commands.get(next) {
-                let together = self.features.order() >= Order::Independent && batch.has_room_for(command);
-                if !batch.names().is_empty() && !together {
-                    break;
+        while next < commands.len() || !owed.is_empty() {
+            if next < commands.len() && owed.len() <= ahead {
+                let mut batch = Batch::default();
+                while let Some(command) = commands.get(next) {
+                    let together = self.features.order() >= Order::Independent && batch.has_room_for(command);
+                    if !batch.names().is_empty() && !together {
+                        break;
+                    }
+                    batch.push(command, self.wire())?;
+                    next += 1;
                 }
-                batch.push(command, self.wire())?;
-                next += 1;
+                self.control.send(&batch)?;
+                owed.extend(batch.names().iter().copied());
+                if owed.len() <= ahead {
+                    continue;
+                }
             }
-            self.control.send(&batch)?;
-            for &name in batch.names() {
+            while owed.len() > if next < commands.len() { ahead } else { 0 } {
+                let Some(name) = owed.pop_front() else { break };
                 let reply = self.control.reply()?;
                 if reply.is_preliminary() {
                     return Err(self.refused(name, reply, &[]));
@@ -207,3 +218,7 @@ impl Session {
         Wire { doubles_iac: self.server().doubles_iac(), codepage: self.config.codepage }
     }
 }
+
+/// Commands whose answers are still to come, where that is safe: their replies (about 15 KB) fit into any socket buffer,
+/// so neither side can block the other.
+const ASKED_AHEAD: usize = 512;

@@ -243,6 +243,12 @@ impl TlsStream {
         }
     }
 
+    /// Version and cipher, for people.
+    pub fn description(&self) -> String {
+        let cipher = self.ssl.ssl().current_cipher().map_or("no cipher", |cipher| cipher.name());
+        format!("{} with {cipher}", self.ssl.ssl().version_str())
+    }
+
     /// The socket below.
     pub fn tcp(&self) -> &TcpStream {
         self.ssl.get_ref()

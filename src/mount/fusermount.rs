@@ -59,9 +59,18 @@ pub(super) fn mount(point: &Path, options: &Options) -> Result<OwnedFd, Error> {
 
 /// Detaches what lies at `point`, lazily; works for mounts of this user only.
 pub(super) fn unmount(point: &Path) -> io::Result<()> {
+    run(&["-u", "-z", "--"], point)
+}
+
+/// Detaches what lies at `point` unless it is in use; works for mounts of this user only.
+pub(super) fn unmount_unused(point: &Path) -> io::Result<()> {
+    run(&["-u", "--"], point)
+}
+
+fn run(arguments: &[&str], point: &Path) -> io::Result<()> {
     let program = find().ok_or_else(|| io::Error::other("there is no fusermount3"))?;
     let mut child = Command::new(program)
-        .args(["-u", "-z", "--"])
+        .args(arguments)
         .arg(point)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -15,6 +15,14 @@ pub enum Claim {
     Tree(RemotePath),
 }
 
+impl Claim {
+    pub fn path(&self) -> &RemotePath {
+        match self {
+            Self::Shared(path) | Self::Exclusive(path) | Self::Tree(path) => path,
+        }
+    }
+}
+
 /// Whether two jobs with these claims must not run together.
 pub fn conflict(a: &[Claim], b: &[Claim]) -> bool {
     a.iter().any(|a| b.iter().any(|b| pair(a, b)))

@@ -12,9 +12,9 @@ use log::debug;
 use parking_lot::{Condvar, Mutex};
 
 use super::blocks::PAGE;
-use super::{Content, Done, Reads};
+use super::{Content, Done, Reads, Wanted};
 use crate::ftp::{Error, Refusal, RemotePath, Session, explain, reply::Reply};
-use crate::queue::{Claim, Job, Priority, Task, Turn};
+use crate::queue::{Claim, Job, Priority, Task, Ticket, Turn};
 use crate::tree::{Ino, Version};
 
 /// One running or queued transfer of a file.
@@ -22,6 +22,8 @@ pub(super) struct Stream {
     content: Content,
     state: Mutex<State>,
     wake: Condvar,
+    /// Read ahead of anybody's asking, as long as this says so.
+    wanted: Option<Wanted>,
 }
 
 struct State {
@@ -32,6 +34,7 @@ struct State {
     window: u64,
     waiters: Vec<Waiter>,
     ended: bool,
+    ticket: Option<Ticket>,
 }
 
 /// Somebody who waits for bytes that a stream will bring.
@@ -43,8 +46,14 @@ pub(super) struct Waiter {
 
 impl Stream {
     pub(super) fn new(content: Content, from: u64, goal: u64, window: u64, waiter: Waiter) -> Self {
-        let state = State { next: from, goal, window, waiters: vec![waiter], ended: false };
-        Self { content, state: Mutex::new(state), wake: Condvar::new() }
+        let state = State { next: from, goal, window, waiters: vec![waiter], ended: false, ticket: None };
+        Self { content, state: Mutex::new(state), wake: Condvar::new(), wanted: None }
+    }
+
+    /// A stream that brings the first `goal` bytes before anybody asks for them.
+    pub(super) fn ahead(content: Content, goal: u64, wanted: Wanted) -> Self {
+        let state = State { next: 0, goal, window: 0, waiters: Vec::new(), ended: false, ticket: None };
+        Self { content, state: Mutex::new(state), wake: Condvar::new(), wanted: Some(wanted) }
     }
 
     pub(super) fn key(&self) -> (Ino, Version) {
@@ -54,8 +63,8 @@ impl Stream {
     /// Takes the waiter if this stream will soon pass `missing`.
     pub(super) fn join(&self, missing: u64, goal: u64, window: u64, waiter: &mut Option<Waiter>) -> bool {
         let mut state = self.state.lock();
-        let reach = state.window.max(READ_THROUGH);
-        if state.ended || missing < state.next || missing > state.next + reach {
+        let reach = state.goal.max(state.next + READ_THROUGH);
+        if state.ended || missing < state.next || missing > reach {
             return false;
         }
         state.waiters.extend(waiter.take());
@@ -73,6 +82,20 @@ impl Stream {
             state.window = state.window.max(window);
             self.wake.notify_all();
         }
+    }
+
+    /// The job to make more urgent: it was to read ahead, and now somebody waits for it.
+    pub(super) fn to_promote(&self) -> Option<Ticket> {
+        let state = self.state.lock();
+        state.ticket.filter(|_| self.wanted.is_some() && !state.waiters.is_empty())
+    }
+
+    /// Whether nobody will want what this stream is about to fetch; then it has ended.
+    fn is_pointless(&self) -> bool {
+        let mut state = self.state.lock();
+        let pointless = state.waiters.is_empty() && self.wanted.as_ref().is_some_and(|wanted| !wanted());
+        state.ended |= pointless;
+        pointless
     }
 
     /// Whether to go on reading; waits while nobody wants more.
@@ -102,8 +125,14 @@ impl Stream {
 /// Puts a stream in line for a connection.
 pub(super) fn submit(reads: &Arc<Reads>, stream: Arc<Stream>) {
     let claim = (stream.content.locate)().map(Claim::Shared);
-    let task = Box::new(Transfer { reads: reads.clone(), stream, progress: false });
-    reads.queue.submit(Job::of(Priority::Read, task).claim(claim).with_data());
+    let task = Box::new(Transfer { reads: reads.clone(), stream: stream.clone(), progress: false });
+    let priority = if stream.wanted.is_some() { Priority::ReadAhead } else { Priority::Read };
+    let ticket = reads.queue.submit(Job::of(priority, task).claim(claim).with_data());
+    if stream.wanted.is_some() {
+        stream.state.lock().ticket = Some(ticket);
+        // Somebody may have joined before there was a ticket.
+        stream.to_promote().into_iter().for_each(|ticket| reads.queue.promote(ticket, Priority::Read));
+    }
 }
 
 struct Transfer {
@@ -115,6 +144,9 @@ struct Transfer {
 impl Task for Transfer {
     fn attempt(&mut self, session: &mut Session, turn: &Turn<'_>) -> Result<(), Error> {
         self.progress = false;
+        if self.stream.is_pointless() {
+            return Ok(());
+        }
         let path = (self.stream.content.locate)().ok_or_else(gone)?;
         self.transfer(session, turn, &path).map_err(|error| explain::access(session, &path, error))
     }

@@ -24,7 +24,10 @@ impl Tree {
         let known = node.folder_mut();
         let mut listed = HashSet::with_capacity(listing.entries.len());
         let mut updates = Vec::with_capacity(listing.entries.len());
-        for entry in &listing.entries {
+        // New inode numbers follow the order of names: cp and others read by inode, and what comes next can be foreseen.
+        let mut entries: Vec<_> = listing.entries.iter().collect();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        for entry in entries {
             if !listed.insert(&entry.name) || known.changed_after(&entry.name, stamp) {
                 continue;
             }
@@ -186,6 +189,10 @@ impl Tree {
         let changed = !(same_time && same_size && same_kind);
         let known = std::mem::replace(&mut node.attributes, attributes);
         node.attributes.target = node.attributes.target.take().or(known.target);
+        if same_kind {
+            // Not told by this listing, but by SITE CHMOD or an earlier answer.
+            node.attributes.mode = node.attributes.mode.or(known.mode);
+        }
         if entry.size.is_none() && same_kind {
             node.attributes.size = known.size;
         }

@@ -21,6 +21,10 @@ pub struct Draft {
     /// Size or existence changed since the last upload began, perhaps without a byte written.
     resized: bool,
     base: Option<Base>,
+    /// The smallest size since the last upload began: what it brought over beyond this has been cut off here.
+    smallest: u64,
+    /// How far the upload that runs has read the draft.
+    sent: u64,
     /// A time set by a program after its last write, to be set on the server with the data.
     pub modified: Option<SystemTime>,
     /// Permission bits set by a program, likewise.
@@ -75,7 +79,9 @@ impl Draft {
             present: Ranges::default(),
             dirty: Ranges::default(),
             resized: false,
+            sent: 0,
             base,
+            smallest: size,
             modified: None,
             mode: None,
         }
@@ -98,6 +104,7 @@ impl Draft {
 
     /// Cuts or grows the file; what is gained reads as zeros.
     pub fn resize(&mut self, size: u64) -> io::Result<()> {
+        self.smallest = self.smallest.min(size);
         if size < self.size {
             self.spool.truncate(size)?;
             self.present.truncate(size);
@@ -150,6 +157,15 @@ impl Draft {
         self.spool.read_at(offset, buffer)
     }
 
+    /// How far the upload that runs has come; bytes given to the connection, not yet confirmed.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(super) fn note_sent(&mut self, upto: u64) {
+        self.sent = upto;
+    }
+
     /// Whether the server lacks something.
     pub fn is_dirty(&self) -> bool {
         !self.dirty.is_empty() || self.resized
@@ -174,6 +190,8 @@ impl Draft {
 
     /// An upload begins: what is written from now on belongs to the next one.
     pub fn begin_upload(&mut self) -> Sending {
+        self.smallest = self.size;
+        self.sent = 0;
         Sending {
             dirty: std::mem::take(&mut self.dirty),
             resized: std::mem::take(&mut self.resized),
@@ -193,7 +211,7 @@ impl Draft {
 
     /// The upload is confirmed: `content` is what the server has now.
     pub fn upload_confirmed(&mut self, content: Content) {
-        let limit = content.size.min(self.size);
+        let limit = content.size.min(self.smallest);
         self.base = Some(Base { content, limit });
     }
 
@@ -274,6 +292,19 @@ mod tests {
         assert_eq!(draft.change(), Change::Nothing);
         draft.upload_failed(sending);
         assert_eq!(draft.change(), Change::New);
+    }
+
+    #[test]
+    fn what_is_cut_off_during_an_upload_does_not_come_back_with_it() {
+        let mut draft = Draft::new();
+        write(&mut draft, 0, &[7; 100]);
+        draft.begin_upload();
+        draft.resize(10).unwrap();
+        draft.resize(100).unwrap();
+        draft.upload_confirmed(content(100));
+        assert_eq!(draft.change(), Change::Rewritten);
+        let Piece::Here(data) = draft.read(0, 100).unwrap() else { panic!("nothing of it is on the server") };
+        assert_eq!(data, [[7; 10].as_slice(), &[0; 90]].concat());
     }
 
     #[test]

@@ -45,17 +45,27 @@ pub struct Upload {
 pub struct Uploaded {
     /// Bytes on the server.
     pub size: u64,
+    /// Nothing was sent: the file has been removed meanwhile.
+    pub removed: bool,
     pub modified: Option<Modified>,
     /// What became of a time and of permission bits that a program had set.
     pub modified_set: Option<Result<(), Error>>,
     pub mode_set: Option<Result<(), Error>>,
 }
 
+impl Uploaded {
+    fn of(size: u64) -> Self {
+        Self { size, removed: false, modified: None, modified_set: None, mode_set: None }
+    }
+}
+
 impl Upload {
-    /// Takes what is dirty out of the draft. `end` gets it back with the outcome.
+    /// Takes what is dirty out of the draft. `exists` says whether there may be such a file on the server, even if the
+    /// draft is not made from it. `end` gets what was dirty back with the outcome.
     pub fn new(
         draft: Arc<Mutex<Draft>>,
         locate: Locate,
+        exists: bool,
         keep_mode: Option<u32>,
         in_place: bool,
         spool_dir: PathBuf,
@@ -65,6 +75,7 @@ impl Upload {
             let mut draft = draft.lock();
             (draft.change(), draft.begin_upload())
         };
+        let change = if change == Change::New && exists { Change::Rewritten } else { change };
         let keep_mode = keep_mode.filter(|&mode| mode != NEW_FILE_MODE);
         Self {
             draft,
@@ -86,7 +97,7 @@ impl Task for Upload {
         // Removed meanwhile: nobody can see it any more.
         let Some(path) = (self.locate)() else {
             let size = self.draft.lock().size();
-            self.product = Some(Uploaded { size, modified: None, modified_set: None, mode_set: None });
+            self.product = Some(Uploaded { removed: true, ..Uploaded::of(size) });
             return Ok(());
         };
         let done = match self.change.clone() {
@@ -129,7 +140,7 @@ impl Upload {
                 return Err(Error::WrongLength { expected: start, got: there });
             }
             if start == range.end {
-                return Ok(Uploaded { size: start, modified: None, modified_set: None, mode_set: None });
+                return Ok(Uploaded::of(start));
             }
         }
         let mut source = Source { draft: &self.draft, at: start, end: range.end };
@@ -245,7 +256,7 @@ pub fn temporary_name() -> Result<Name, Error> {
 /// longer knows the file.
 fn confirmed(session: &mut Session, path: &RemotePath, stored: Stored, size: u64) -> Result<Uploaded, Error> {
     let Stored { modified, modified_set, mode_set, .. } = stored;
-    let confirmed = Uploaded { size, modified, modified_set, mode_set };
+    let confirmed = Uploaded { modified, modified_set, mode_set, ..Uploaded::of(size) };
     let got = match (stored.size, path.parent(), path.name()) {
         (None, Some(folder), Some(name)) => {
             let listing = session.list(&folder)?;
@@ -285,8 +296,10 @@ impl io::Read for Source<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = buffer.len().min((self.end - self.at) as usize);
         let buffer = &mut buffer[..len];
-        self.draft.lock().copy_out(self.at, buffer)?;
+        let mut draft = self.draft.lock();
+        draft.copy_out(self.at, buffer)?;
         self.at += len as u64;
+        draft.note_sent(self.at);
         Ok(len)
     }
 }
@@ -295,4 +308,4 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 const TEMPORARY: &[u8] = b".ftpfs-part-";
 const CHUNK: usize = 128 * 1024;
 /// What servers give a new file.
-const NEW_FILE_MODE: u32 = 0o644;
+pub const NEW_FILE_MODE: u32 = 0o644;

@@ -41,6 +41,7 @@ pub(super) const TABLE: &[Spec] = &[
 
     // Cache.
     common(Cache, "cache_size", Needed("SIZE"), Set(|s, v| { s.filesystem.cache_size = size(v)?; Ok(()) }), "memory for file contents (64M)"),
+    common(Cache, "no_prefetch", Nothing, Set(|s, _| { s.filesystem.prefetch = false; Ok(()) }), "fetch nothing that was not asked for (a metered line)"),
     common(Cache, "attr_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.attr_timeout = seconds(v, 0.0)?; Ok(()) }), "how long size and time of a file are believed (5)"),
     common(Cache, "dir_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.dir_timeout = seconds(v, 0.0)?; Ok(()) }), "how long a listing is believed (30)"),
     common(Cache, "negative_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.negative_timeout = seconds(v, 0.0)?; Ok(()) }), "how long a missing name is believed missing (5)"),
@@ -89,7 +90,7 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Connection, "tcp_nodelay", Nothing, Quiet("is always on"), ""),
     spec(Connection, "soft", Nothing, Quiet("is always so: waits end with an error after timeout="), ""),
     spec(Connection, "hard", Nothing, Refuse("no call waits for ever: raise timeout= instead"), ""),
-    spec(Connection, "delay_connect", Nothing, Refuse("the login is tried before mounting, so that a wrong password is told at once: use x-systemd.automount or nofail in fstab"), ""),
+    common(Connection, "delay_connect", Nothing, Set(|s, _| { s.delay_connect = true; Ok(()) }), "mount at once and log in at first use: the server may be down (a wrong password is told then, too)"),
     common(Connection, "ipv4", Nothing, Set(|s, _| { s.data.family = Family::V4; Ok(()) }), "use IPv4 only"),
     common(Connection, "ipv6", Nothing, Set(|s, _| { s.data.family = Family::V6; Ok(()) }), "use IPv6 only"),
     spec(Connection, "interface", Needed("NAME"), Refuse(NOT_YET), ""),

@@ -10,6 +10,8 @@ pub struct Counters {
     sessions: AtomicU64,
     data_connections: AtomicU64,
     transfers: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
 }
 
 /// The counts at one moment.
@@ -25,6 +27,10 @@ pub struct Counts {
     pub data_connections: u64,
     /// RETR, STOR, APPE, LIST and MLSD begun.
     pub transfers: u64,
+    /// Bytes that came over data connections.
+    pub received: u64,
+    /// Bytes given to data connections.
+    pub sent: u64,
 }
 
 impl Counters {
@@ -36,6 +42,8 @@ impl Counters {
             sessions: self.sessions.load(Ordering::Relaxed),
             data_connections: self.data_connections.load(Ordering::Relaxed),
             transfers: self.transfers.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+            sent: self.sent.load(Ordering::Relaxed),
         }
     }
 
@@ -54,5 +62,13 @@ impl Counters {
 
     pub(in crate::ftp) fn transfer(&self) {
         self.transfers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(in crate::ftp) fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(in crate::ftp) fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }

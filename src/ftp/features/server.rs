@@ -69,6 +69,12 @@ impl Server {
         }
     }
 
+    /// Whether many commands may be under way in several segments. Where a segment ends is up to TCP then, and ProFTPD
+    /// misreads a line whose CR and LF arrive apart, ftp-srv any line that arrives in two parts.
+    pub fn takes_segments(self) -> bool {
+        self == Self::Vsftpd
+    }
+
     /// Whether the in-order probe may decide. Not for those that answer small commands in order and overtake the slow ones.
     pub fn may_be_probed(self) -> bool {
         !matches!(self, Self::Libunftp | Self::Aioftp)

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Session;
 use crate::ftp::command::Command;
-use crate::ftp::features::{Ability, Capability, Features};
+use crate::ftp::features::{Ability, Capability, Features, Server};
 use crate::ftp::listing::{self, Entry, Kind, Modified, Precision};
 use crate::ftp::reply::{self, Reply};
 use crate::ftp::{Error, Name, RemotePath};
@@ -73,7 +73,7 @@ impl Session {
             return Err(self.end_on(Error::Protocol { text: "a reply is missing".to_owned() }));
         };
         let modified = self.mdtm(&mdtm);
-        let bytes = reply::size(&size);
+        let bytes = self.size_in(&size);
         if bytes.is_none() && size.is_unknown_command() && !path.is_root() {
             self.features.learn(Capability::Size, false);
             return self.stat_in_listing(path, modified);
@@ -202,6 +202,14 @@ impl Session {
             self.features.learn(Capability::SiteChmod, false);
         }
         Err(error)
+    }
+
+    /// The number in a reply to SIZE.
+    pub(super) fn size_in(&self, reply: &Reply) -> Option<u64> {
+        // ftp-srv takes 0 for no text at all, and says what it says then.
+        let is_nothing =
+            self.server() == Server::FtpSrv && reply.code == 213 && reply.first() == b"File status";
+        if is_nothing { Some(0) } else { reply::size(reply) }
     }
 
     /// The time in a reply to MDTM; remembers when the server has none.

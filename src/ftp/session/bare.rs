@@ -10,7 +10,6 @@ use super::Session;
 use crate::ftp::command::Command;
 use crate::ftp::features::BLOCKED;
 use crate::ftp::listing::{Entry, Format, Kind, Listing};
-use crate::ftp::reply;
 use crate::ftp::{Error, RemotePath};
 
 impl Session {
@@ -64,7 +63,7 @@ impl Session {
         let replies = self.ask(&commands)?;
         for ((entry, path), replies) in fetched.entries.into_iter().zip(&paths).zip(replies.chunks(2)) {
             let [size, mdtm] = replies else { break };
-            let size = reply::size(size);
+            let size = self.size_in(size);
             let kind = match size {
                 Some(_) if self.server().sizes_only_files() => Some(Kind::File),
                 _ if self.one(&Command::Cwd(path), &[])?.is_success() => Some(Kind::Directory),

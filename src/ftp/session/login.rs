@@ -12,7 +12,7 @@ use super::Session;
 use crate::ftp::command::{Command, Protection};
 use crate::ftp::config::{Folder, TlsMode};
 use crate::ftp::control::Control;
-use crate::ftp::features::{Ability, Capability, Order, Way};
+use crate::ftp::features::{Ability, Capability, Order, Server, Way};
 use crate::ftp::refusal;
 use crate::ftp::reply::{self, Reply};
 use crate::ftp::tls::{CUT, Slot, WRONG_VERSION};
@@ -148,6 +148,9 @@ impl Session {
         }
         if self.wants_utf8(is_first) {
             behind.push(Command::OptsUtf8);
+        }
+        if self.server() == Server::Pyftpdlib {
+            behind.push(Command::OptsMlst);
         }
         behind.push(Command::TypeImage);
         if is_first {

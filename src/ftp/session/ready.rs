@@ -225,13 +225,13 @@ fn is_public(address: Ipv4Addr) -> bool {
 }
 
 /// `|1|132.235.1.2|6275|` or `|2|1080::8:800:200C:417A|5282|`.
-fn eprt_argument(address: SocketAddr) -> String {
+pub fn eprt_argument(address: SocketAddr) -> String {
     let ip = address.ip().to_canonical();
     format!("|{}|{ip}|{}|", if ip.is_ipv4() { 1 } else { 2 }, address.port())
 }
 
 /// `h1,h2,h3,h4,p1,p2`; none for IPv6.
-fn port_argument(address: SocketAddr) -> Option<String> {
+pub fn port_argument(address: SocketAddr) -> Option<String> {
     let IpAddr::V4(ip) = address.ip().to_canonical() else { return None };
     let [a, b, c, d] = ip.octets();
     let [high, low] = address.port().to_be_bytes();

@@ -148,7 +148,10 @@ impl Session {
     /// The next bytes of a transfer; 0 at the end of the data, whose connection is then closed.
     pub(super) fn receive(&mut self, transfer: &mut Transfer, buf: &mut [u8]) -> Result<usize, Error> {
         match transfer.receive(&mut self.control, self.config.timeout, buf) {
-            Ok(n) => Ok(n),
+            Ok(n) => {
+                self.features.counters().received(n);
+                Ok(n)
+            }
             Err(failure) => Err(self.failed(transfer, failure)),
         }
     }

@@ -18,7 +18,7 @@ use crate::ftp::command::Command;
 use crate::ftp::data::Data;
 use crate::ftp::features::{Ability, Capability, Server};
 use crate::ftp::listing::{self, Modified, Precision};
-use crate::ftp::reply::{self, Reply};
+use crate::ftp::reply::Reply;
 use crate::ftp::stream::{self, Step};
 use crate::ftp::{Error, RemotePath};
 
@@ -160,6 +160,7 @@ impl Session {
             };
             let needs = match data.write(chunk) {
                 Ok(Step::Done(n)) => {
+                    self.features.counters().sent(n);
                     chunk = chunk.get(n..).unwrap_or_default();
                     deadline = Instant::now() + self.config.timeout;
                     continue;
@@ -292,7 +293,7 @@ impl Session {
         for (thought, reply) in thoughts.iter().zip(replies) {
             match *thought {
                 Afterthought::Size => {
-                    stored.size = reply::size(&reply);
+                    stored.size = self.size_in(&reply);
                     if reply.is_unknown_command() {
                         self.features.learn(Capability::Size, false);
                     } else if reply.is_success() && stored.size.is_none() {

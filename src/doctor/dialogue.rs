@@ -1,0 +1,188 @@
+//! A control connection that a check holds for itself: step by step, with every reply at hand.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use nix::poll::PollFlags;
+
+use crate::ftp::command::{Batch, Command, Protection, Wire};
+use crate::ftp::config::TlsMode;
+use crate::ftp::control::Control;
+use crate::ftp::data::Data;
+use crate::ftp::reply::Reply;
+use crate::ftp::stream::{self, Step};
+use crate::ftp::tls::{Connector, Slot};
+use crate::ftp::{Config, Error, Features};
+
+/// A connection, and how far it has come.
+pub struct Dialogue {
+    pub control: Control,
+    config: Config,
+    connector: Option<Arc<Connector>>,
+    protects_data: bool,
+    /// What the greeting said.
+    pub greeting: Option<Reply>,
+}
+
+/// How a transfer over a data connection ended.
+pub enum Listed {
+    /// So many bytes came, and the server confirmed them.
+    Bytes(usize),
+    /// The server's refusal; whether it had connected (active) before.
+    Refused(Reply),
+    /// Nothing came in time, or the connection broke.
+    Failed(String),
+}
+
+impl Dialogue {
+    /// Connects, and reads the greeting (inside TLS, when that is to begin at once).
+    pub fn connect(config: &Config) -> Result<Self, Error> {
+        let control = Control::connect(config, &Features::new())?;
+        let connector = match config.tls.mode {
+            TlsMode::Off => None,
+            _ => Some(Arc::new(Connector::new(config)?)),
+        };
+        let mut dialogue =
+            Self { control, config: config.clone(), connector, protects_data: false, greeting: None };
+        if config.tls.mode == TlsMode::Implicit {
+            dialogue.secure()?;
+        }
+        for _ in 0..MAX_DELAYS {
+            let reply = dialogue.control.any_reply()?;
+            if !reply.is_preliminary() {
+                dialogue.greeting = Some(reply);
+                break;
+            }
+        }
+        Ok(dialogue)
+    }
+
+    /// AUTH TLS and the handshake; the refusal when there is none.
+    pub fn start_tls(&mut self) -> Result<Option<Reply>, Error> {
+        let reply = self.ask(&Command::AuthTls)?;
+        if reply.code != 234 {
+            return Ok(Some(reply));
+        }
+        self.secure()?;
+        Ok(None)
+    }
+
+    fn secure(&mut self) -> Result<(), Error> {
+        match &self.connector {
+            Some(connector) => self.control.secure(connector, Slot::default()),
+            None => Ok(()),
+        }
+    }
+
+    /// USER, PASS and TYPE I; the reply that refused.
+    pub fn log_in(&mut self) -> Result<Option<Reply>, Error> {
+        let config = self.config.clone();
+        let mut reply = self.ask(&Command::User(&config.user))?;
+        if reply.code == 331 {
+            reply = self.ask(&Command::Pass(&config.password))?;
+        }
+        if let (332, Some(account)) = (reply.code, &config.account) {
+            reply = self.ask(&Command::Acct(account))?;
+        }
+        if !reply.is_success() {
+            return Ok(Some(reply));
+        }
+        if self.control.slot().is_some() && config.tls.protect_data {
+            self.ask(&Command::Pbsz)?;
+            self.protects_data = self.ask(&Command::Prot(Protection::Private))?.is_success();
+        }
+        self.ask(&Command::TypeImage)?;
+        Ok(None)
+    }
+
+    /// Connects and logs in; for checks that come after one where both went well.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        let mut dialogue = Self::connect(config)?;
+        let refused = |reply: Reply| match reply.code {
+            421 => Error::TooManySessions { text: reply.to_string() },
+            _ => Error::Login { reply },
+        };
+        if let Some(greeting) = dialogue.greeting.clone().filter(|greeting| !greeting.is_success()) {
+            return Err(refused(greeting));
+        }
+        if matches!(config.tls.mode, TlsMode::Explicit | TlsMode::Try) {
+            dialogue.start_tls()?;
+        }
+        match dialogue.log_in()? {
+            Some(reply) => Err(refused(reply)),
+            None => Ok(dialogue),
+        }
+    }
+
+    /// One command, one reply, whatever it says.
+    pub fn ask(&mut self, command: &Command<'_>) -> Result<Reply, Error> {
+        let mut batch = Batch::default();
+        batch.push(command, Wire::default())?;
+        self.control.send(&batch)?;
+        self.control.any_reply()
+    }
+
+    /// LIST of the login folder over `data`. What comes is counted, up to a bound, and thrown away.
+    pub fn list(&mut self, data: Data) -> Result<Listed, Error> {
+        let deadline = Instant::now() + self.config.timeout;
+        let mut batch = Batch::default();
+        batch.push(&Command::List(""), Wire::default())?;
+        self.control.send(&batch)?;
+        let mut data = Some(data);
+        if let (true, Some(open), Some(connector), Some(slot)) =
+            (self.protects_data, &mut data, &self.connector, self.control.slot())
+        {
+            open.secure(connector, slot)?;
+        }
+        let mut bytes = 0;
+        let mut buffer = vec![0; 64 * 1024];
+        let mut confirmed = None;
+        loop {
+            while let Some(reply) = self.control.try_reply()? {
+                if reply.code >= 400 {
+                    return Ok(Listed::Refused(reply));
+                }
+                if reply.is_success() {
+                    confirmed = Some(reply);
+                }
+            }
+            match data.as_mut().map(|open| open.read(&mut buffer)) {
+                Some(Ok(Step::Done(0))) => {
+                    data = None;
+                    continue;
+                }
+                Some(Ok(Step::Done(n))) => {
+                    bytes += n;
+                    if bytes > ENOUGH {
+                        return Ok(Listed::Bytes(bytes));
+                    }
+                    continue;
+                }
+                Some(Ok(Step::NeedsRead | Step::NeedsWrite)) => {}
+                Some(Err(error)) => return Ok(Listed::Failed(error.to_string())),
+                None if confirmed.is_some() => return Ok(Listed::Bytes(bytes)),
+                None => {}
+            }
+            let mut fds = vec![self.control.poll_fd()];
+            // After the confirmation only data is waited for.
+            fds.extend(data.as_ref().and_then(|open| open.poll_fd(PollFlags::POLLIN)));
+            if stream::wait(&mut fds, deadline).is_err() {
+                return Ok(Listed::Failed("nothing came".to_owned()));
+            }
+        }
+    }
+
+    /// Says QUIT.
+    pub fn quit(mut self) {
+        let mut batch = Batch::default();
+        if batch.push(&Command::Quit, Wire::default()).is_ok() {
+            // Whether it arrives makes no difference.
+            let _ = self.control.send(&batch);
+        }
+    }
+}
+
+/// How often a server may say 120 before it is ready.
+const MAX_DELAYS: usize = 5;
+/// A listing that has brought this much works.
+const ENOUGH: usize = 1 << 20;

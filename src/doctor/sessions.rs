@@ -1,0 +1,42 @@
+//! How many sessions the server allows at once: few are opened, and none is kept.
+
+use super::Report;
+use super::dialogue::Dialogue;
+use crate::ftp::{Config, Error};
+
+/// Opens sessions until one is refused, at most as many as a mount would.
+pub fn check(config: &Config, report: &mut Report<'_>) {
+    let mut open = Vec::new();
+    let mut words = String::new();
+    while open.len() < ENOUGH {
+        match Dialogue::open(config) {
+            Ok(dialogue) => open.push(dialogue),
+            Err(error) => {
+                words = match error {
+                    Error::Login { reply } => reply.to_string(),
+                    error => error.to_string(),
+                };
+                break;
+            }
+        }
+    }
+    let count = open.len();
+    open.into_iter().for_each(Dialogue::quit);
+    if count == ENOUGH {
+        report.works("sessions", format!("{count} at once are allowed, which is all that ftpfs uses"));
+        return;
+    }
+    report.note(
+        "sessions",
+        format!("{count} at once, then the server said: {words}. ftpfs learns such limits by itself"),
+    );
+    if count > 1 {
+        report.advise(format!(
+            "Only {count} sessions are allowed. If other programs use the same account, leave them some: `-o max_conns={}`.",
+            count - 1
+        ));
+    }
+}
+
+/// The default of max_conns.
+const ENOUGH: usize = 8;

@@ -1,0 +1,216 @@
+//! A mount tells what it is doing, also when everything else is stuck; and does what it is told.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::scratch::Scratch;
+use harness::scripted::{self, DataEnd, Fault, Rule, Then};
+use harness::{Mount, Mounted, Target, shell};
+use nix::sys::signal::Signal;
+
+on_each_server! {
+    fn flush_brings_what_is_still_open(at: &mut Mounted) {
+        let mut file = File::create(at.path("letter")).unwrap();
+        file.write_all(b"Dear reader,\n").unwrap();
+        assert!(!at.server.root().join("letter").exists());
+        ok(&["flush", point(&at.mount)]);
+        assert_eq!(at.server.read("letter"), b"Dear reader,\n");
+        file.write_all(b"farewell\n").unwrap();
+        drop(file);
+        assert_eq!(at.server.read("letter"), b"Dear reader,\nfarewell\n");
+    }
+
+    fn forget_shows_what_has_changed_on_the_server(at: &mut Mounted) {
+        assert_eq!(at.ok("ls"), "");
+        at.server.put("new", "x");
+        at.ok("ls >/dev/null");
+        ok(&["forget", point(&at.mount)]);
+        assert_eq!(at.ok("ls"), "new\n");
+    }
+
+    fn umount_waits_for_uploads_and_for_the_end_of_the_process(at: &mut Mounted) {
+        let content = vec![9; 3_000_000];
+        let mut file = File::create(at.path("data")).unwrap();
+        file.write_all(&content).unwrap();
+        // A file that is open keeps it busy, but is uploaded.
+        let output = run(&["umount", point(&at.mount)]);
+        let told = text(&output);
+        assert_eq!(output.status.code(), Some(4), "{told}");
+        assert!(told.contains("fuser -vm") && at.mount.is_mounted(), "{told}");
+        assert_eq!(at.server.read("data"), content);
+        drop(file);
+        ok(&["umount", point(&at.mount)]);
+        assert!(!at.mount.is_mounted());
+        assert!(at.mount.wait(Duration::from_secs(10)).is_some_and(|status| status.success()), "{}", at.mount.log());
+        assert!(run(&["status", point(&at.mount)]).status.code() == Some(4));
+    }
+
+    fn status_and_list_tell_what_is_mounted_without_the_password(at: &mut Mounted) {
+        at.server.put("film", vec![1; 500_000]);
+        at.ok("cat film > /dev/null; cat film > /dev/null");
+        let mut all = String::new();
+        for arguments in [&["status", point(&at.mount)][..], &["status", point(&at.mount), "--metrics"], &["list"]] {
+            let told = ok(arguments);
+            assert!(told.contains(point(&at.mount)), "{arguments:?}: {told}");
+            all += &told;
+        }
+        for words in ["connections", "nothing is left to upload", "ftpfs_received_bytes_total", "tester@127.0.0.1"] {
+            assert!(all.contains(words), "{words} is missing: {all}");
+        }
+        assert!(!all.contains(&at.server.password()), "{all}");
+        // A path inside will do as well.
+        assert!(ok(&["status", &format!("{}/film", point(&at.mount))]).contains("connections"));
+    }
+}
+
+#[test]
+fn json_is_json_and_counts_bytes() {
+    let (_scratch, server) = scripted();
+    fs::write(server.root().join("film"), vec![1; 500_000]).unwrap();
+    let mount = Mount::new(&server, &[]);
+    shell::ok(mount.path(), "cat film > /dev/null");
+    let script =
+        "import json,sys; s = json.load(sys.stdin); assert s['received'] >= 500000 and s['uploads'] == [], s";
+    let mut child = Command::new("python3").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+    let told = ok(&["status", point(&mount), "--json"]);
+    child.stdin.take().unwrap().write_all(told.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{told}");
+}
+
+#[test]
+fn status_answers_while_an_upload_and_a_program_are_stuck() {
+    let (_scratch, server) = scripted();
+    let stalled = Fault::Data { after: 100_000, end: DataEnd::Stalled, then: Then::Silent };
+    server.faults().add(Rule::on("STOR").act(stalled));
+    let mount = Mount::new(&server, &["timeout=20"]);
+    // Another process: children of this one would inherit the file, and wait for its upload when they close it.
+    let script = "head -c 30000000 /dev/zero > big";
+    let mut writer = Command::new("sh").args(["-c", script]).current_dir(mount.path()).spawn().unwrap();
+    let told = until(|| {
+        let told = ok(&["status", point(&mount)]);
+        told.contains("uploading").then_some(told)
+    });
+    assert!(told.contains("/.ftpfs-part-") || told.contains("/big"), "{told}");
+    assert!(told.contains("1 files,") && told.contains("1 calls of programs"), "{told}");
+    // It stays mounted, and says why.
+    let output = run(&["umount", point(&mount), "--timeout", "1"]);
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output));
+    assert!(text(&output).contains("stays mounted") && mount.is_mounted());
+    server.faults().clear();
+    server.drop_sessions();
+    assert!(writer.wait().unwrap().success());
+    assert!(ok(&["status", point(&mount)]).contains("last errors"));
+}
+
+#[test]
+fn what_the_server_refuses_is_told_by_flush_and_remembered_by_status() {
+    let (_scratch, server) = scripted();
+    server.faults().add(Rule::on("STOR").act(Fault::Reply("552 Quota \x1b[2J exceeded.".into())));
+    let mount = Mount::new(&server, &[]);
+    let mut file = File::create(mount.path().join("letter")).unwrap();
+    file.write_all(b"x").unwrap();
+    let output = run(&["flush", point(&mount)]);
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output));
+    assert!(text(&output).contains("/letter"), "{}", text(&output));
+    let told = ok(&["status", point(&mount)]);
+    assert!(!told.contains('\x1b'), "{told}");
+    server.faults().clear();
+    ok(&["flush", point(&mount)]);
+    assert_eq!(fs::read(server.root().join("letter")).unwrap(), b"x");
+}
+
+#[test]
+fn a_daemon_that_is_stopped_does_not_hold_the_question_up() {
+    let (_scratch, server) = scripted();
+    let mount = Mount::new(&server, &[]);
+    mount.signal(Signal::SIGSTOP);
+    let output = run(&["status", point(&mount)]);
+    let listed = ok(&["list"]);
+    mount.signal(Signal::SIGCONT);
+    assert_eq!(output.status.code(), Some(6), "{}", text(&output));
+    assert!(text(&output).contains("does not answer"), "{}", text(&output));
+    assert!(listed.contains("does not answer"), "{listed}");
+}
+
+#[test]
+fn the_socket_is_its_owners_alone_and_speaks_lines() {
+    let (_scratch, server) = scripted();
+    let mount = Mount::new(&server, &[]);
+    let socket = socket_of(&mount);
+    until(|| socket.exists().then_some(()));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&socket), mode(socket.parent().unwrap())), (0o600, 0o700));
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(b"brief\nnonsense\nforget\n").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut told = String::new();
+    stream.read_to_string(&mut told).unwrap();
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(
+        matches!(lines[..], [brief, ".", nonsense, "."]
+        if brief.starts_with('+') && nonsense.starts_with("!unknown request")),
+        "{told}"
+    );
+    mount.unmount();
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_question_about_nothing_is_answered() {
+    let output = run(&["status", "/proc"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(text(&output).contains("no ftpfs is mounted on /proc"), "{}", text(&output));
+    assert_eq!(run(&["umount"]).status.code(), Some(1));
+}
+
+fn socket_of(mount: &Mount) -> std::path::PathBuf {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = table.lines().find(|line| line.split(' ').nth(4) == mount.path().to_str()).unwrap();
+    Path::new("/run/ftpfs").join(line.split(' ').nth(2).unwrap().replace(':', "-"))
+}
+
+fn scripted() -> (Scratch, scripted::Server) {
+    let scratch = Scratch::new("scripted");
+    let server = scripted::Server::start(scratch.path()).unwrap();
+    (scratch, server)
+}
+
+fn point(mount: &Mount) -> &str {
+    mount.path().to_str().unwrap()
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    Command::new("timeout").args(["60", &program]).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+#[track_caller]
+fn ok(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+    text(&output)
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+#[track_caller]
+fn until<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < limit {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it never happened");
+}

@@ -1,0 +1,253 @@
+//! The doctor says the right thing: about servers that work, and about each of the ways in which they do not.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+use harness::scratch::Scratch;
+use harness::scripted::{self, Fault, Rule, Then};
+use harness::{Kind, Options, Server, Target, Tls};
+use nix::sys::socket::{Backlog, listen};
+
+#[test]
+fn a_server_that_works_is_said_to_work_and_nothing_is_written_there() {
+    for kind in Kind::MAIN {
+        let Some(server) = Server::start(kind) else { continue };
+        server.put("film", vec![7; 400_000]);
+        let before = fs::read_dir(server.root()).unwrap().count();
+        let told = examine(&server, &[]);
+        assert_eq!(told.code, 0, "{kind:?}: {}", told.text);
+        assert!(!told.text.contains("FAIL"), "{kind:?}: {}", told.text);
+        for words in ["can be mounted", "passive, which is the default", "is let in", "speed", "sessions"] {
+            assert!(told.text.contains(words), "{kind:?}: {words} is missing: {}", told.text);
+        }
+        assert_eq!(fs::read_dir(server.root()).unwrap().count(), before);
+        assert!(!told.text.contains(&server.password()), "{}", told.text);
+    }
+}
+
+#[test]
+fn a_write_test_leaves_nothing_behind() {
+    for kind in Kind::MAIN {
+        let Some(server) = Server::start(kind) else { continue };
+        server.make_folder("incoming");
+        let told = examine(&server, &["--write-test", "incoming"]);
+        assert_eq!(told.code, 0, "{kind:?}: {}", told.text);
+        for words in ["a file was stored, and its size is right", "it was renamed", "it was removed"] {
+            assert!(told.text.contains(words), "{kind:?}: {words} is missing: {}", told.text);
+        }
+        assert_eq!(fs::read_dir(server.root().join("incoming")).unwrap().count(), 0, "{}", told.text);
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let Some(server) = Server::start(Kind::Proftpd) else { return };
+    let told = examine(&server, &["--write-test", "no-such-folder"]);
+    assert_eq!(told.code, 2, "{}", told.text);
+    assert!(told.text.contains("Nothing can be written in /no-such-folder"), "{}", told.text);
+}
+
+#[test]
+fn a_private_address_in_pasv_is_explained_and_does_no_harm() {
+    let (_scratch, server) = scripted();
+    server.faults().add(Rule::on("PASV").act(Fault::Address([10, 0, 0, 5])));
+    let told = examine(&server, &[]);
+    assert_eq!(told.code, 0, "{}", told.text);
+    for words in
+        ["announces 10.0.0.5, a private address", "ignores it and goes to 127.0.0.1", "no option is needed"]
+    {
+        assert!(told.text.contains(words), "{words} is missing: {}", told.text);
+    }
+}
+
+#[test]
+fn closed_passive_ports_are_the_servers_firewall_and_active_is_the_way() {
+    let (_scratch, server) = scripted();
+    let closed = free_port();
+    passive_port(&server, closed);
+    let told = examine(&server, &[]);
+    assert_eq!(told.code, 0, "{}", told.text);
+    for words in [
+        "FAIL  passive",
+        "Most likely the server's firewall",
+        "use `-o active`",
+        "the server came to 127.0.0.1",
+    ] {
+        assert!(told.text.contains(words), "{words} is missing: {}", told.text);
+    }
+}
+
+#[test]
+fn passive_ports_that_swallow_packets_are_told_from_closed_ones() {
+    let (_scratch, server) = scripted();
+    // A queue that is full: the kernel drops what comes, as a firewall would.
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    listen(&deaf, Backlog::new(0).unwrap()).unwrap();
+    let address = deaf.local_addr().unwrap();
+    let queue: Vec<_> = (0..4)
+        .filter_map(|_| {
+            std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200)).ok()
+        })
+        .collect();
+    passive_port(&server, address.port());
+    server.faults().add(Rule::on("EPRT").act(Fault::Reply("502 no".into())));
+    server.faults().add(Rule::on("PORT").act(Fault::Reply("500 Illegal PORT command.".into())));
+    let told = examine(&server, &["-o", "connect_timeout=1"]);
+    drop((queue, deaf));
+    assert_eq!(told.code, 3, "{}", told.text);
+    for words in [
+        "a firewall drops the packets",
+        "No data connection can be made in either direction",
+        "pasv_min_port",
+    ] {
+        assert!(told.text.contains(words), "{words} is missing: {}", told.text);
+    }
+}
+
+#[test]
+fn a_self_signed_certificate_is_told_with_the_pin_that_then_works() {
+    for tls in [Tls::Explicit, Tls::Implicit] {
+        let options = Options { tls, ..Options::default() };
+        let Some(server) = Server::start_with(Kind::Vsftpd, &options) else { continue };
+        let told = examine(&server, &[]);
+        assert_eq!(told.code, 5, "{}", told.text);
+        assert!(told.text.contains("No password was sent"), "{}", told.text);
+        let (_, after) = told.text.split_once("-o pin=").unwrap_or_else(|| panic!("no pin: {}", told.text));
+        let pin: String = after.chars().take_while(char::is_ascii_hexdigit).collect();
+        let told = examine(&server, &["-o", &format!("pin={pin}")]);
+        assert_eq!(told.code, 0, "{}", told.text);
+        for words in ["TLSv1.", "it is the pinned one", "can be mounted"] {
+            assert!(told.text.contains(words), "{words} is missing: {}", told.text);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_password_is_sent_once_and_told() {
+    let (_scratch, server) = scripted();
+    let told = run(&server.url(), "wrong", &[]);
+    assert_eq!(told.code, 2, "{}", told.text);
+    assert!(told.text.contains("refuses the user guest with this password"), "{}", told.text);
+    assert_eq!(server.counters().of("PASS"), 1);
+}
+
+#[test]
+fn a_port_without_a_server_is_told() {
+    let told = run(&format!("ftp://joe@127.0.0.1:{}/", free_port()), "x", &[]);
+    assert_eq!(told.code, 3, "{}", told.text);
+    assert!(told.text.contains("nothing listens on port"), "{}", told.text);
+    let told = run("ftp://joe@no-such-host.invalid/", "x", &[]);
+    assert_eq!(told.code, 3, "{}", told.text);
+    assert!(told.text.contains("cannot be resolved"), "{}", told.text);
+}
+
+#[test]
+fn what_is_no_ftp_server_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = std::thread::spawn(move || {
+        // One visit looks whether anybody listens, the next one talks.
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n");
+        }
+    });
+    let told = run(&format!("ftp://joe@127.0.0.1:{port}/"), "x", &[]);
+    served.join().unwrap();
+    assert_eq!(told.code, 3, "{}", told.text);
+    assert!(told.text.contains("Use sshfs"), "{}", told.text);
+}
+
+#[test]
+fn a_server_that_is_full_is_not_taken_for_a_wrong_password() {
+    let (_scratch, server) = scripted();
+    let full = Fault::Reply("421 There are too many connections from your internet address.".into());
+    server.faults().add(Rule::on("CONNECT").act(full));
+    let told = examine(&server, &[]);
+    assert_eq!(told.code, 2, "{}", told.text);
+    assert!(told.text.contains("allows no further session"), "{}", told.text);
+    assert_eq!(server.counters().of("PASS"), 0);
+}
+
+#[test]
+fn a_limit_of_sessions_is_found() {
+    let scratch = Scratch::new("scripted");
+    let options = scripted::Options { max_sessions: 3, ..scripted::Options::default() };
+    let server = scripted::Server::start_with(scratch.path(), options).unwrap();
+    let told = examine(&server, &[]);
+    assert_eq!(told.code, 0, "{}", told.text);
+    assert!(told.text.contains("Only 3 sessions are allowed"), "{}", told.text);
+    assert!(server.counters().now().most_open <= 3);
+}
+
+#[test]
+fn a_server_that_falls_silent_does_not_hold_the_doctor_up() {
+    let (_scratch, server) = scripted();
+    server.faults().add(Rule::on("LIST").act(Fault::NoData(Then::Silent)));
+    let told = examine(&server, &["-o", "timeout=1,connect_timeout=1"]);
+    assert_eq!(told.code, 3, "{}", told.text);
+    assert!(told.text.contains("no listing came"), "{}", told.text);
+}
+
+#[test]
+fn json_says_the_same() {
+    let (_scratch, server) = scripted();
+    let told = examine(&server, &["--json"]);
+    let mut child = Command::new("python3")
+        .args(["-c", "import json,sys; r = json.load(sys.stdin); assert r['works'] and r['findings'], r"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(told.text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{}", told.text);
+    assert_eq!((told.code, told.text.lines().count()), (0, 1));
+}
+
+struct Told {
+    code: i32,
+    /// Standard output and standard error.
+    text: String,
+}
+
+fn examine(target: &dyn Target, arguments: &[&str]) -> Told {
+    run(&target.url(), &target.password(), arguments)
+}
+
+fn run(url: &str, password: &str, arguments: &[&str]) -> Told {
+    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    let Output { status, stdout, stderr } = Command::new("timeout")
+        .args(["120", &program, "doctor", url])
+        .args(arguments)
+        .env("FTPFS_PASSWORD", password)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+    Told { code: status.code().unwrap_or(-1), text }
+}
+
+fn scripted() -> (Scratch, scripted::Server) {
+    let scratch = Scratch::new("scripted");
+    fs::write(scratch.path().join("letter"), "Dear reader,\n").unwrap();
+    let server = scripted::Server::start(scratch.path()).unwrap();
+    (scratch, server)
+}
+
+/// EPSV and PASV name this port.
+fn passive_port(server: &scripted::Server, port: u16) {
+    let [high, low] = port.to_be_bytes();
+    let extended = format!("229 Entering Extended Passive Mode (|||{port}|)");
+    server.faults().add(Rule::on("EPSV").act(Fault::Reply(extended)));
+    let plain = format!("227 Entering Passive Mode (127,0,0,1,{high},{low})");
+    server.faults().add(Rule::on("PASV").act(Fault::Reply(plain)));
+}
+
+/// A port on which nobody listens.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
