@@ -127,6 +127,15 @@ impl Session {
             self.control.send(&batch)?;
             self.secure(&mut transfer)?;
         }
+        if self.server().waits_for_our_end()
+            && !self.protects_data
+            && matches!(command, Command::Retr(_) | Command::List(_) | Command::Mlsd(_) | Command::Nlst)
+            && let Some(data) = transfer.data.as_mut().filter(|data| !data.is_listening())
+            && let Err(error) = data.shut_write()
+        {
+            // It is broken: reading says so too.
+            log::debug!("{error}");
+        }
         self.features.counters().transfer();
         Ok(transfer)
     }
