@@ -27,7 +27,7 @@ fn each_operation_keeps_to_its_budget_on_the_three_servers() {
     std::thread::scope(|scope| {
         let running: Vec<_> = [Kind::Vsftpd, Kind::Proftpd, Kind::PureFtpd]
             .into_iter()
-            .filter_map(|kind| Some((kind, scope.spawn(move || Some(costs(&Server::start(kind)?))))))
+            .map(|kind| (kind, scope.spawn(move || Some(costs(&Server::start(kind)?)))))
             .collect();
         for (kind, thread) in running {
             match thread.join() {

@@ -31,9 +31,9 @@ fn an_address_behind_nat_in_the_reply_to_pasv_does_no_harm() {
 }
 
 #[test]
-fn the_address_in_the_reply_is_taken_when_that_is_asked_for_and_it_can_be_meant() {
+fn the_address_in_the_reply_is_tried_when_that_is_asked_for_and_other_ways_after_it() {
     let Some(lab) = Lab::new(&[]) else { return };
-    // The server's own address is believed; that of a third host is not connected to.
+    // The server's own; one that cannot be reached from here, after which other ways are tried; and one that is no address.
     for address in [[10, 2, 0, 2], [8, 8, 8, 8], [0, 0, 0, 0]] {
         lab.serve(move |server| {
             server.faults().clear();
