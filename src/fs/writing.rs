@@ -160,6 +160,10 @@ impl FileSystem {
     }
 
     fn create_new(&self, parent: Ino, name: &Name, bits: u32) -> Result<(Found, Opened), Errno> {
+        if let Some(codepage) = self.codepage {
+            // Now, and not when the file is closed: programs look at that less often.
+            codepage.encode(name.as_bytes())?;
+        }
         let now = Instant::now();
         let ino = {
             let mut tree = self.tree.lock();
