@@ -117,21 +117,25 @@ impl Connection {
             if error.ends_session() || matches!(error, Error::Cancelled) {
                 self.drop_session();
             }
-            if job.task.has_progressed() {
+            let progress = job.task.has_progressed();
+            if progress {
                 attempt = 1;
             }
-            let pause = match &error {
-                Error::Unreachable { .. } | Error::TooManySessions { .. } if started.elapsed() < PATIENCE => {
-                    RETRY_PAUSE
-                }
-                _ if error.is_transient() && attempt < MAX_ATTEMPTS => Duration::ZERO,
-                _ => {
-                    job.task.finish(Err(error));
-                    return true;
-                }
+            let restarting = matches!(error, Error::Unreachable { .. } | Error::TooManySessions { .. });
+            // A whole time-out has passed in silence: whoever waits is told now.
+            let silent = matches!(error, Error::TimedOut { .. }) && !progress;
+            let again = match restarting {
+                true => started.elapsed() < PATIENCE,
+                false => error.is_transient() && attempt < MAX_ATTEMPTS && !silent,
             };
+            if !again {
+                job.task.finish(Err(error));
+                return true;
+            }
             info!("{error}: trying again");
-            std::thread::sleep(pause);
+            if restarting {
+                std::thread::sleep(RETRY_PAUSE);
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod attributes;
+mod descriptors;
 pub mod errno;
 pub mod folders;
 mod handles;
@@ -48,6 +49,7 @@ pub struct FileSystem {
     handles: Handles,
     listings: Listings,
     waiting: Arc<Waiting>,
+    features: Features,
     options: Options,
     /// Seconds that LIST's times are away from UTC, as far as MDTM has shown.
     zone: Mutex<i64>,
@@ -66,17 +68,19 @@ impl FileSystem {
         let features = Features::new();
         let mut session = Session::open(&config, &features)?;
         let root = session.root().clone();
-        session.list(&root).map(drop).or_else(|error| match error {
-            Error::Refused { meaning: Refusal::Denied, .. } => Ok(()),
-            error => Err(error),
-        })?;
+        // Proves more than the login: that data connections work. What it tells is not kept: the first program to look
+        // shall see the server as it is then.
+        match session.list(&root) {
+            Ok(_) | Err(Error::Refused { meaning: Refusal::Denied, .. }) => {}
+            Err(error) => return Err(error),
+        }
         let server = format!("ftp://{}@{}:{}", config.user, config.host, config.port);
         let lifetimes = Lifetimes {
             attributes: options.attr_timeout,
             absence: options.negative_timeout,
             listings: options.dir_timeout,
         };
-        let queue = Connections::start(config, features, options.max_conns, Some(session));
+        let queue = Connections::start(config, features.clone(), options.max_conns, Some(session));
         Ok(Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size),
@@ -85,6 +89,7 @@ impl FileSystem {
             handles: Handles::default(),
             listings: Listings::default(),
             waiting: Waiting::new(),
+            features,
             options,
             zone: Mutex::new(0),
             server,

@@ -131,16 +131,8 @@ impl Filesystem for Adapter {
         self.fs.link_target(caller(req), ino(node), data(reply));
     }
 
-    fn mkdir(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        _mode: u32,
-        _umask: u32,
-        reply: ReplyEntry,
-    ) {
-        self.fs.make_folder(caller(req), ino(parent), name.as_bytes(), entry(reply));
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        self.fs.make_folder(caller(req), ino(parent), name.as_bytes(), mode, entry(reply));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -182,7 +174,7 @@ impl Filesystem for Adapter {
         req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _mode: u32,
+        mode: u32,
         _umask: u32,
         flags: i32,
         reply: ReplyCreate,
@@ -195,8 +187,8 @@ impl Filesystem for Adapter {
             Ok(_) => reply.error(fuser::Errno::ENOENT),
             Err(errno) => reply.error(error(errno)),
         });
-        let exclusive = flags & libc::O_EXCL != 0;
-        self.fs.create(caller(req), ino(parent), name.as_bytes(), exclusive, open_mode(flags), answer);
+        let mode = OpenMode { bits: mode, ..open_mode(flags) };
+        self.fs.create(caller(req), ino(parent), name.as_bytes(), mode, answer);
     }
 
     fn read(
@@ -334,7 +326,7 @@ fn error(errno: Errno) -> fuser::Errno {
 fn entry(reply: ReplyEntry) -> Answer<Found> {
     Answer::new(move |found| match found {
         Ok(Found::Node { stat, name_life, life }) => {
-            reply.entry_with_ttls(&name_life, &life, &file_attr(&stat), Generation(0));
+            reply.entry_with_ttls(&life, &name_life, &file_attr(&stat), Generation(0));
         }
         Ok(Found::Missing(Duration::ZERO)) => reply.error(fuser::Errno::ENOENT),
         Ok(Found::Missing(life)) => reply.entry(&life, &no_attr(), Generation(0)),
@@ -364,7 +356,12 @@ fn empty(reply: ReplyEmpty) -> Answer<()> {
 }
 
 fn open_mode(flags: i32) -> OpenMode {
-    OpenMode { write: flags & libc::O_ACCMODE != libc::O_RDONLY, truncate: flags & libc::O_TRUNC != 0 }
+    OpenMode {
+        write: flags & libc::O_ACCMODE != libc::O_RDONLY,
+        truncate: flags & libc::O_TRUNC != 0,
+        exclusive: flags & libc::O_EXCL != 0,
+        bits: 0,
+    }
 }
 
 fn open_flags(opened: Opened) -> FopenFlags {

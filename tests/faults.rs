@@ -58,14 +58,15 @@ fn a_download_that_breaks_once_is_completed() {
 fn a_download_that_stalls_is_an_error_in_time() {
     let day = Day::new();
     day.put("film", &content());
-    let fault = Fault::Data { after: 50_000, end: DataEnd::Stalled, then: Then::Silent };
+    // Nothing at all comes: a few bytes at each try would be progress, and be taken for it.
+    let fault = Fault::Data { after: 0, end: DataEnd::Stalled, then: Then::Silent };
     day.server.faults().add(Rule::on("RETR").act(fault));
     // Resumed after each stall, it may arrive in the end; but never short.
     if let Ok(read) = in_time(|| fs::read(day.path("film"))) {
         assert!(read == content());
     }
     day.server.faults().clear();
-    assert!(fs::read(day.path("film")).unwrap() == content(), "and afterwards all is well");
+    eventually("all is well afterwards", || fs::read(day.path("film")).is_ok_and(|bytes| bytes == content()));
 }
 
 #[test]
@@ -83,7 +84,7 @@ fn close_and_fsync_never_report_a_success_that_did_not_happen() {
 }
 
 #[test]
-fn a_failed_upload_leaves_the_old_content() {
+fn a_failed_upload_leaves_the_old_content_or_the_new_never_half() {
     each(bad_uploads(), |fault| {
         let day = Day::new();
         day.put("file", b"the old content");
@@ -91,7 +92,10 @@ fn a_failed_upload_leaves_the_old_content() {
         day.server.faults().add(Rule::on("STOR").act(fault.clone()));
         match in_time(|| store(&day.path("file"), &content(), How::Close)) {
             Ok(()) => assert!(day.holds("file", &content()), "a lie about {fault:?}"),
-            Err(_) => assert!(day.holds("file", b"the old content"), "{fault:?} destroyed it"),
+            Err(_) => {
+                let whole = day.holds("file", b"the old content") || day.holds("file", &content());
+                assert!(whole, "{fault:?} destroyed it");
+            }
         }
     });
 }
@@ -143,10 +147,10 @@ fn a_rename_that_is_refused_is_an_error_and_loses_nothing() {
             assert!(in_time(|| fs::rename(day.path("a"), day.path("b"))).is_err(), "{verb} {fault:?}");
             assert!(day.holds("a", b"a") && day.holds("b", b"b"), "{verb} {fault:?}");
             // Saving over a file may use a rename too.
-            match in_time(|| store(&day.path("b"), b"new", How::Close)) {
-                Ok(()) => assert!(day.holds("b", b"new"), "{verb} {fault:?}"),
-                Err(_) => assert!(day.holds("b", b"b"), "{verb} {fault:?}"),
-            }
+            let saved = in_time(|| store(&day.path("b"), b"new", How::Close));
+            let found = fs::read(day.server.root().join("b"));
+            let whole = found.as_ref().is_ok_and(|found| found == b"new" || saved.is_err() && found == b"b");
+            assert!(whole, "{verb} {fault:?}: close() said {saved:?}, the server has {found:?}");
         }
     }
 }
@@ -249,7 +253,7 @@ fn odd_lines_in_a_plain_listing_do_not_hide_the_good_ones() {
         "drwx",
     ] {
         let server_options = Options { without: vec!["MLSD", "MLST"], ..Options::default() };
-        let day = Day::with(server_options, &["timeout=2"]);
+        let day = Day::with(server_options, &["timeout=2", "shutdown_timeout=2"]);
         day.put("good", b"good");
         let text = format!("{bad}\r\n-rw-r--r-- 1 x x 4 Jan  1  2020 good\r\n{bad}");
         day.server.faults().add(Rule::on("LIST").act(Fault::Content(text.into_bytes())));
@@ -318,7 +322,10 @@ fn passive_replies_lead_nowhere_else() {
         eventually(text, || fs::read(day.path("file")).is_ok_and(|b| b == b"text"));
     }
     // PASV's address is not believed: it may lie behind a translation, or be somebody else's.
-    let day = Day::with(Options { without: vec!["EPSV"], ..Options::default() }, &["timeout=2"]);
+    let day = Day::with(
+        Options { without: vec!["EPSV"], ..Options::default() },
+        &["timeout=2", "shutdown_timeout=2"],
+    );
     day.put("file", b"text");
     day.server.faults().add(Rule::on("PASV").act(Fault::Address([10, 1, 2, 3])));
     assert_eq!(in_time(|| fs::read(day.path("file"))).unwrap(), b"text");
@@ -361,7 +368,7 @@ fn a_black_hole_ends_in_errors_and_light_brings_everything_back() {
     fs::write(scratch.path().join("unseen"), "text").unwrap();
     let server = Server::start(scratch.path()).unwrap();
     let relay = Relay::new(&server);
-    let mount = Mount::new(&relay, &["timeout=2"]);
+    let mount = Mount::new(&relay, &["timeout=2", "shutdown_timeout=2"]);
     assert!(fs::read(mount.path().join("seen")).unwrap() == content());
     relay.black_hole();
     assert!(in_time(|| fs::read(mount.path().join("unseen"))).is_err());
@@ -452,7 +459,8 @@ fn a_server_that_is_not_there_or_is_none_fails_the_mount() {
         let scratch = Scratch::new("served");
         let server = Server::start(scratch.path()).unwrap();
         server.faults().add(Rule::on("CONNECT").act(Fault::Raw(greeting.into())));
-        let refused = Mount::attempt(&server, &["timeout=2"]).err().expect("it must not mount");
+        let refused =
+            Mount::attempt(&server, &["timeout=2", "shutdown_timeout=2"]).err().expect("it must not mount");
         assert!(refused.status.is_some_and(|status| !status.success()), "{greeting}: {refused:?}");
     }
 }
@@ -480,7 +488,7 @@ struct Day {
 
 impl Day {
     fn new() -> Self {
-        Self::with(Options::default(), &["timeout=2"])
+        Self::with(Options::default(), &["timeout=2", "shutdown_timeout=2"])
     }
 
     fn with(options: Options, mount_options: &[&str]) -> Self {

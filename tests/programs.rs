@@ -47,9 +47,10 @@ on_each_server! {
             head -c 300000 /dev/urandom > ../site/img/b && touch -d '2018-05-06 07:08:09' ../site/css/a.css");
         at.ok("rsync -rt ../site/ site/");
         shell::ok(at.server.root(), &format!("diff -r site '{}'", at.path("../site").display()));
-        assert_eq!(at.ok("rsync -rti ../site/ site/"), "");
+        // Lines for files. Folders' times cannot be set on vsftpd and pyftpdlib, and change with what is put into them.
+        assert_eq!(at.ok("rsync -rti ../site/ site/ | grep -v '^.d' || true"), "");
         at.remount();
-        assert_eq!(at.ok("rsync -rti ../site/ site/"), "", "after mounting again");
+        assert_eq!(at.ok("rsync -rti ../site/ site/ | grep -v '^.d' || true"), "", "after mounting again");
         at.ok("echo new >> ../site/css/a.css");
         let sent = at.ok("rsync -rti ../site/ site/");
         assert!(sent.lines().any(|line| line.contains("css/a.css")) && !sent.contains("index.html"), "{sent}");
@@ -90,11 +91,11 @@ on_each_server! {
 
     fn a_server_that_restarts_is_found_again(at: &mut Mounted) {
         at.server.put("before/file", "one");
+        at.server.put("after/file", "two");
         assert_eq!(at.ok("ls before && cat before/file"), "file\none");
         at.server.stop();
-        // Whatever it says now, it says within its time-out and does not hang.
-        shell::run(at.mount.path(), "ls other; cat before/other");
-        at.server.put("after/file", "two");
+        // Whatever is said now, it is said within the time-out.
+        shell::run(at.mount.path(), "ls after; cat after/file; mkdir new");
         at.server.restart();
         assert_eq!(at.ok("ls after && cat after/file"), "file\ntwo");
         at.ok("echo three > after/new && cat before/file");

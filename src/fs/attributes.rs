@@ -206,11 +206,17 @@ impl FileSystem {
         };
         let Some(fs) = self.arc() else { return };
         let strict = self.options.strict_attributes;
+        let folder = self.tree.lock().node(ino).is_some_and(|node| node.attributes.kind == Kind::Directory);
         let answer = self.hold(caller, answer);
         let attempt = {
             let (path, change) = (path.clone(), change.clone());
             move |session: &mut crate::ftp::Session, _: &crate::queue::Turn<'_>| {
+                // The times and modes of folders cannot be set on half of the servers, and nobody depends on them.
                 let quiet = |outcome: Result<(), Error>| match outcome {
+                    Err(error @ Error::Refused { .. }) if folder && !strict => {
+                        debug!("{path}: {error}: ignored for a folder");
+                        Ok(false)
+                    }
                     Err(Error::Unsupported { command }) if !strict => {
                         debug!("{path}: this server cannot do {command}: ignored");
                         Ok(false)

@@ -110,13 +110,7 @@ impl FileSystem {
             }
         };
         let end = move |outcome: Result<(Stamp, Listing), Error>| {
-            let outcome = outcome.map(|(stamp, mut listing)| {
-                listing.entries.retain(|entry| !is_temporary(&entry.name));
-                fs.correct_zone(&mut listing);
-                let mut tree = fs.tree.lock();
-                tree.apply(folder, &listing, stamp, Instant::now());
-                tree.shrink(MAX_NODES);
-            });
+            let outcome = outcome.map(|(stamp, listing)| fs.take_listing(folder, listing, stamp));
             fs.listed(folder, outcome);
         };
         self.submit(
@@ -125,6 +119,15 @@ impl FileSystem {
                 .with_data()
                 .until(self.deadline()),
         );
+    }
+
+    /// Takes over a listing of `folder` that began at `stamp`.
+    pub(super) fn take_listing(&self, folder: Ino, mut listing: Listing, stamp: Stamp) {
+        listing.entries.retain(|entry| !is_temporary(&entry.name));
+        self.correct_zone(&mut listing);
+        let mut tree = self.tree.lock();
+        tree.apply(folder, &listing, stamp, Instant::now());
+        tree.shrink(MAX_NODES);
     }
 
     fn listed(&self, folder: Ino, outcome: Result<(), Error>) {

@@ -123,13 +123,15 @@ impl FileSystem {
     }
 
     /// mkdir.
-    pub fn make_folder(&self, caller: Caller, parent: Ino, name: &[u8], answer: Answer<Found>) {
+    pub fn make_folder(&self, caller: Caller, parent: Ino, name: &[u8], bits: u32, answer: Answer<Found>) {
         let (name, path) = match self.target(parent, name) {
             Ok(target) => target,
             Err(errno) => return answer.error(errno),
         };
         let Some(fs) = self.arc() else { return };
         let answer = self.hold(caller, answer);
+        let bits = bits & 0o7777;
+        let mode = Some(if self.features.can_set_mode() { bits } else { NEW_FOLDER_MODE });
         let attempt = {
             let path = path.clone();
             move |session: &mut Session, turn: &Turn<'_>| match spelling::check_before(session, &path)
@@ -144,6 +146,11 @@ impl FileSystem {
                 }
                 Ok(()) => match spelling::check(session, &path) {
                     Err(Error::NameChanged) => session.remove_directory(&path).and(Err(Error::NameChanged)),
+                    Ok(()) if bits != NEW_FOLDER_MODE && session.features().can_set_mode() => {
+                        // A private folder should be one; but it is made, whatever becomes of this.
+                        let set = session.set_mode(&path, bits);
+                        set.or_else(|error| if error.ends_session() { Err(error) } else { Ok(()) })
+                    }
                     checked => checked,
                 },
                 Err(error) => Err(error),
@@ -158,8 +165,7 @@ impl FileSystem {
             Ok(()) => {
                 let mut tree = fs.tree.lock();
                 let now = Instant::now();
-                let ino =
-                    tree.insert(parent, &name, Tree::fresh_attributes(Kind::Directory, Some(0o755)), now);
+                let ino = tree.insert(parent, &name, Tree::fresh_attributes(Kind::Directory, mode), now);
                 let found = ino.and_then(|ino| {
                     tree.made_empty(ino, now);
                     tree.remember(ino);
@@ -396,7 +402,7 @@ impl FileSystem {
         if keep && known.is_some() {
             return answer.error(Errno::EXIST);
         }
-        if known.is_some() && self.has_local_children(to, &to_name) {
+        if self.has_local_children(to, &to_name) {
             return answer.error(Errno::NOTEMPTY);
         }
         // Its readers keep the old file: it moves out of sight until they have closed it, as with unlink.
@@ -564,6 +570,9 @@ impl FileSystem {
         Ok((name, path))
     }
 }
+
+/// What servers give a new folder.
+const NEW_FOLDER_MODE: u32 = 0o755;
 
 /// "Not found" after an attempt whose reply was lost means that it was done.
 fn already_done(outcome: Result<(), Error>, turn: &Turn<'_>) -> Result<(), Error> {

@@ -16,6 +16,8 @@ pub struct Options {
     /// Permission bits of every folder, whatever the server says.
     pub dir_mode: Option<u32>,
     pub read_only: bool,
+    /// Where it is mounted, as programs see it in /proc.
+    pub mount_point: Option<PathBuf>,
     /// Bytes of file contents kept in memory.
     pub cache_size: u64,
     /// How long attributes are believed.
@@ -46,6 +48,7 @@ impl Options {
             file_mode: None,
             dir_mode: None,
             read_only: false,
+            mount_point: None,
             cache_size: 64 << 20,
             attr_timeout: Duration::from_secs(5),
             dir_timeout: Duration::from_secs(30),

@@ -15,6 +15,10 @@ use crate::write::Piece;
 pub struct OpenMode {
     pub write: bool,
     pub truncate: bool,
+    /// Fails when the file exists (create only).
+    pub exclusive: bool,
+    /// The permission bits of a new file (create only).
+    pub bits: u32,
 }
 
 /// An open file.

@@ -5,6 +5,8 @@
 //! an upload fails, everybody who waits gets the error, the bytes are kept on the local disk and the log says where.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -15,11 +17,12 @@ use parking_lot::Mutex;
 use super::handles::Handle;
 use super::names::Found;
 use super::reading::{OpenMode, Opened};
-use super::{Answer, Caller, Change, Errno, FileSystem};
+use super::{Answer, Caller, Change, Errno, FileSystem, descriptors};
 use crate::ftp::{Error, Kind, Name};
 use crate::queue::{Claim, Job, Priority};
 use crate::tree::{Child, Ino, Tree};
 use crate::write::draft::Sending;
+use crate::write::upload::NEW_FILE_MODE;
 use crate::write::{Draft, Upload, Uploaded, kept};
 
 /// The files that are being changed.
@@ -88,7 +91,6 @@ impl FileSystem {
         caller: Caller,
         parent: Ino,
         name: &[u8],
-        exclusive: bool,
         mode: OpenMode,
         answer: Answer<(Found, Opened)>,
     ) {
@@ -98,9 +100,9 @@ impl FileSystem {
         };
         let known = self.tree.lock().child(parent, &name, Instant::now());
         match known {
-            Child::Known(_) if exclusive => answer.error(Errno::EXIST),
+            Child::Known(_) if mode.exclusive => answer.error(Errno::EXIST),
             Child::Known(ino) => self.open_known(caller, ino, mode, answer),
-            Child::Missing => answer.send(self.create_new(parent, &name)),
+            Child::Missing => answer.send(self.create_new(parent, &name, mode.bits)),
             Child::Unknown => {
                 let answer = self.hold(caller, answer);
                 let (Ok(path), Some(fs)) = (self.path_of(parent, &name), self.arc()) else {
@@ -111,13 +113,13 @@ impl FileSystem {
                     Box::new(move |_, outcome| {
                         let known = fs.tree.lock().child_as_listed(parent, &name);
                         match (outcome, known) {
-                            (Ok(()), Child::Known(_)) if exclusive => answer.error(Errno::EXIST),
+                            (Ok(()), Child::Known(_)) if mode.exclusive => answer.error(Errno::EXIST),
                             (Ok(()), Child::Known(ino)) => fs.open_known(caller, ino, mode, answer),
                             (Err(error), _) if !matches!(error, Error::Refused { .. }) => {
                                 answer.error(fs.fail("create", &path, &error));
                             }
                             // A folder that cannot be read may still be written to: the upload will tell.
-                            _ => answer.send(fs.create_new(parent, &name)),
+                            _ => answer.send(fs.create_new(parent, &name, mode.bits)),
                         }
                     }),
                 );
@@ -134,12 +136,13 @@ impl FileSystem {
         self.open(caller, ino, mode, opened);
     }
 
-    fn create_new(&self, parent: Ino, name: &Name) -> Result<(Found, Opened), Errno> {
+    fn create_new(&self, parent: Ino, name: &Name, bits: u32) -> Result<(Found, Opened), Errno> {
         let now = Instant::now();
         let ino = {
             let mut tree = self.tree.lock();
+            let mode = self.features.can_set_mode().then_some(bits & 0o7777);
             let ino = tree
-                .insert(parent, name, Tree::fresh_attributes(Kind::File, None), now)
+                .insert(parent, name, Tree::fresh_attributes(Kind::File, mode), now)
                 .ok_or(Errno::STALE)?;
             let node = tree.node_mut(ino).ok_or(Errno::STALE)?;
             node.local = true;
@@ -147,7 +150,9 @@ impl FileSystem {
             node.kernel_version = Some(node.version);
             ino
         };
-        self.drafts.add(ino, Draft::new(), true);
+        let mut draft = Draft::new();
+        draft.mode = Some(bits & 0o7777).filter(|&mode| mode != NEW_FILE_MODE);
+        self.drafts.add(ino, draft, true);
         let found = self.remembered(ino).ok_or(Errno::STALE)?;
         let handle = self.handles.add(Handle::File { ino, writable: true });
         Ok((found, Opened { handle, keep_pages: true }))
@@ -225,7 +230,8 @@ impl FileSystem {
             if let Some(modified) = change.modified {
                 node.attributes.modified = modified;
             }
-            node.attributes.mode = change.mode.map(|mode| mode & 0o7777).or(node.attributes.mode);
+            let mode = change.mode.filter(|_| self.features.can_set_mode());
+            node.attributes.mode = mode.map(|mode| mode & 0o7777).or(node.attributes.mode);
         }
         true
     }
@@ -234,11 +240,29 @@ impl FileSystem {
     pub fn flush(&self, caller: Caller, ino: Ino, handle: u64, answer: Answer<()>) {
         match self.handles.at(handle) {
             Some(Handle::File { writable: true, .. }) => {
+                if self.will_be_closed_again(caller, ino) {
+                    return answer.ok(());
+                }
                 let answer = self.waiting.hold(caller, None, answer);
                 self.confirm(ino, answer);
             }
             _ => answer.ok(()),
         }
+    }
+
+    /// Whether this is the close() of a copy, before anything was written: the upload can wait for the last one.
+    fn will_be_closed_again(&self, caller: Caller, ino: Ino) -> bool {
+        let Some(draft) = self.drafts.find(ino) else { return false };
+        if !draft.lock().is_blank() {
+            return false;
+        }
+        let tree = self.tree.lock();
+        let (Some(point), Some(path)) = (&self.options.mount_point, tree.path(ino)) else { return false };
+        let root = if tree.root_path().is_root() { b"" } else { tree.root_path().as_bytes() };
+        let Some(below) = path.as_bytes().strip_prefix(root) else { return false };
+        let shown = point.join(OsStr::from_bytes(below.strip_prefix(b"/").unwrap_or(below)));
+        drop(tree);
+        descriptors::has_another(caller, &shown, ino)
     }
 
     /// fsync.

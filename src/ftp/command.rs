@@ -20,6 +20,8 @@ pub enum Command<'a> {
     Feat,
     /// Exactly `OPTS UTF8 ON`: libunftp hangs up on other forms.
     OptsUtf8,
+    /// The facts that MLSD is to tell, where the default leaves out the mode (RFC 3659 section 7.9).
+    OptsMlst,
     TypeImage,
     Pwd,
     Syst,
@@ -81,6 +83,7 @@ impl Command<'_> {
             Self::Acct(_) => "ACCT",
             Self::Feat => "FEAT",
             Self::OptsUtf8 => "OPTS UTF8",
+            Self::OptsMlst => "OPTS MLST",
             Self::TypeImage => "TYPE",
             Self::Pwd => "PWD",
             Self::Syst => "SYST",
@@ -120,6 +123,7 @@ impl Command<'_> {
             Self::User(user) => user.as_bytes().to_vec(),
             Self::Pass(secret) | Self::Acct(secret) => secret.reveal().to_vec(),
             Self::OptsUtf8 => b"ON".to_vec(),
+            Self::OptsMlst => b"type;size;modify;unix.mode;".to_vec(),
             Self::TypeImage => b"I".to_vec(),
             Self::Pbsz => b"0".to_vec(),
             Self::Prot(Protection::Clear) => b"C".to_vec(),

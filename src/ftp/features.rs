@@ -9,6 +9,7 @@ pub mod counters;
 pub mod server;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
@@ -33,6 +34,8 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
+    /// Seconds by which the server's MDTM is ahead of UTC (vsftpd with use_localtime), once that is known.
+    zone_shift: Option<i64>,
     server: Option<Server>,
     abilities: [Ability; Capability::COUNT],
     order: Order,
@@ -282,6 +285,36 @@ impl Features {
         self.0.state.lock().replaces_on_rename = Some(false);
     }
 
+    /// Seconds by which the server's MDTM is ahead of UTC.
+    pub(super) fn zone_shift(&self) -> i64 {
+        self.0.state.lock().zone_shift.unwrap_or(0)
+    }
+
+    /// Whether a file has to be stored first before a time can be set rightly: vsftpd's MDTM may speak local time.
+    pub(super) fn must_learn_zone(&self) -> bool {
+        let state = self.0.state.lock();
+        state.server == Some(Server::Vsftpd) && state.zone_shift.is_none()
+    }
+
+    /// Learns the zone of the server's MDTM from the time it gives a file that was stored just `now`: a difference of whole
+    /// quarters of an hour, give or take a slow clock, is a zone.
+    pub(super) fn learn_zone(&self, mdtm: SystemTime, now: SystemTime) {
+        let seconds = match mdtm.duration_since(now) {
+            Ok(ahead) => i64::try_from(ahead.as_secs()).unwrap_or(i64::MAX),
+            Err(behind) => -i64::try_from(behind.duration().as_secs()).unwrap_or(i64::MAX),
+        };
+        if seconds.abs() > WIDEST_ZONE {
+            return;
+        }
+        let shift = (seconds + QUARTER / 2).div_euclid(QUARTER) * QUARTER;
+        if (seconds - shift).abs() > SLOW_CLOCK {
+            return;
+        }
+        if self.0.state.lock().zone_shift.replace(shift) != Some(shift) {
+            log::info!("this server's MDTM is {shift} s ahead of UTC");
+        }
+    }
+
     /// How data connections are made.
     pub(super) fn way(&self) -> Way {
         self.0.state.lock().way
@@ -310,11 +343,19 @@ impl Features {
     }
 }
 
+/// Zones differ by quarters of an hour.
+const QUARTER: i64 = 15 * 60;
+/// UTC+14 is the furthest, UTC-12 the other way.
+const WIDEST_ZONE: i64 = 14 * 3600 + SLOW_CLOCK;
+/// How far the server's clock may be off for a zone to be believed.
+const SLOW_CLOCK: i64 = 120;
 /// A way that has worked is given up after so many failures in a row: one may be a restart or a full port range.
 const PATIENCE: u32 = 3;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn reply(code: u16, lines: &[&str]) -> Reply {
@@ -347,6 +388,21 @@ mod tests {
         features.greeted(&reply(220, &["something else"]));
         assert_eq!(other.server(), Server::Vsftpd);
         assert!(other.rename_replaces());
+    }
+
+    #[test]
+    fn a_zone_is_learned_from_a_fresh_file_and_a_slow_clock_is_none() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+        let features = Features::new();
+        features.learn_zone(now + Duration::from_secs(30), now);
+        assert_eq!(features.zone_shift(), 0);
+        features.learn_zone(now + Duration::from_secs(7 * 3600 - 5), now);
+        assert_eq!(features.zone_shift(), 7 * 3600);
+        features.learn_zone(now - Duration::from_secs(4 * 3600 + 1800), now);
+        assert_eq!(features.zone_shift(), -(4 * 3600 + 1800));
+        features.learn_zone(now + Duration::from_secs(1300), now);
+        features.learn_zone(now + Duration::from_secs(40 * 3600), now);
+        assert_eq!(features.zone_shift(), -(4 * 3600 + 1800));
     }
 
     #[test]

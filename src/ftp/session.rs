@@ -106,17 +106,14 @@ impl Session {
         self.done(&Command::Dele(path), path)
     }
 
-    /// MKD. Only 257 (or 250, from some) says that it was done: a stray 200 is a reply to something else.
+    /// MKD.
     pub fn make_directory(&mut self, path: &RemotePath) -> Result<(), Error> {
         let reply = self.one(&Command::Mkd(path), &[])?;
-        if reply.code / 10 == 25 {
-            return Ok(());
+        match reply.code {
+            250 | 257 => Ok(()),
+            // Also a 200, which no server measured gives: it answers something else.
+            _ => Err(self.refused("MKD", reply, &[path])),
         }
-        if reply.is_success() {
-            self.control.end();
-            return Err(Error::Protocol { text: format!("MKD was answered with {reply}") });
-        }
-        Err(self.refused("MKD", reply, &[path]))
     }
 
     /// RMD.

@@ -13,6 +13,7 @@
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use openssl::error::ErrorStack;
@@ -37,6 +38,8 @@ pub struct Connector {
     verify_name: bool,
     is_pinned: bool,
     lax_end: bool,
+    /// Whether a session has ever been resumed on this mount.
+    resumes: Arc<AtomicBool>,
 }
 
 /// The TLS sessions of one control connection.
@@ -59,6 +62,11 @@ impl Slot {
 }
 
 impl Connector {
+    /// Whether the server resumes sessions: then a data connection without one is likely to be refused.
+    pub fn resumes(&self) -> bool {
+        self.resumes.load(Ordering::Relaxed)
+    }
+
     /// Reads certificates and keys. Errors: a file that cannot be read or used.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let tls = &config.tls;
@@ -106,7 +114,14 @@ impl Connector {
         });
         let name = tls.name.clone().unwrap_or_else(|| config.host.trim_matches(['[', ']']).to_owned());
         let verify_name = verify && pin.is_none();
-        Ok(Self { ssl: builder.build(), name, verify_name, is_pinned: pin.is_some(), lax_end: tls.lax_end })
+        Ok(Self {
+            ssl: builder.build(),
+            name,
+            verify_name,
+            is_pinned: pin.is_some(),
+            lax_end: tls.lax_end,
+            resumes: Arc::default(),
+        })
     }
 
     /// Begins TLS on a connected socket: the ClientHello goes out, the rest of the handshake happens as the stream is
@@ -128,6 +143,7 @@ impl Connector {
             ssl: SslStream::new(ssl, tcp)?,
             lax_end: self.lax_end,
             is_pinned: self.is_pinned,
+            resumes: Arc::clone(&self.resumes),
             slot: slot.clone(),
         };
         // Errors come back with the first read or write.
@@ -141,6 +157,7 @@ pub struct TlsStream {
     ssl: SslStream<TcpStream>,
     lax_end: bool,
     is_pinned: bool,
+    resumes: Arc<AtomicBool>,
     slot: Slot,
 }
 
@@ -152,6 +169,9 @@ impl TlsStream {
         }
         match self.ssl.do_handshake() {
             Ok(()) => {
+                if self.ssl.ssl().session_reused() {
+                    self.resumes.store(true, Ordering::Relaxed);
+                }
                 log::debug!(
                     "TLS: {} {}, session {}",
                     self.ssl.ssl().version_str(),

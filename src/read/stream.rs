@@ -54,8 +54,8 @@ impl Stream {
     /// Takes the waiter if this stream will soon pass `missing`.
     pub(super) fn join(&self, missing: u64, goal: u64, window: u64, waiter: &mut Option<Waiter>) -> bool {
         let mut state = self.state.lock();
-        let reach = state.window.max(READ_THROUGH);
-        if state.ended || missing < state.next || missing > state.next + reach {
+        let reach = state.goal.max(state.next + READ_THROUGH);
+        if state.ended || missing < state.next || missing > reach {
             return false;
         }
         state.waiters.extend(waiter.take());

@@ -306,4 +306,4 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 const TEMPORARY: &[u8] = b".ftpfs-part-";
 const CHUNK: usize = 128 * 1024;
 /// What servers give a new file.
-const NEW_FILE_MODE: u32 = 0o644;
+pub const NEW_FILE_MODE: u32 = 0o644;

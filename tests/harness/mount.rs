@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::scratch::{Scratch, mounts_below};
@@ -21,6 +22,8 @@ pub trait Target {
 /// A mounted server.
 pub struct Mount {
     process: Child,
+    /// Closed when the mount ends; until then a watchdog waits at the other end.
+    watched: Option<Sender<()>>,
     program: String,
     /// A folder of its own for the mount point: nothing else ever looks into the mount by chance.
     point: PathBuf,
@@ -49,7 +52,8 @@ impl Mount {
         let (point, log) = (scratch.path().join("point"), scratch.path().join("log"));
         fs::create_dir(&point).unwrap();
         let process = start(program, target, options, &point, &log);
-        let mut mount = Self { process, program: program.to_string(), point, log, scratch };
+        let watched = Some(watch(process.id()));
+        let mut mount = Self { process, watched, program: program.to_string(), point, log, scratch };
         mount.wait_until_mounted()?;
         Ok(mount)
     }
@@ -60,6 +64,7 @@ impl Mount {
         let status = self.umount();
         assert!(status.success(), "ftpfs ended with {status}:\n{}", self.log());
         self.process = start(&self.program, target, options, &self.point, &self.log);
+        self.watched = Some(watch(self.process.id()));
         if let Err(refused) = self.wait_until_mounted() {
             panic!("not mounted again ({:?}):\n{}", refused.status, refused.log);
         }
@@ -114,6 +119,7 @@ impl Mount {
 
     #[track_caller]
     fn umount(&mut self) -> ExitStatus {
+        self.watched = None;
         let done = Command::new("timeout").args(["60", "umount"]).arg(&self.point).output().unwrap();
         assert!(done.status.success(), "umount: {}\n{}", String::from_utf8_lossy(&done.stderr), self.log());
         self.wait(ENDS_WITHIN).unwrap_or_else(|| panic!("the program stays after umount:\n{}", self.log()))
@@ -158,19 +164,34 @@ fn start(program: &str, target: &dyn Target, options: &[&str], point: &Path, log
     // setpriv becomes the program: the process that we hold is the program itself.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "--", program, "-f"]);
-    if !options.is_empty() {
-        command.args(["-o", &options.join(",")]);
-    }
+    // Nothing is kept where an installed ftpfs keeps it.
+    let spool = format!("spool_dir={}", point.with_file_name("spool").display());
+    command.args(["-o", &[options, &[spool.as_str()]].concat().join(",")]);
     command.arg(target.url()).arg(point).env("FTPFS_PASSWORD", target.password());
-    if std::env::var_os("RUST_LOG").is_none() {
-        command.env("RUST_LOG", "ftpfs=debug");
+    if std::env::var_os("FTPFS_LOG").is_none() {
+        command.env("FTPFS_LOG", "ftpfs=debug");
     }
     command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
     command.spawn().expect("util-linux's setpriv is there")
 }
 
+/// A call that hangs in the kernel cannot be given up by the test that made it. Killing the program ends every such call
+/// with an error, so the test fails instead of standing still.
+fn watch(pid: u32) -> Sender<()> {
+    let (watched, ended) = channel();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("--- ftpfs is killed: its test has taken {LONGEST:?}");
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    });
+    watched
+}
+
 impl Drop for Mount {
     fn drop(&mut self) {
+        self.watched = None;
         let umount = |arguments: &[&str]| {
             let _ = Command::new("timeout").args(["10", "umount"]).args(arguments).arg(&self.point).output();
         };
@@ -193,8 +214,10 @@ impl Drop for Mount {
     }
 }
 
+/// No test needs that long, not even with a gigabyte on a slow machine.
+const LONGEST: Duration = Duration::from_secs(180);
 const MOUNTS_WITHIN: Duration = Duration::from_secs(30);
 /// Uploads under way are finished first.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// Lines of the log shown when a test fails.
-const LOG_TAIL: usize = 80;
+const LOG_TAIL: usize = 150;

@@ -106,11 +106,6 @@ impl Server {
         !matches!(self, Self::Libunftp | Self::Aioftp)
     }
 
-    /// Whether a data connection must resume the control connection's TLS session (by default).
-    pub fn demands_session(self) -> bool {
-        matches!(self, Self::Vsftpd | Self::Proftpd)
-    }
-
     /// Whether REST and STOR in the middle of a file keep what lies behind.
     pub fn keeps_tail(self) -> bool {
         matches!(

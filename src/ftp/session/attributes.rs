@@ -4,7 +4,7 @@
 //! refused (a folder). Times are set with MFMT, `SITE UTIME`, or vsftpd's MDTM with a time in front, whichever the
 //! server turns out to have.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::Session;
 use crate::ftp::command::Command;
@@ -104,14 +104,14 @@ impl Session {
     pub fn set_modified(&mut self, path: &RemotePath, at: SystemTime) -> Result<(), Error> {
         while let Some(setter) = self.setter() {
             let proven = setter.is_known(&self.features);
-            let command = setter.command(at, path);
+            let command = self.setter_command(setter, at, path);
             let outcome = if setter == Setter::MdtmSet && !proven {
                 // Elsewhere this form asks for the time of a file with a strange name: only reading back proves it.
                 let mut replies = self.ask(&[command, Command::Mdtm(path)])?.into_iter();
                 let (Some(set), Some(read)) = (replies.next(), replies.next()) else {
                     return Err(self.end_on(Error::Protocol { text: "a reply is missing".to_owned() }));
                 };
-                let wanted = crate::ftp::command::timestamp(at);
+                let wanted = crate::ftp::command::timestamp(shifted(at, self.features.zone_shift()));
                 if set.code == 213
                     && read.code == 213
                     && read.first().trim_ascii().starts_with(wanted.as_bytes())
@@ -145,6 +145,17 @@ impl Session {
     /// The way of setting times to try, or to use.
     pub(super) fn setter(&self) -> Option<Setter> {
         Setter::ALL.into_iter().find(|setter| self.features.ability(setter.capability()) != Ability::No)
+    }
+
+    /// The command that sets a time: MDTM's zone is that in which it answers.
+    pub(super) fn setter_command<'p>(
+        &self,
+        setter: Setter,
+        at: SystemTime,
+        path: &'p RemotePath,
+    ) -> Command<'p> {
+        let shift = if setter == Setter::MdtmSet { self.features.zone_shift() } else { 0 };
+        setter.command(shifted(at, shift), path)
     }
 
     /// What the reply to a setter means; remembers whether the server has it.
@@ -187,8 +198,16 @@ impl Session {
             return None;
         }
         let at = listing::parse_time(reply.first().trim_ascii())?;
+        let at = shifted(at, -self.features.zone_shift());
         Some(Modified { at, precision: Precision::Second })
     }
+}
+
+/// A time so many seconds later, or earlier.
+pub(super) fn shifted(at: SystemTime, seconds: i64) -> SystemTime {
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    let moved = if seconds < 0 { at.checked_sub(by) } else { at.checked_add(by) };
+    moved.unwrap_or(at)
 }
 
 /// The entry in a reply to MLST (RFC 3659 section 7.2): the line that begins with a blank. Its name is what the server

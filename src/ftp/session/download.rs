@@ -42,7 +42,7 @@ impl Download<'_> {
     /// After `read` gave 0: reads the final reply. Ok only on 2xx.
     pub fn finish(mut self) -> Result<(), Error> {
         if self.is_over {
-            return Ok(());
+            return Err(Error::Data { during: "RETR", text: "it has failed already".to_owned() });
         }
         if self.transfer.data.is_some() {
             // Not at the end yet: nothing to confirm.

@@ -12,7 +12,7 @@ use super::Session;
 use crate::ftp::command::{Command, Protection};
 use crate::ftp::config::{Folder, TlsMode};
 use crate::ftp::control::Control;
-use crate::ftp::features::{Ability, Capability, Order, Way};
+use crate::ftp::features::{Ability, Capability, Order, Server, Way};
 use crate::ftp::refusal;
 use crate::ftp::reply::{self, Reply};
 use crate::ftp::tls::{CUT, Slot, WRONG_VERSION};
@@ -118,7 +118,7 @@ impl Session {
         let config = Arc::clone(&self.config);
         let is_first = !self.features.is_learned();
         // Everything in one segment where the server is known to answer in order; else the password alone.
-        let together = self.features.order() >= Order::Independent;
+        let together = self.features.order() >= Order::Independent && config.account.is_none();
         let mut behind = Vec::new();
         if self.control.slot().is_some() {
             let private = config.tls.protect_data;
@@ -130,6 +130,9 @@ impl Session {
         }
         if self.wants_utf8(is_first) {
             behind.push(Command::OptsUtf8);
+        }
+        if self.server() == Server::Pyftpdlib {
+            behind.push(Command::OptsMlst);
         }
         behind.push(Command::TypeImage);
         if is_first {
@@ -157,6 +160,13 @@ impl Session {
         };
         if pass.code == 332 && !together {
             self.account()?;
+        } else if together && pass.is_success() && !matches!(pass.code, 230 | 232 | 202) {
+            // Not the answer to PASS: pyftpdlib keeps a wrong password waiting while it answers what came behind.
+            let mut last = pass;
+            for _ in &behind {
+                last = self.login_reply()?;
+            }
+            return Err(self.not_let_in(last));
         } else if !pass.is_success() {
             return Err(self.not_let_in(pass));
         }

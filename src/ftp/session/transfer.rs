@@ -14,7 +14,7 @@ use super::Session;
 use crate::ftp::command::{Batch, Command};
 use crate::ftp::control::Control;
 use crate::ftp::data::Data;
-use crate::ftp::features::{Capability, Order, Server};
+use crate::ftp::features::{Capability, Order, Server, Way};
 use crate::ftp::reply::Reply;
 use crate::ftp::stream::{self, Step};
 use crate::ftp::tls::Slot;
@@ -58,10 +58,10 @@ impl Session {
     ) -> Result<Transfer, Error> {
         let data = self.take_ready()?;
         if self.protects_data
-            && self.server().demands_session()
             && !self.control.slot().is_some_and(Slot::has_session)
+            && self.features.connector(&self.config)?.resumes()
         {
-            // It would refuse the data connection, but a STOR empties the file first.
+            // The data connection would be refused, but a STOR empties the file first.
             self.control.end();
             return Err(Error::Lost { during: command.name(), text: "no TLS session to resume".to_owned() });
         }
@@ -167,7 +167,13 @@ impl Session {
             },
         };
         if reply.is_success() {
+            if !transfer.has_begun {
+                return Err(self.end_on(transfer.unfounded(&reply)));
+            }
             self.restart_pending = false;
+            if self.way() == Way::Active {
+                self.features.way_worked();
+            }
             return Ok(reply);
         }
         Err(self.failed(transfer, Failure::Reply(reply)))
@@ -259,6 +265,14 @@ impl Session {
 
     /// The error of a failed transfer. The data connection of one that never began is kept where the server keeps it.
     pub(super) fn failed(&mut self, transfer: &mut Transfer, failure: Failure) -> Error {
+        let is_about_data = match &failure {
+            Failure::Error(error) => matches!(error, Error::TimedOut { .. } | Error::Data { .. }),
+            Failure::Reply(reply) => reply.code == 425,
+        };
+        if is_about_data && self.features.way() == Way::Active {
+            // The last resort does not work either: begin anew.
+            self.features.way_failed(Way::Active, Way::Epsv);
+        }
         let reply = match failure {
             Failure::Error(error) => {
                 transfer.data = None;
@@ -334,6 +348,12 @@ impl Transfer {
             self.look(control)?;
             self.wait(control, needs, deadline)?;
         }
+    }
+
+    /// The error for a success that nothing led up to: RFC 959 section 5.4 and all servers measured put 150 or 125 before
+    /// it, so this answers something else.
+    pub fn unfounded(&self, reply: &Reply) -> Error {
+        Error::Protocol { text: format!("{} was answered with {reply} at once", self.command) }
     }
 
     /// Waits for the data connection, and for the control connection until the final reply is in.

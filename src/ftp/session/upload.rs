@@ -16,8 +16,8 @@ use super::attributes::Setter;
 use super::transfer::{Failure, Transfer};
 use crate::ftp::command::Command;
 use crate::ftp::data::Data;
-use crate::ftp::features::{Ability, Capability};
-use crate::ftp::listing::{Modified, Precision};
+use crate::ftp::features::{Ability, Capability, Server};
+use crate::ftp::listing::{self, Modified, Precision};
 use crate::ftp::reply::{self, Reply};
 use crate::ftp::stream::{self, Step};
 use crate::ftp::{Error, RemotePath};
@@ -84,7 +84,8 @@ impl Session {
             How::From(offset) => (Some(Command::Rest(offset)), Command::Stor(path)),
         };
         let thoughts = self.afterthoughts(after);
-        let commands: Vec<Command<'_>> = thoughts.iter().map(|thought| thought.command(path)).collect();
+        let commands: Vec<Command<'_>> =
+            thoughts.iter().map(|thought| self.afterthought_command(*thought, path)).collect();
         let behind = if self.server().answers_behind_store() { commands.as_slice() } else { &[] };
 
         // A STOR that was sent although its REST was refused replaces the file: so never in one segment.
@@ -207,6 +208,9 @@ impl Session {
             transfer.look(&mut self.control)?;
             let now = Instant::now();
             if let Some(reply) = &transfer.last {
+                if !transfer.has_begun {
+                    return Err(transfer.unfounded(reply).into());
+                }
                 let since = *confirmed_at.get_or_insert(now);
                 if !drains || now.duration_since(since) >= DRAIN_WAIT {
                     let reply = reply.clone();
@@ -253,13 +257,24 @@ impl Session {
             thoughts.push(Afterthought::Mode(mode));
         }
         match (after.modified, self.setter()) {
-            (Some(at), Some(setter)) if setter.is_known(&self.features) => {
+            (Some(at), Some(setter))
+                if setter.is_known(&self.features) && !self.features.must_learn_zone() =>
+            {
                 thoughts.push(Afterthought::Set(setter, at));
             }
             _ if self.features.ability(Capability::Mdtm) != Ability::No => thoughts.push(Afterthought::Mdtm),
             _ => {}
         }
         thoughts
+    }
+
+    fn afterthought_command<'p>(&self, thought: Afterthought, path: &'p RemotePath) -> Command<'p> {
+        match thought {
+            Afterthought::Size => Command::Size(path),
+            Afterthought::Mdtm => Command::Mdtm(path),
+            Afterthought::Set(setter, at) => self.setter_command(setter, at, path),
+            Afterthought::Mode(mode) => Command::SiteChmod(mode, path),
+        }
     }
 
     fn stored(
@@ -277,9 +292,19 @@ impl Session {
                     stored.size = reply::size(&reply);
                     if reply.is_unknown_command() {
                         self.features.learn(Capability::Size, false);
+                    } else if reply.is_success() && stored.size.is_none() {
+                        // An answer to something else: what follows cannot be trusted either.
+                        self.control.end();
                     }
                 }
-                Afterthought::Mdtm => stored.modified = self.mdtm(&reply),
+                Afterthought::Mdtm => {
+                    if self.server() == Server::Vsftpd
+                        && let Some(at) = listing::parse_time(reply.first().trim_ascii())
+                    {
+                        self.features.learn_zone(at, SystemTime::now());
+                    }
+                    stored.modified = self.mdtm(&reply);
+                }
                 Afterthought::Mode(_) => stored.mode_set = Some(self.mode_outcome(reply, path)),
                 Afterthought::Set(setter, at) => {
                     let outcome = self.setter_outcome(setter, reply, path);
@@ -329,17 +354,6 @@ impl Session {
             return Error::Unsupported { command: if how == How::Append { "APPE" } else { "REST" } };
         }
         error
-    }
-}
-
-impl Afterthought {
-    fn command(self, path: &RemotePath) -> Command<'_> {
-        match self {
-            Self::Size => Command::Size(path),
-            Self::Mdtm => Command::Mdtm(path),
-            Self::Set(setter, at) => setter.command(at, path),
-            Self::Mode(mode) => Command::SiteChmod(mode, path),
-        }
     }
 }
 
