@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use harness::scratch::Scratch;
-use harness::{Mount, Mounted, scripted, shell};
+use harness::{Kind, Mount, Mounted, Options, scripted, shell};
 
 on_each_server! {
     fn split_cuts_and_cat_joins(at: &mut Mounted) {
@@ -120,6 +120,46 @@ fn appending_twenty_lines_to_a_large_file_sends_little() {
     let lines: String = (1..=20).map(|i| format!("line {i}\n")).collect();
     assert!(fs::read(at.server.root().join("log")).unwrap() == [&old, lines.as_bytes()].concat());
 }
+
+/// The file system exerciser: random reads, writes, mappings, truncations and closes of one file, each checked. `FTPFS_FSX` is
+/// how many (100,000 take minutes).
+#[test]
+fn fsx_finds_nothing_wrong() {
+    let fsx = match harness::fetch::fsx() {
+        Ok(fsx) => fsx,
+        Err(why) => return eprintln!("SKIPPED: fsx: {why}"),
+    };
+    let Some(at) = Mounted::new(Kind::Vsftpd, &Options::default(), &[]) else { return };
+    let count = std::env::var("FTPFS_FSX").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000u64);
+    let config = at.path("../fsx.toml");
+    fs::write(&config, FSX).unwrap();
+    // In pieces: each has to end within the time limit of a script.
+    let piece = 5_000;
+    for from in (0..count).step_by(piece) {
+        let some = (count - from).min(piece as u64);
+        let (fsx, config) = (fsx.display(), config.display());
+        at.ok(&format!("'{fsx}' -q -N {some} -S {} -P .. -f '{config}' file && cp file ../copy", from + 7));
+        assert!(at.server.read("file") == fs::read(at.path("../copy")).unwrap());
+    }
+}
+
+/// Everything that a mount can do, with closing and opening again, which is what uploads.
+const FSX: &str = "
+flen = 300000
+[opsize]
+max = 40000
+[weights]
+close_open = 3
+read = 10
+write = 10
+mapread = 5
+mapwrite = 5
+truncate = 4
+invalidate = 1
+fsync = 1
+fdatasync = 1
+punch_hole = 0
+";
 
 /// The scripted server, mounted.
 struct Scripted {
