@@ -406,7 +406,7 @@ impl FileSystem {
         if keep && known.is_some() {
             return answer.error(Errno::EXIST);
         }
-        if known.is_some() && self.has_local_children(to, &to_name) {
+        if self.has_local_children(to, &to_name) {
             return answer.error(Errno::NOTEMPTY);
         }
         // Its readers keep the old file: it moves out of sight until they have closed it, as with unlink.
