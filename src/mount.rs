@@ -93,9 +93,9 @@ pub fn attach(
 
 /// Takes the mount away at once, also when it is in use (programs that have files open keep them until they close).
 /// Does nothing when it is gone already; refuses when something else lies on top of it.
-pub fn detach(mount: Identity) -> io::Result<()> {
+pub fn detach(mount: Identity, point: &Path) -> io::Result<()> {
     let entries = mountinfo::read()?;
-    let Some(ours) = mountinfo::find(&entries, mount) else { return Ok(()) };
+    let Some(ours) = mountinfo::find(&entries, mount, point) else { return Ok(()) };
     if mountinfo::topmost(&entries, &ours.mount_point).map(|top| top.identity) != Some(mount) {
         return Err(io::Error::other(format!(
             "something else is mounted over {}",

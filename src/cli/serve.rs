@@ -79,7 +79,8 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
         let report = report.clone();
         move || drop(report.send(Event::Ended(serving.join().err().map(|error| error.to_string()))))
     })?;
-    spawn("mount table", move || match mountinfo::wait_until_gone(identity) {
+    let point = plan.point.clone();
+    spawn("mount table", move || match mountinfo::wait_until_gone(identity, &point) {
         Ok(()) => drop(report.send(Event::Unmounted)),
         Err(error) => log::warn!("cannot watch the table of mounts: {error}"),
     })?;
@@ -96,7 +97,7 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
     notify_systemd("READY=1");
     log::info!("{} is mounted on {}", plan.mount.source, plan.point.display());
 
-    let result = serve(&events, &filesystem, identity);
+    let result = serve(&events, &filesystem, identity, &plan.point);
     notify_systemd("STOPPING=1");
     let unconfirmed = filesystem.shutdown(plan.shutdown_timeout);
     watchdog.dismiss();
@@ -124,7 +125,7 @@ fn mount(
 ) -> Result<(fuse::Serving, Identity), String> {
     let (device, identity) = mount::attach(point, options, watchdog).map_err(|error| error.to_string())?;
     let serving = fuse::serve(device, filesystem.clone(), options.access.acl()).map_err(|error| {
-        detach(identity);
+        detach(identity, point);
         format!("cannot mount on {}: the kernel and ftpfs could not agree: {error}", point.display())
     })?;
     Ok((serving, identity))
@@ -139,14 +140,19 @@ enum Event {
 }
 
 /// Waits for the end of the mount, and brings it about.
-fn serve(events: &Receiver<Event>, filesystem: &Arc<FileSystem>, identity: Identity) -> Result<(), Failure> {
+fn serve(
+    events: &Receiver<Event>,
+    filesystem: &Arc<FileSystem>,
+    identity: Identity,
+    point: &Path,
+) -> Result<(), Failure> {
     loop {
         match events.recv() {
             Ok(Event::Signal(Signal::SIGHUP)) => filesystem.forget_caches(),
             Ok(Event::Signal(signal)) => {
                 log::info!("{signal}: unmounting");
                 PHASE.store(ENDING, Ordering::SeqCst);
-                detach(identity);
+                detach(identity, point);
                 return Ok(());
             }
             Ok(Event::Unmounted) => {
@@ -154,11 +160,11 @@ fn serve(events: &Receiver<Event>, filesystem: &Arc<FileSystem>, identity: Ident
                 return Ok(());
             }
             Ok(Event::Ended(None)) => {
-                detach(identity);
+                detach(identity, point);
                 return Ok(());
             }
             Ok(Event::Ended(Some(error))) => {
-                detach(identity);
+                detach(identity, point);
                 log::error!("the event loop failed: {error}");
                 return Err(Failure::new(Exit::Local, format!("the event loop failed: {error}")));
             }
@@ -184,8 +190,8 @@ fn linger(events: &Receiver<Event>, filesystem: &Arc<FileSystem>) {
     }
 }
 
-fn detach(identity: Identity) {
-    if let Err(error) = mount::detach(identity) {
+fn detach(identity: Identity, point: &Path) {
+    if let Err(error) = mount::detach(identity, point) {
         log::warn!("cannot unmount: {error}");
     }
 }

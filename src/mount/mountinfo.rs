@@ -42,9 +42,10 @@ pub fn parse(table: &[u8]) -> Vec<Entry> {
     table.split(|&b| b == b'\n').filter_map(parse_line).collect()
 }
 
-/// The mount with this identity.
-pub fn find(entries: &[Entry], mount: Identity) -> Option<&Entry> {
-    entries.iter().find(|entry| entry.identity == mount)
+/// The mount with this identity at this point. The kernel gives ids and devices away again, often both together, so
+/// that another mount may have them a moment later: elsewhere.
+pub fn find<'a>(entries: &'a [Entry], mount: Identity, point: &Path) -> Option<&'a Entry> {
+    entries.iter().find(|entry| entry.identity == mount && entry.mount_point == point)
 }
 
 /// The mount that one meets at `point`: of several mounted on the same folder, the one on top.
@@ -56,14 +57,14 @@ pub fn topmost<'a>(entries: &'a [Entry], point: &Path) -> Option<&'a Entry> {
 /// Returns once the mount is no longer in the table, whoever took it away.
 ///
 /// Waits without a deadline: that is its purpose, and only a thread of its own calls it.
-pub fn wait_until_gone(mount: Identity) -> io::Result<()> {
+pub fn wait_until_gone(mount: Identity, point: &Path) -> io::Result<()> {
     let mut table = File::open(TABLE)?;
     let mut content = Vec::new();
     loop {
         content.clear();
         table.rewind()?;
         table.read_to_end(&mut content)?;
-        if find(&parse(&content), mount).is_none() {
+        if find(&parse(&content), mount, point).is_none() {
             return Ok(());
         }
         let mut waiting = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];

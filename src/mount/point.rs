@@ -48,7 +48,8 @@ fn clear_the_way(point: &Path) -> Result<(), Error> {
         return Err(Error::AlreadyMounted { point: point.to_owned(), source: top.source_text() });
     }
     log::warn!("{}: taking away the dead mount of {}", point.display(), top.source_text());
-    detach(top.identity).map_err(|error| Error::Point { point: point.to_owned(), why: error.to_string() })
+    detach(top.identity, point)
+        .map_err(|error| Error::Point { point: point.to_owned(), why: error.to_string() })
 }
 
 /// Whether the daemon behind a mount is gone: the kernel says so at once, without asking anybody. A live mount that

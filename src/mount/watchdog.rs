@@ -130,9 +130,10 @@ fn watch(read: OwnedFd) {
     let _ = silence();
     let mut told = Vec::new();
     let _ = File::from(read).take(MAX_TOLD).read_to_end(&mut told);
-    let Some(mount) = Orders::parse(&told).target() else { return };
+    let orders = Orders::parse(&told);
+    let (Some(mount), Some(point)) = (orders.target(), &orders.point) else { return };
     for _ in 0..ATTEMPTS {
-        if detach(mount).is_ok() {
+        if detach(mount, point).is_ok() {
             return;
         }
         std::thread::sleep(Duration::from_millis(200));
