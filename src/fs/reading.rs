@@ -58,7 +58,7 @@ impl FileSystem {
         self.renew(
             ino,
             Box::new(move |fs, outcome| match outcome {
-                Err(error) if error.refusal() == Some(Refusal::NotFound) => answer.error(Errno::NOENT),
+                Err(error) if error.refusal() == Some(Refusal::NotFound) => answer.error(Errno::STALE),
                 Err(error) => answer.error(fs.fail_at("open", ino, &error)),
                 Ok(()) => answer.send(fs.opened(ino, mode)),
             }),
@@ -68,8 +68,9 @@ impl FileSystem {
     fn opened(&self, ino: Ino, mode: OpenMode) -> Result<Opened, Errno> {
         let keep_pages = {
             let mut tree = self.tree.lock();
+            // The kernel believes in a name that is gone: ESTALE makes it look again (and create, if it may).
             if tree.path(ino).is_none() {
-                return Err(Errno::NOENT);
+                return Err(Errno::STALE);
             }
             let node = tree.node_mut(ino).ok_or(Errno::STALE)?;
             let keep = node.kernel_version == Some(node.version);

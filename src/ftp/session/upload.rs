@@ -296,8 +296,9 @@ impl Session {
                     stored.size = self.size_in(&reply);
                     if reply.is_unknown_command() {
                         self.features.learn(Capability::Size, false);
-                    } else if reply.is_success() && stored.size.is_none() {
-                        // An answer to something else: what follows cannot be trusted either.
+                    } else if reply.is_success() && reply.code != 213 {
+                        // An answer to something else: what follows cannot be trusted either. (ftp-srv says 213 without
+                        // a number for an empty file.)
                         self.control.end();
                     }
                 }
