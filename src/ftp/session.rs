@@ -6,10 +6,11 @@
 //! ([`Session::make_ready`]), so that the next transfer takes one round trip to its first byte.
 //!
 //! The parts: `login` (connecting, logging in, learning), `ready` (data connections ahead of their use), `transfer` (what
-//! RETR, STOR and LIST share), `download`, `upload`, `listing`, `attributes`. Only `connection` and its jobs call this.
+//! RETR, STOR and LIST share), `cut`, `download`, `upload`, `listing`, `bare` (listings of last resort), `attributes`. Only `connection` and its jobs call this.
 
 mod attributes;
 mod bare;
+mod cut;
 mod download;
 mod listing;
 mod login;

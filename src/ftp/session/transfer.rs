@@ -194,90 +194,6 @@ impl Session {
         Err(self.failed(transfer, Failure::Reply(reply)))
     }
 
-    /// Lets a transfer that nobody wants run to its end when that is near, and cuts it otherwise.
-    fn discard(&mut self, transfer: &mut Transfer) {
-        let mut buffer = vec![0; 64 * 1024];
-        let mut left: usize = WORTH_READING;
-        while left > 0 {
-            match self.receive(transfer, &mut buffer) {
-                Ok(0) => {
-                    // A refusal is as good an end as any; other errors have ended the session.
-                    let _ = self.conclude(transfer);
-                    return;
-                }
-                Ok(n) => left = left.saturating_sub(n),
-                Err(_) => return,
-            }
-        }
-        self.cut(transfer);
-    }
-
-    /// Ends a transfer early: resets its data connection and reads the one reply that follows. Where that does not come
-    /// the session is over.
-    pub(super) fn cut(&mut self, transfer: &mut Transfer) {
-        if self.control.has_ended() || transfer.last.is_some() {
-            transfer.data = None;
-            return;
-        }
-        if !self.server().survives_cut() {
-            transfer.drop_data();
-            self.control.end();
-            return;
-        }
-        // A connection that is reset before the server has taken it makes pyftpdlib and Pure-FTPd wait for another one.
-        if !transfer.has_begun {
-            match self.control.reply_by(Instant::now() + CUT_WAIT) {
-                Ok(reply) if reply.is_preliminary() => transfer.has_begun = true,
-                Ok(reply) => {
-                    transfer.last = Some(reply);
-                    transfer.data = None;
-                    return;
-                }
-                Err(_) => return self.control.end(),
-            }
-        }
-        if self.protects_data && transfer.shake_hands(Instant::now() + CUT_WAIT).is_err() {
-            transfer.drop_data();
-            return self.control.end();
-        }
-        if self.protects_data && !matches!(transfer.command, "STOR" | "APPE") {
-            return self.abort(transfer);
-        }
-        transfer.drop_data();
-        match self.control.reply_by(Instant::now() + CUT_WAIT) {
-            Ok(reply) => {
-                // Pure-FTPd's last word after a cut RETR is a 150.
-                if reply.is_preliminary() {
-                    self.control.settle();
-                }
-                transfer.last = Some(reply);
-            }
-            Err(_) => self.control.end(),
-        }
-    }
-
-    /// Cuts a download inside TLS. There a data connection that is just closed kills ProFTPD's session now and then; ABOR
-    /// first, never (facts: tls, pitfall 7), and before its handshake is complete vsftpd dies of either. ABOR has an
-    /// answer of its own, but not always, and in any order: a NOOP behind the first shows where the answers end.
-    fn abort(&mut self, transfer: &mut Transfer) {
-        let deadline = Instant::now() + CUT_WAIT;
-        let sent = self.send(&[Command::Abor]);
-        transfer.drop_data();
-        let first = sent.and_then(|()| self.control.reply_by(deadline));
-        let Ok(first) = first.and_then(|reply| self.send(&[Command::Noop]).map(|()| reply)) else {
-            return self.control.end();
-        };
-        transfer.last = Some(first);
-        for _ in 0..MAX_ANSWERS {
-            match self.control.reply_by(deadline) {
-                Ok(reply) if reply.code == 200 => return self.control.settle_all(),
-                Ok(_) => {}
-                Err(_) => break,
-            }
-        }
-        self.control.end();
-    }
-
     /// The error of a failed transfer. The data connection of one that never began is kept where the server keeps it.
     pub(super) fn failed(&mut self, transfer: &mut Transfer, failure: Failure) -> Error {
         let never_came = match &failure {
@@ -320,14 +236,14 @@ impl Session {
 
 impl Transfer {
     /// Drops the data connection and whatever is under way on it.
-    fn drop_data(&mut self) {
+    pub fn drop_data(&mut self) {
         if let Some(data) = self.data.take() {
             data.reset();
         }
     }
 
     /// Completes the TLS handshake of the data connection.
-    fn shake_hands(&mut self, deadline: Instant) -> io::Result<()> {
+    pub fn shake_hands(&mut self, deadline: Instant) -> io::Result<()> {
         while let Some(data) = &mut self.data {
             let needs = match data.handshake()? {
                 Step::Done(_) => return Ok(()),
@@ -443,11 +359,5 @@ impl Transfer {
     }
 }
 
-/// Answers to a cut transfer, to ABOR and to NOOP.
-const MAX_ANSWERS: usize = 3;
-/// What is read to its end rather than cut: less than what is under way on a long link anyway.
-const WORTH_READING: usize = 256 * 1024;
-/// How long the reply after a cut transfer may take; servers that survive it answer within a round trip or two.
-const CUT_WAIT: Duration = Duration::from_secs(2);
 /// How long the reason for a broken data connection may take: the server may have to notice first.
 const REASON_WAIT: Duration = Duration::from_secs(10);
