@@ -48,8 +48,7 @@ fn moments() -> Vec<Moment> {
 #[test]
 fn killing_ftpfs_at_any_moment_of_replacing_a_file_leaves_the_old_or_the_new_one() {
     each(moments(), |moment| {
-        let mut day = Day::new(&[]);
-        fs::write(day.root().join("f"), content(1)).unwrap();
+        let mut day = Day::new(&["f"]);
         write(&day.mount.path().join("acknowledged"), &content(7)).unwrap();
         let outcome = day.at(moment, |day| day.mount.signal(Signal::SIGKILL));
         day.check(moment, "f", outcome);
@@ -80,8 +79,7 @@ fn killing_ftpfs_while_it_uploads_a_new_file_never_tells_a_success_that_is_none(
 #[test]
 fn a_line_cut_at_any_moment_is_mended_and_the_file_gets_there() {
     each(moments(), |moment| {
-        let mut day = Day::new(&[]);
-        fs::write(day.root().join("f"), content(1)).unwrap();
+        let mut day = Day::new(&["f"]);
         let outcome = day.at(moment, |day| {
             day.server.faults().clear();
             day.server.drop_sessions();
@@ -95,11 +93,10 @@ fn a_line_cut_at_any_moment_is_mended_and_the_file_gets_there() {
 #[test]
 fn appending_over_a_line_that_is_cut_adds_once_or_says_so() {
     each(vec![0, 1, 5_000, 20_000], |&after: &u64| {
-        let day = Day::new(&[]);
+        let day = Day::new(&["reset", "closed"]);
         let (old, more) = (content(1), vec![b'+'; 20_000]);
         let whole = [old.clone(), more.clone()].concat();
         for (end, name) in [(DataEnd::Reset, "reset"), (DataEnd::Closed, "closed")] {
-            fs::write(day.root().join(name), &old).unwrap();
             let fault = Fault::Data { after, end, then: Then::Close };
             day.server.faults().add(Rule::on("APPE").path(name).once().act(fault));
             let mut file = File::options().append(true).open(day.mount.path().join(name)).unwrap();
@@ -189,10 +186,14 @@ struct Day {
 }
 
 impl Day {
-    fn new(options: &[&str]) -> Self {
+    /// The files are there before it is mounted: what appears behind the mount's back is seen only after a while.
+    fn new(files: &[&str]) -> Self {
         let served = Scratch::new("served");
+        for name in files {
+            fs::write(served.path().join(name), content(1)).unwrap();
+        }
         let server = scripted::Server::start(served.path()).unwrap();
-        let mount = Mount::new(&server, options);
+        let mount = Mount::new(&server, &[]);
         Self { mount, server, _served: served }
     }
 
@@ -256,4 +257,4 @@ fn each<T: Send>(cases: Vec<T>, check: impl Fn(&T) + Sync) {
 }
 
 const FILES: [&str; 3] = ["a", "b", "c"];
-const STRIKES: u64 = 6;
+const STRIKES: u64 = 3;

@@ -282,7 +282,7 @@ fn play(at: &Mounted, steps: &[Step]) -> Result<(), (usize, String)> {
     end("in the mount, at the end", same_trees(&here.root, &there.root))?;
     // A file removed while it was open goes from the server soon after its last close.
     let on_server = at.server.root().join(&folder);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(5);
     let mut outcome = same_trees(&here.root, &on_server);
     while outcome.is_err() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
@@ -547,13 +547,15 @@ fn show(seen: &io::Result<Seen>) -> String {
 /// Prints the shortest list found that still fails, and panics.
 fn explain(at: &Mounted, label: &str, mut steps: Vec<Step>, failure: (usize, String)) -> ! {
     let original = failure.clone();
+    eprintln!("{label}: step {}: {}", failure.0, failure.1);
+    let started = Instant::now();
     steps.truncate(failure.0 + 1);
     let mut shown = failure;
     let mut budget = REPLAYS;
     let mut chunk = steps.len().div_ceil(2);
-    while chunk > 0 && budget > 0 {
+    while chunk > 0 && budget > 0 && started.elapsed() < SHORTENED_WITHIN {
         let mut from = 0;
-        while from < steps.len() && budget > 0 {
+        while from < steps.len() && budget > 0 && started.elapsed() < SHORTENED_WITHIN {
             let mut fewer = steps.clone();
             fewer.drain(from..(from + chunk).min(steps.len()));
             budget -= 1;
@@ -628,3 +630,5 @@ const STEPS: usize = 120;
 const ROUNDS: u64 = 25;
 /// How often a failed round is tried again to make it shorter.
 const REPLAYS: u32 = 250;
+/// It is only a convenience: some failures take long to show.
+const SHORTENED_WITHIN: Duration = Duration::from_secs(30);
