@@ -40,6 +40,8 @@ pub struct Session {
     root: RemotePath,
     /// A data connection that waits for its command.
     ready: Option<Data>,
+    /// A data connection has come about: the next ones need not be waited for.
+    reaches_data: bool,
     /// A REST has been sent whose transfer did not end well: on ftp-srv and libunftp it would hit the next one.
     restart_pending: bool,
     /// Data connections are inside TLS (PROT P).
@@ -66,6 +68,11 @@ impl Session {
     /// meanwhile (looks without waiting).
     pub fn is_alive(&mut self) -> bool {
         self.control.is_alive()
+    }
+
+    /// Whether a data connection waits for the next transfer.
+    pub fn is_ready(&self) -> bool {
+        self.ready.as_ref().is_some_and(Data::is_ready)
     }
 
     /// Keep-alive for an idle session (NOOP).
