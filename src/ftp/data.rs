@@ -52,24 +52,6 @@ impl Data {
         Ok(Self { channel: Channel::Open(Stream::Plain(tcp)), opened: Instant::now() })
     }
 
-    /// As [`Data::connect`], without waiting: a command that makes the server send may go out at once, behind the SYN.
-    /// Before anything else is done with it: [`Data::wait_connected`].
-    pub fn begin_connect(control: &Control, to: SocketAddr) -> io::Result<Self> {
-        let tcp = stream::begin_connect(to, Some(control.local().ip()))?;
-        if tcp.local_addr()? == to {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        Ok(Self { channel: Channel::Open(Stream::Plain(tcp)), opened: Instant::now() })
-    }
-
-    /// Waits until a passive connection stands.
-    pub fn wait_connected(&self, deadline: Instant) -> io::Result<()> {
-        match &self.channel {
-            Channel::Open(stream) => stream::wait_connected(stream.tcp(), deadline),
-            _ => Ok(()),
-        }
-    }
-
     /// Listens for the server's connection, and gives the address to tell it.
     pub fn listen(control: &Control, policy: &DataPolicy) -> io::Result<(Self, SocketAddr)> {
         let here = control.local().ip();

@@ -40,8 +40,6 @@ pub struct Session {
     root: RemotePath,
     /// A data connection that waits for its command.
     ready: Option<Data>,
-    /// A data connection has come about: the next ones need not be waited for.
-    reaches_data: bool,
     /// A REST has been sent whose transfer did not end well: on ftp-srv and libunftp it would hit the next one.
     restart_pending: bool,
     /// Data connections are inside TLS (PROT P).

@@ -163,13 +163,6 @@ pub fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
 
 /// Connects to one address, from a given local address if there is one.
 pub fn connect(to: SocketAddr, from: Option<IpAddr>, deadline: Instant) -> io::Result<TcpStream> {
-    let tcp = begin_connect(to, from)?;
-    wait_connected(&tcp, deadline)?;
-    Ok(tcp)
-}
-
-/// Begins to connect, without waiting for the answer.
-pub fn begin_connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd =
         socket::socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
@@ -177,21 +170,19 @@ pub fn begin_connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStre
         socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
     }
     match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
-        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {}
+        Ok(()) => {}
+        Err(Errno::EINPROGRESS | Errno::EINTR) => {
+            wait(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)], deadline)?;
+            let errno = socket::getsockopt(&fd, sockopt::SocketError)?;
+            if errno != 0 {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+        }
         Err(errno) => return Err(errno.into()),
     }
     let tcp = TcpStream::from(fd);
     tcp.set_nodelay(true)?;
     Ok(tcp)
-}
-
-/// Waits for the answer to [`begin_connect`].
-pub fn wait_connected(tcp: &TcpStream, deadline: Instant) -> io::Result<()> {
-    wait(&mut [PollFd::new(tcp.as_fd(), PollFlags::POLLOUT)], deadline)?;
-    match socket::getsockopt(tcp, sockopt::SocketError)? {
-        0 => Ok(()),
-        errno => Err(io::Error::from_raw_os_error(errno)),
-    }
 }
 
 /// Whether an error means that the peer has closed or reset the connection.

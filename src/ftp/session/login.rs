@@ -46,7 +46,6 @@ impl Session {
             control,
             root: features.root().unwrap_or_else(RemotePath::root),
             ready: None,
-            reaches_data: false,
             restart_pending: false,
             protects_data: false,
         };

@@ -57,12 +57,6 @@ impl Session {
         careful: bool,
     ) -> Result<Transfer, Error> {
         let data = self.take_ready()?;
-        if matches!(command, Command::Stor(_) | Command::Appe(_))
-            && let Err(error) = data.wait_connected(Instant::now() + self.config.connect_timeout)
-        {
-            self.control.end();
-            return Err(Error::Data { during: command.name(), text: error.to_string() });
-        }
         if self.protects_data
             && !self.control.slot().is_some_and(Slot::has_session)
             && self.features.connector(&self.config)?.resumes()
