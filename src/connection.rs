@@ -73,7 +73,7 @@ impl Connection {
         }
         let mut ready = false;
         loop {
-            let patience = if ready || self.session.is_none() { UPKEEP } else { Duration::ZERO };
+            let patience = if ready || self.session.is_none() { UPKEEP } else { GRACE };
             match self.queue.next(self.slot, ready, patience) {
                 Next::Job(job) => {
                     let goes_on = self.serve(job);
@@ -208,6 +208,8 @@ impl Drop for Connection {
     }
 }
 
+/// How long upkeep waits for what a program asks right behind an answer (`ls -l` on vsftpd: the exact times).
+const GRACE: Duration = Duration::from_millis(2);
 /// How often an idle connection looks after itself. Ready data connections last 290 s on the most impatient servers
 /// measured; control connections with a short idle limit are noticed dead at the next job anyway.
 const UPKEEP: Duration = Duration::from_secs(20);

@@ -10,6 +10,7 @@
 mod ahead;
 pub mod answer;
 pub mod attributes;
+mod descriptors;
 pub mod errno;
 pub mod figures;
 pub mod folders;
@@ -32,6 +33,7 @@ pub use errno::Errno;
 pub use options::Options;
 
 use crate::connection::Connections;
+use crate::ftp::codepage::Codepage;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
 use crate::read::{Content, Locate, Reads};
@@ -58,6 +60,7 @@ pub struct FileSystem {
     zone: Mutex<i64>,
     /// The server's address without a password, for messages.
     server: String,
+    codepage: Option<Codepage>,
     this: Weak<FileSystem>,
 }
 
@@ -69,14 +72,10 @@ impl FileSystem {
     pub fn start(config: ftp::Config, options: Options) -> Result<Arc<Self>, Error> {
         let config = Arc::new(config);
         let features = Features::new();
-        let mut session = Session::open(&config, &features)?;
+        let session = Session::open_proven(&config, &features)?;
         let root = session.root().clone();
-        // Proves more than the login: that data connections work. What it tells is not kept: the first program to look
-        // shall see the server as it is then.
-        match session.list(&root) {
-            Ok(_) | Err(Error::Refused { meaning: Refusal::Denied, .. }) => {}
-            Err(error) => return Err(error),
-        }
+        // More than the login is proven: that data connections work. What the listing tells is not kept: the first program
+        // to look shall see the server as it is then.
         Ok(Self::over(config, features, options, root, Some(session)))
     }
 
@@ -100,6 +99,7 @@ impl FileSystem {
             absence: options.negative_timeout,
             listings: options.dir_timeout,
         };
+        let codepage = config.codepage;
         let queue = Connections::start(config, features.clone(), options.max_conns, session);
         Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
@@ -114,6 +114,7 @@ impl FileSystem {
             options,
             zone: Mutex::new(0),
             server,
+            codepage,
             this: this.clone(),
         })
     }

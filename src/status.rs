@@ -46,6 +46,7 @@ use report::{Before, Report};
 /// The socket of a mount; it goes when this is dropped.
 pub struct Desk {
     socket: PathBuf,
+    inode: u64,
     shared: Arc<Shared>,
 }
 
@@ -88,7 +89,8 @@ impl Desk {
             visitors: Mutex::default(),
             changed: Condvar::new(),
         });
-        let desk = Self { socket, shared: shared.clone() };
+        let inode = std::fs::symlink_metadata(&socket)?.ino();
+        let desk = Self { socket, inode, shared: shared.clone() };
         std::thread::Builder::new().name("status".into()).spawn(move || accept(&listener, &shared))?;
         Ok(desk)
     }
@@ -105,7 +107,10 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.socket);
+        // The next mount may have got our number while we were uploading: then the name is its, too.
+        if std::fs::symlink_metadata(&self.socket).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.socket);
+        }
         // The last mount's end leaves nothing behind.
         let _ = self.socket.parent().map(std::fs::remove_dir);
     }

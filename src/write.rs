@@ -15,7 +15,9 @@ pub mod draft;
 pub mod kept;
 pub mod ranges;
 pub mod spool;
+pub mod temporary;
 pub mod upload;
 
 pub use draft::{Base, Draft, Piece};
-pub use upload::{Upload, Uploaded, is_temporary};
+pub use temporary::{is_left_over, is_temporary, temporary_name};
+pub use upload::{Upload, Uploaded};

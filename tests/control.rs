@@ -164,6 +164,20 @@ fn the_socket_is_its_owners_alone_and_speaks_lines() {
 }
 
 #[test]
+fn a_mount_that_ends_slowly_does_not_take_the_socket_of_the_next_one() {
+    let (_scratch, server) = scripted();
+    // A number is given to the next mount as soon as the one before is gone, long before its process.
+    for _ in 0..20 {
+        let first = Mount::new(&server, &[]);
+        until(|| socket_of(&first).exists().then_some(()));
+        shell::ok(Path::new("/"), &format!("umount {}", point(&first)));
+        let second = Mount::new(&server, &[]);
+        drop(first);
+        assert!(ok(&["status", point(&second)]).contains("connections"));
+    }
+}
+
+#[test]
 fn a_question_about_nothing_is_answered() {
     let output = run(&["status", "/proc"]);
     assert_eq!(output.status.code(), Some(4));

@@ -31,6 +31,30 @@ fn a_server_that_works_is_said_to_work_and_nothing_is_written_there() {
 }
 
 #[test]
+fn data_connections_inside_tls_are_tried_too() {
+    for kind in Kind::MAIN {
+        let options = Options { tls: Tls::Explicit, ..Options::default() };
+        let Some(server) = Server::start_with(kind, &options) else { continue };
+        let told = examine(&server, &["-o", "no_verify_peer"]);
+        assert_eq!(told.code, 0, "{kind:?}: {}", told.text);
+        assert!(!told.text.contains("FAIL"), "{kind:?}: {}", told.text);
+        for words in ["NOT checked", "ok    passive   EPSV", "ok    passive   PASV", "ok    active"] {
+            assert!(told.text.contains(words), "{kind:?}: {words} is missing: {}", told.text);
+        }
+    }
+}
+
+#[test]
+fn odd_servers_that_can_be_mounted_are_said_to_be() {
+    for kind in Kind::OTHERS {
+        let Some(server) = Server::start(kind) else { continue };
+        let told = examine(&server, &["-o", "timeout=3"]);
+        assert_eq!(told.code, 0, "{kind:?}: {}", told.text);
+        assert!(told.text.contains("can be mounted"), "{kind:?}: {}", told.text);
+    }
+}
+
+#[test]
 fn a_write_test_leaves_nothing_behind() {
     for kind in Kind::MAIN {
         let Some(server) = Server::start(kind) else { continue };

@@ -253,7 +253,7 @@ fn lacks(kind: Kind) -> &'static [&'static str] {
     match kind {
         // "451 Append/Restart not permitted", unless its owner allows it; appended files are then stored as a whole.
         Kind::Proftpd => &["append"],
-        Kind::Twisted => &["append", "restart", "times"],
+        Kind::Twisted => &["append", "times"],
         Kind::Inetutils | Kind::LinuxFtpd | Kind::Aioftp | Kind::Libunftp | Kind::FtpSrv => &["times"],
         Kind::Vsftpd | Kind::PureFtpd | Kind::Pyftpdlib => &[],
     }

@@ -91,7 +91,9 @@ impl Args {
 pub const FOOT: &str = "\
 Password:  asked for, or from the URL (wiped from ps), credentials=FILE,
            FTPFS_PASSWORD, password_stdin, ~/.netrc
-Unmount:   umount MOUNTPOINT, or as a user fusermount3 -u MOUNTPOINT
+Also:      ftpfs doctor SOURCE (why does it not work?), status, list, flush, forget,
+           umount (waits for uploads); each with --help
+Unmount:   ftpfs umount MOUNTPOINT, or umount(8), as a user fusermount3 -u
 fstab:     ftp://joe@host/ /mnt fuse.ftpfs _netdev,nofail,credentials=FILE 0 0
 Exit:      0 mounted, 1 usage, 2 login refused, 3 cannot reach, 4 cannot mount,
            5 TLS, 6 local trouble, 7 ended with uploads not confirmed

@@ -11,7 +11,7 @@ use crate::ftp::control::Control;
 use crate::ftp::data::Data;
 use crate::ftp::reply::Reply;
 use crate::ftp::stream::{self, Step};
-use crate::ftp::tls::{Connector, Slot};
+use crate::ftp::tls::{CUT, Connector, Slot, WRONG_VERSION};
 use crate::ftp::{Config, Error, Features};
 
 /// A connection, and how far it has come.
@@ -57,8 +57,21 @@ impl Dialogue {
         Ok(dialogue)
     }
 
-    /// AUTH TLS and the handshake; the refusal when there is none.
+    /// AUTH TLS and the handshake; the refusal when there is none. As a mount would, it tries again where a server now and
+    /// then takes the ClientHello for a command.
     pub fn start_tls(&mut self) -> Result<Option<Reply>, Error> {
+        for _ in 1..TLS_TRIES {
+            match self.start_tls_once() {
+                Err(Error::Tls { text }) if [WRONG_VERSION, CUT].iter().any(|sign| text.contains(sign)) => {
+                    *self = Self::connect(&self.config)?;
+                }
+                outcome => return outcome,
+            }
+        }
+        self.start_tls_once()
+    }
+
+    fn start_tls_once(&mut self) -> Result<Option<Reply>, Error> {
         let reply = self.ask(&Command::AuthTls)?;
         if reply.code != 234 {
             return Ok(Some(reply));
@@ -184,5 +197,7 @@ impl Dialogue {
 
 /// How often a server may say 120 before it is ready.
 const MAX_DELAYS: usize = 5;
+/// ftp-srv fails half of its handshakes so.
+const TLS_TRIES: usize = 6;
 /// A listing that has brought this much works.
 const ENOUGH: usize = 1 << 20;

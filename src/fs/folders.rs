@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+
+use log::debug;
 
 use parking_lot::Mutex;
 
@@ -12,7 +14,7 @@ use crate::ftp::{Error, Kind, Listing, Name, Refusal, RemotePath};
 use crate::queue::{Claim, Job, Priority, Ticket};
 use crate::read::Wanted;
 use crate::tree::{Ino, Stamp};
-use crate::write::is_temporary;
+use crate::write::{is_left_over, is_temporary};
 
 /// Listings and time look-ups under way: who comes later waits for the same one.
 #[derive(Default)]
@@ -190,11 +192,25 @@ impl FileSystem {
 
     /// Takes over a listing of `folder` that began at `stamp`.
     pub(super) fn take_listing(&self, folder: Ino, mut listing: Listing, stamp: Stamp) {
+        self.clean_up(folder, &listing);
         listing.entries.retain(|entry| !is_temporary(&entry.name));
         self.correct_zone(&mut listing);
         let mut tree = self.tree.lock();
         tree.apply(folder, &listing, stamp, Instant::now());
         tree.shrink(MAX_NODES);
+    }
+
+    /// Deletes what mounts that are dead left in a folder.
+    fn clean_up(&self, folder: Ino, listing: &Listing) {
+        let Ok(path) = self.path(folder) else { return };
+        let now = SystemTime::now();
+        let left: Vec<_> = listing.entries.iter().filter(|entry| is_left_over(&entry.name, now)).collect();
+        for entry in left.iter().take(CLEANED_AT_ONCE).filter(|_| !self.options.read_only) {
+            let path = path.join(&entry.name);
+            let end =
+                |outcome: Result<(), Error>| drop(outcome.inspect_err(|error| debug!("left over: {error}")));
+            self.submit(Job::new(Priority::ReadAhead, move |session, _| session.delete(&path), end));
+        }
     }
 
     fn listed(&self, folder: Ino, outcome: Result<(), Error>) {
@@ -293,6 +309,8 @@ impl FolderEntry<'_> {
     }
 }
 
+/// Left-overs deleted after one listing: nobody waits for it, and the next listing goes on.
+const CLEANED_AT_ONCE: usize = 16;
 /// `.` and `..` come first.
 const DOTS: u64 = 2;
 /// MDTMs in one batch: 1,000 cost about as much as one listing.

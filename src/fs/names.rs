@@ -10,7 +10,7 @@ use crate::ftp::{
 };
 use crate::queue::{Claim, Job, Priority, Turn};
 use crate::tree::{Child, Ino, Tree};
-use crate::write::upload::temporary_name;
+use crate::write::temporary::{empty_out, temporary_name};
 
 /// The answer to a look-up.
 #[derive(Clone, Debug)]
@@ -202,8 +202,12 @@ impl FileSystem {
                     }
                 }
                 let outcome = session.remove_directory(&path);
-                let outcome = outcome.map_err(|error| explain::remove_directory(session, &path, error));
-                already_done(outcome, turn)
+                match outcome.map_err(|error| explain::remove_directory(session, &path, error)) {
+                    Err(error) if error.refusal() == Some(Refusal::NotEmpty) && empty_out(session, &path) => {
+                        session.remove_directory(&path)
+                    }
+                    outcome => already_done(outcome, turn),
+                }
             }
         };
         self.remove_by(caller, parent, name, path, "remove the folder", attempt, answer);
@@ -402,7 +406,7 @@ impl FileSystem {
         if keep && known.is_some() {
             return answer.error(Errno::EXIST);
         }
-        if known.is_some() && self.has_local_children(to, &to_name) {
+        if self.has_local_children(to, &to_name) {
             return answer.error(Errno::NOTEMPTY);
         }
         // Its readers keep the old file: it moves out of sight until they have closed it, as with unlink.

@@ -59,7 +59,7 @@ impl FileSystem {
         self.renew(
             ino,
             Box::new(move |fs, outcome| match outcome {
-                Err(error) if error.refusal() == Some(Refusal::NotFound) => answer.error(Errno::NOENT),
+                Err(error) if error.refusal() == Some(Refusal::NotFound) => answer.error(Errno::STALE),
                 Err(error) => answer.error(fs.fail_at("open", ino, &error)),
                 Ok(()) => answer.send(fs.opened(ino, mode)),
             }),
@@ -69,8 +69,9 @@ impl FileSystem {
     fn opened(&self, ino: Ino, mode: OpenMode) -> Result<Opened, Errno> {
         let keep_pages = {
             let mut tree = self.tree.lock();
+            // The kernel believes in a name that is gone: ESTALE makes it look again (and create, if it may).
             if tree.path(ino).is_none() {
-                return Err(Errno::NOENT);
+                return Err(Errno::STALE);
             }
             let node = tree.node_mut(ino).ok_or(Errno::STALE)?;
             let keep = node.kernel_version == Some(node.version);
@@ -107,7 +108,7 @@ impl FileSystem {
             };
             return match self.handles.at(handle) {
                 Some(Handle::File { version, .. }) if version != content.version => {
-                    self.read_on(caller, handle, version, content, offset, len, answer);
+                    self.read_on(caller, (handle, version), content, offset, len, answer);
                 }
                 _ => self.reads.read(&content, offset, len, self.reader(caller, ino, answer)),
             };
@@ -142,8 +143,7 @@ impl FileSystem {
     fn read_on(
         &self,
         caller: Caller,
-        handle: u64,
-        version: Version,
+        (handle, version): (u64, Version),
         content: Content,
         offset: u64,
         len: usize,

@@ -173,6 +173,11 @@ impl Data {
         matches!(self.channel, Channel::Open(_))
     }
 
+    /// Active, and the server has not connected yet.
+    pub fn is_listening(&self) -> bool {
+        matches!(self.channel, Channel::Listening { .. })
+    }
+
     /// For waiting; none when there is nothing to wait for.
     pub fn poll_fd(&self, flags: PollFlags) -> Option<PollFd<'_>> {
         match &self.channel {

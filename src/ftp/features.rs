@@ -10,7 +10,7 @@ pub mod server;
 pub mod troubles;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -52,6 +52,10 @@ struct State {
     /// One has been made so.
     way_works: bool,
     way_failures: u32,
+    /// Some way has worked, at some time.
+    way_ever: bool,
+    /// None of the ways works: until when that is believed.
+    blocked_until: Option<Instant>,
 }
 
 /// Something that a server may or may not have.
@@ -328,11 +332,18 @@ impl Features {
         self.0.state.lock().way
     }
 
+    /// Whether no way of making data connections works, as far as was tried of late.
+    pub fn data_is_blocked(&self) -> bool {
+        self.0.state.lock().blocked_until.is_some_and(|until| Instant::now() < until)
+    }
+
     /// A data connection was made.
     pub(super) fn way_worked(&self) {
         let mut state = self.0.state.lock();
         state.way_works = true;
+        state.way_ever = true;
         state.way_failures = 0;
+        state.blocked_until = None;
     }
 
     /// A data connection could not be made; `next` is what would be tried instead. One failure is enough while nothing has
@@ -346,11 +357,21 @@ impl Features {
         if state.way_works && state.way_failures < PATIENCE {
             return;
         }
-        log::info!("data connections: {failed:?} does not work here, trying {next:?}");
         (state.way, state.way_works, state.way_failures) = (next, false, 0);
+        // Round the circle once, and nothing has worked.
+        if next == Way::Epsv && !state.way_ever {
+            state.blocked_until = Some(Instant::now() + BLOCKED_FOR);
+            log::warn!("{BLOCKED}");
+            return;
+        }
+        log::info!("data connections: {failed:?} does not work here, trying {next:?}");
     }
 }
 
+/// What a user is told whose firewall lets nothing but the control connection through.
+pub(super) const BLOCKED: &str = "no data connection can be made, neither by us (passive) nor by the server (active): is there a firewall or NAT in between?";
+/// How long it is believed that nothing works, so that each program is told at once and not after another round.
+const BLOCKED_FOR: Duration = Duration::from_secs(60);
 /// Zones differ by quarters of an hour.
 const QUARTER: i64 = 15 * 60;
 /// UTC+14 is the furthest, UTC-12 the other way.
@@ -362,8 +383,6 @@ const PATIENCE: u32 = 3;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn reply(code: u16, lines: &[&str]) -> Reply {

@@ -86,6 +86,8 @@ pub enum Format {
     Mlsd,
     /// LIST or STAT (RFC 959): any dialect.
     List,
+    /// NLST (RFC 959): a name on each line, perhaps with a path before it; nothing is said of what it is.
+    Names,
 }
 
 /// Reads one line of MLST (or MLSD), where the name may come with a path: its last component is taken.
@@ -153,6 +155,8 @@ enum Dialect {
     MvsJobs,
     Vms,
     Rare,
+    /// A name, and nothing else.
+    Bare,
 }
 
 impl Dialect {
@@ -161,6 +165,7 @@ impl Dialect {
         match format {
             // Servers exist that answer MLSD with what they would say to LIST.
             Format::Mlsd => &[Self::Mlsd, Self::Unix],
+            Format::Names => &[Self::Bare],
             Format::List => &[
                 Self::Unix,
                 Self::Dos,
@@ -188,6 +193,7 @@ impl Dialect {
             Self::MvsJobs => mvs::job(line),
             Self::Vms => vms::parse(line, clock),
             Self::Rare => rare::parse(line, clock),
+            Self::Bare => Some(Line::Entry(Draft::named(last_component(line)))),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! RETR, STOR and LIST share), `download`, `upload`, `listing`, `attributes`. Only `connection` and its jobs call this.
 
 mod attributes;
+mod bare;
 mod download;
 mod listing;
 mod login;

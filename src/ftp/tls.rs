@@ -151,9 +151,10 @@ impl Connector {
             is_pinned: self.is_pinned,
             resumes: Arc::clone(&self.resumes),
             slot: slot.clone(),
+            failed: None,
         };
-        // Errors come back with the first read or write.
-        let _ = stream.handshake();
+        // The server's whole answer may be there already: what is wrong with it is told by the first read or write.
+        stream.failed = stream.handshake().err();
         Ok(stream)
     }
 }
@@ -165,11 +166,16 @@ pub struct TlsStream {
     is_pinned: bool,
     resumes: Arc<AtomicBool>,
     slot: Slot,
+    /// The error of the very first step.
+    failed: Option<io::Error>,
 }
 
 impl TlsStream {
     /// Goes on with the handshake; `Done(0)` once it is complete.
     pub fn handshake(&mut self) -> io::Result<Step> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         if self.ssl.ssl().is_init_finished() {
             return Ok(Step::Done(0));
         }

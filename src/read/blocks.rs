@@ -111,7 +111,7 @@ impl Blocks {
             }
             let first = inside as u64 / PAGE;
             let pages = (part.len() as u64).div_ceil(PAGE);
-            block.pages |= ((1u64 << pages) - 1 << first) as u32;
+            block.pages |= (((1u64 << pages) - 1) << first) as u32;
             inner.bytes += grown as u64;
             at += part.len() as u64;
             data = rest;
@@ -154,7 +154,7 @@ mod tests {
         blocks.insert(INO, VERSION, 4096, &bytes(4096, 300_000));
         assert_eq!(blocks.read(INO, VERSION, 5000, 290_000).unwrap(), bytes(5000, 290_000));
         assert_eq!(blocks.read(INO, VERSION, 0, 10), Err(0));
-        assert_eq!(blocks.read(INO, VERSION, 300_000, 10_000), Err(307_200 - 307_200 % 4096));
+        assert_eq!(blocks.read(INO, VERSION, 300_000, 10_000), Err(307_200));
         assert_eq!(blocks.read(INO, Version(2), 5000, 10), Err(4096));
     }
 

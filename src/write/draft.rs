@@ -171,6 +171,11 @@ impl Draft {
         !self.dirty.is_empty() || self.resized
     }
 
+    /// Made or emptied, and nothing written since: whoever did it has probably not begun yet.
+    pub fn is_blank(&self) -> bool {
+        self.size == 0 && self.resized && self.dirty.is_empty()
+    }
+
     /// What the server lacks.
     pub fn change(&self) -> Change {
         let Some(base) = &self.base else {
@@ -217,7 +222,10 @@ impl Draft {
 
     /// The parts that only this draft has, for [`super::kept`].
     pub(super) fn unsent(&self) -> Vec<Range<u64>> {
-        if self.base.is_none() { vec![0..self.size] } else { self.present.iter().cloned().collect() }
+        match &self.base {
+            None => std::iter::once(0..self.size).collect(),
+            Some(_) => self.present.iter().cloned().collect(),
+        }
     }
 }
 

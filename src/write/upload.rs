@@ -11,16 +11,15 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
 use log::debug;
 use parking_lot::Mutex;
 
 use super::Draft;
 use super::draft::{Change, Sending};
+use super::temporary::temporary_name;
 use crate::ftp::{
-    After, Error, How, Modified, Name, Refusal, RemotePath, Session, Stored, explain, replace, spelling,
+    After, Error, How, Modified, Refusal, RemotePath, Session, Stored, explain, replace, spelling,
 };
 use crate::queue::{Task, Turn};
 use crate::read::Locate;
@@ -237,21 +236,6 @@ impl Upload {
     }
 }
 
-/// Whether a name is one of our temporary ones: not shown in listings.
-pub fn is_temporary(name: &Name) -> bool {
-    name.as_bytes().starts_with(TEMPORARY)
-}
-
-/// A name beside the target that nobody else uses: ours alone by time, process and count.
-pub fn temporary_name() -> Result<Name, Error> {
-    let nanos =
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let mut name = TEMPORARY.to_vec();
-    name.extend_from_slice(format!("{nanos:x}-{:x}-{count:x}", std::process::id()).as_bytes());
-    Ok(Name::new(&name)?)
-}
-
 /// Success needs the right size on the server: told with the upload, or looked up where the server has no SIZE or no
 /// longer knows the file.
 fn confirmed(session: &mut Session, path: &RemotePath, stored: Stored, size: u64) -> Result<Uploaded, Error> {
@@ -304,8 +288,6 @@ impl io::Read for Source<'_> {
     }
 }
 
-static COUNT: AtomicU64 = AtomicU64::new(0);
-const TEMPORARY: &[u8] = b".ftpfs-part-";
 const CHUNK: usize = 128 * 1024;
 /// What servers give a new file.
 pub const NEW_FILE_MODE: u32 = 0o644;

@@ -79,6 +79,21 @@ pub fn cargo(name: &str) -> Result<PathBuf, String> {
     Ok(target.join("release").join(format!("{name}-main")))
 }
 
+/// The file system exerciser, installed once as any developer would.
+pub fn fsx() -> Result<PathBuf, String> {
+    let _only_one = lock()?;
+    let place = scratch::cache().join("fsx");
+    let program = place.join("bin/fsx");
+    if !program.exists() {
+        run(Command::new(env!("CARGO"))
+            .args(["install", "--quiet", "--locked", "--version", "0.3.2", "fsx", "--root"])
+            .arg(&place)
+            .env("CARGO_TARGET_DIR", place.join("build"))
+            .env_remove("RUSTFLAGS"))?;
+    }
+    Ok(program)
+}
+
 /// A key and a certificate for localhost that signs itself, made once: (certificate, key).
 pub fn certificate() -> Result<(PathBuf, PathBuf), String> {
     let _only_one = lock()?;

@@ -47,6 +47,8 @@ impl Session<'_> {
             "PORT" => self.port(argument),
             "REST" => self.rest(argument),
             "LIST" => self.list(argument),
+            "NLST" => self.nlst(argument),
+            "STAT" if !argument.is_empty() => self.stat(argument),
             "MLSD" => self.mlsd(argument),
             "MLST" => self.mlst(argument),
             "SIZE" => self.size(argument),
@@ -140,13 +142,13 @@ impl Session<'_> {
     fn pasv(&mut self) -> io::Result<()> {
         let [a, b, c, d] = match self.fault.take() {
             Some(Fault::Address(address)) => address,
-            _ => Ipv4Addr::LOCALHOST.octets(),
+            _ => self.shared.options.address.octets(),
         };
         let port = self.listen()?;
         self.reply(&format!("227 Entering Passive Mode ({a},{b},{c},{d},{},{}).", port >> 8, port & 0xff))
     }
 
-    /// RFC 2428, section 2. Loopback only.
+    /// RFC 2428, section 2. From loopback to loopback only.
     fn eprt(&mut self, argument: &[u8]) -> io::Result<()> {
         let text = String::from_utf8_lossy(argument).into_owned();
         let mut fields = text.split('|').skip(2);
@@ -168,7 +170,7 @@ impl Session<'_> {
 
     fn active(&mut self, address: Option<SocketAddr>) -> io::Result<()> {
         match address {
-            Some(address) if address.ip().is_loopback() => {
+            Some(address) if address.ip().is_loopback() == self.shared.options.address.is_loopback() => {
                 self.data = Data::Active(address);
                 self.reply("200 Command successful.")
             }
@@ -198,6 +200,22 @@ impl Session<'_> {
         let path = jail::resolve(&self.cwd, rest);
         let made = self.shared.jail.target(&path).and_then(|at| listing::list(&at, hidden));
         self.send_listing(rest, made)
+    }
+
+    fn nlst(&mut self, argument: &[u8]) -> io::Result<()> {
+        let path = jail::resolve(&self.cwd, argument);
+        let made = self.shared.jail.target(&path).and_then(|at| listing::nlst(&at));
+        self.send_listing(argument, made)
+    }
+
+    /// RFC 959: a listing on the control connection.
+    fn stat(&mut self, argument: &[u8]) -> io::Result<()> {
+        let path = jail::resolve(&self.cwd, argument);
+        match self.shared.jail.target(&path).and_then(|at| listing::list(&at, true)) {
+            Ok(lines) => self
+                .reply_bytes(&[b"213-Status follows:\r\n", lines.as_slice(), b"213 End of status"].concat()),
+            Err(e) => self.refuse(argument, &e),
+        }
     }
 
     /// RFC 3659, section 7.

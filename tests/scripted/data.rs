@@ -26,7 +26,7 @@ pub(super) enum Content {
 impl Session<'_> {
     /// Waits for a client at a new port.
     pub fn listen(&mut self) -> io::Result<u16> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = TcpListener::bind((self.shared.options.address, 0))?;
         let port = listener.local_addr()?.port();
         self.data = Data::Passive(listener);
         Ok(port)

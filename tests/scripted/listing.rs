@@ -29,6 +29,11 @@ pub fn list(path: &Path, hidden: bool) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
+/// What NLST sends.
+pub fn nlst(path: &Path) -> io::Result<Vec<u8>> {
+    Ok(entries(path)?.into_iter().flat_map(|(name, _)| [name, b"\r\n".to_vec()].concat()).collect())
+}
+
 /// What MLSD sends.
 pub fn mlsd(path: &Path) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();

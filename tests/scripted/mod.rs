@@ -35,6 +35,8 @@ pub use faults::{DataEnd, Fault, Faults, Rule, Then};
 pub struct Options {
     pub user: String,
     pub password: String,
+    /// Where it listens; 127.0.0.1, but for tests in networks of their own.
+    pub address: Ipv4Addr,
     /// More are refused with 421 at the greeting.
     pub max_sessions: usize,
     /// An idle session is ended with 421.
@@ -48,6 +50,7 @@ impl Default for Options {
         Self {
             user: "guest".into(),
             password: "guest".into(),
+            address: Ipv4Addr::LOCALHOST,
             max_sessions: 64,
             idle: Duration::from_secs(300),
             without: Vec::new(),
@@ -69,7 +72,7 @@ impl Server {
     }
 
     pub fn start_with(root: &Path, options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = TcpListener::bind((options.address, 0))?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
             jail: jail::Jail::new(root)?,
@@ -100,7 +103,7 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        format!("ftp://{}@127.0.0.1:{}/", self.shared.options.user, self.port)
+        format!("ftp://{}@{}:{}/", self.shared.options.user, self.shared.options.address, self.port)
     }
 
     pub fn password(&self) -> &str {
@@ -134,7 +137,7 @@ impl Drop for Server {
         self.shared.ending.store(true, Ordering::SeqCst);
         self.drop_sessions();
         // Wakes the acceptor.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        let _ = TcpStream::connect((self.shared.options.address, self.port));
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }

@@ -112,6 +112,12 @@ impl Server {
         !matches!(self, Self::Libunftp | Self::Aioftp)
     }
 
+    /// Whether the final reply to RETR, LIST and MLSD comes only once we have closed our side of the data connection, so that
+    /// closing our direction of it ahead saves a round trip. Others may take that for the end of the transfer.
+    pub fn waits_for_our_end(self) -> bool {
+        self == Self::Proftpd
+    }
+
     /// Whether REST and STOR in the middle of a file keep what lies behind.
     pub fn keeps_tail(self) -> bool {
         matches!(

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Session;
 use crate::ftp::command::Command;
-use crate::ftp::features::{Ability, Capability, Features};
+use crate::ftp::features::{Ability, Capability, Features, Server};
 use crate::ftp::listing::{self, Entry, Kind, Modified, Precision};
 use crate::ftp::reply::{self, Reply};
 use crate::ftp::{Error, Name, RemotePath};
@@ -62,6 +62,9 @@ impl Session {
                 error => return Err(error),
             }
         }
+        if self.features.ability(Capability::Size) == Ability::No && !path.is_root() {
+            return self.stat_in_listing(path, None);
+        }
         let commands = [Command::Size(path), Command::Mdtm(path), Command::Cwd(path)];
         // A size proves a file only on servers that refuse SIZE for folders; elsewhere CWD is asked as well.
         let asked = if self.server().sizes_only_files() { &commands[..2] } else { &commands[..] };
@@ -70,7 +73,11 @@ impl Session {
             return Err(self.end_on(Error::Protocol { text: "a reply is missing".to_owned() }));
         };
         let modified = self.mdtm(&mdtm);
-        let bytes = reply::size(&size);
+        let bytes = self.size_in(&size);
+        if bytes.is_none() && size.is_unknown_command() && !path.is_root() {
+            self.features.learn(Capability::Size, false);
+            return self.stat_in_listing(path, modified);
+        }
         let folder = match replies.next() {
             Some(cwd) => cwd,
             None if bytes.is_some() => size,
@@ -82,6 +89,14 @@ impl Session {
             None => return Err(self.refused("CWD", folder, &[path])),
         };
         Ok(Entry { name: own_name(path), kind, size, modified, mode: None, target: None })
+    }
+
+    /// For servers without SIZE: only the listing tells that something is there, and how long.
+    fn stat_in_listing(&mut self, path: &RemotePath, modified: Option<Modified>) -> Result<Entry, Error> {
+        let folder = path.parent().unwrap_or_else(RemotePath::root);
+        let found = self.list(&folder)?.entries.into_iter().find(|entry| entry.name == own_name(path));
+        let entry = found.ok_or_else(|| self.refused("SIZE", absent(), &[path]))?;
+        Ok(Entry { modified: modified.or(entry.modified), ..entry })
     }
 
     /// Modification times to the second (MDTM, pipelined where the server allows); none per path that has none.
@@ -189,6 +204,14 @@ impl Session {
         Err(error)
     }
 
+    /// The number in a reply to SIZE.
+    pub(super) fn size_in(&self, reply: &Reply) -> Option<u64> {
+        // ftp-srv takes 0 for no text at all, and says what it says then.
+        let is_nothing =
+            self.server() == Server::FtpSrv && reply.code == 213 && reply.first() == b"File status";
+        if is_nothing { Some(0) } else { reply::size(reply) }
+    }
+
     /// The time in a reply to MDTM; remembers when the server has none.
     pub(super) fn mdtm(&mut self, reply: &Reply) -> Option<Modified> {
         if reply.is_unknown_command() {
@@ -224,6 +247,11 @@ fn mlst_entry(reply: &Reply, path: &RemotePath) -> Option<Entry> {
     line.push(b' ');
     line.extend_from_slice(name.as_bytes());
     listing::mlsx_entry(&line)
+}
+
+/// What a server would say that can.
+fn absent() -> Reply {
+    Reply { code: 550, lines: vec![b"No such file (it is not in its folder's listing)".to_vec()] }
 }
 
 fn own_name(path: &RemotePath) -> Name {

@@ -7,17 +7,20 @@ use crate::ftp::features::{Ability, Capability};
 use crate::ftp::{Error, RemotePath};
 
 impl Session {
-    /// Starts RETR at `offset`. A refusal of the file itself comes with the first `read`.
+    /// Starts RETR at `offset`; on a server without REST at the start, and what lies before `offset` is thrown away. A
+    /// refusal of the file itself comes with the first `read`.
     pub fn retrieve(&mut self, path: &RemotePath, offset: u64) -> Result<Download<'_>, Error> {
-        let before = if offset == 0 {
-            None
-        } else if self.features.ability(Capability::RestRetr) == Ability::No {
-            return Err(Error::Unsupported { command: "REST" });
-        } else {
-            Some(Command::Rest(offset))
-        };
-        let transfer = self.start(before, Command::Retr(path), &[], path, false)?;
-        Ok(Download { session: self, transfer, is_over: false })
+        if offset > 0 && self.features.ability(Capability::RestRetr) != Ability::No {
+            match self.start(Some(Command::Rest(offset)), Command::Retr(path), &[], path, false) {
+                Err(Error::Unsupported { command: "REST" }) => {}
+                started => {
+                    let transfer = started?;
+                    return Ok(Download { session: self, transfer, skip: 0, is_over: false });
+                }
+            }
+        }
+        let transfer = self.start(None, Command::Retr(path), &[], path, false)?;
+        Ok(Download { session: self, transfer, skip: offset, is_over: false })
     }
 }
 
@@ -25,6 +28,8 @@ impl Session {
 pub struct Download<'s> {
     session: &'s mut Session,
     transfer: Transfer,
+    /// So many bytes come that were not asked for.
+    skip: u64,
     is_over: bool,
 }
 
@@ -39,7 +44,18 @@ impl Download<'_> {
     /// The next bytes; 0 at the end of the stream. Errors: the refusal (also one that comes after 150), a broken or silent
     /// connection. Whether all bytes have come only the caller knows: a server may say 226 to a truncated file.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
-        let result = self.session.receive(&mut self.transfer, buf);
+        let mut result = self.session.receive(&mut self.transfer, buf);
+        while let Ok(got @ 1..) = result
+            && self.skip > 0
+        {
+            let skipped = got.min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+            self.skip -= skipped as u64;
+            if skipped < got {
+                buf.copy_within(skipped..got, 0);
+                return Ok(got - skipped);
+            }
+            result = self.session.receive(&mut self.transfer, buf);
+        }
         if result.is_err() {
             self.is_over = true;
         }

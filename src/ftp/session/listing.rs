@@ -14,8 +14,11 @@ use crate::ftp::reply::Reply;
 use crate::ftp::{Error, Refusal, RemotePath};
 
 impl Session {
-    /// Lists a folder.
+    /// Lists a folder. Where no data connection can be had: STAT, on the control connection.
     pub fn list(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
+        if self.features.data_is_blocked() {
+            return self.list_by_stat(folder);
+        }
         if self.features.ability(Capability::Mlst) != Ability::No && self.server().lists_with_mlsd() {
             match self.fetch(None, Command::Mlsd(folder), folder, Format::Mlsd) {
                 Ok(fetched) => {
@@ -35,6 +38,15 @@ impl Session {
 
     /// Where symlinks of a folder point, for servers whose MLSD does not tell: LIST.
     pub fn link_targets(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
+        let listing = self.list_lines(folder)?;
+        if listing.entries.is_empty() && listing.unparsed > 0 {
+            // Not one line is understood: perhaps they are names and nothing else.
+            return self.list_by_names(folder, listing);
+        }
+        Ok(listing)
+    }
+
+    fn list_lines(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
         if let Some(options) = self.config.list.options.clone() {
             return self.fetch_list(folder, &options);
         }
@@ -72,7 +84,13 @@ impl Session {
         Ok(fetched.listing)
     }
 
-    fn fetch(
+    /// A parser that knows this server's names and zone.
+    pub(super) fn listing_parser(&self, format: Format) -> Parser {
+        let zone = if format == Format::List { self.config.list.zone } else { None };
+        Parser::with_clock(format, SystemTime::now(), zone).in_codepage(self.config.codepage)
+    }
+
+    pub(super) fn fetch(
         &mut self,
         before: Option<Command<'_>>,
         command: Command<'_>,
@@ -80,9 +98,7 @@ impl Session {
         format: Format,
     ) -> Result<Fetched, Error> {
         let mut transfer = self.start(before, command, &[], folder, false)?;
-        let zone = if format == Format::List { self.config.list.zone } else { None };
-        let mut parser =
-            Parser::with_clock(format, SystemTime::now(), zone).in_codepage(self.config.codepage);
+        let mut parser = self.listing_parser(format);
         let mut buffer = vec![0; 64 * 1024];
         let (mut bytes, mut lines) = (0, 0);
         loop {
@@ -106,8 +122,9 @@ impl Session {
     }
 }
 
-struct Fetched {
-    listing: Listing,
+/// A listing that came to its end.
+pub(super) struct Fetched {
+    pub listing: Listing,
     reply: Reply,
     bytes: usize,
     lines: usize,

@@ -16,7 +16,7 @@ use crate::ftp::features::{Ability, Capability, Order, Server, Way};
 use crate::ftp::refusal;
 use crate::ftp::reply::{self, Reply};
 use crate::ftp::tls::{CUT, Slot, WRONG_VERSION};
-use crate::ftp::{Config, Error, Features, RemotePath};
+use crate::ftp::{Config, Error, Features, Refusal, RemotePath};
 
 impl Session {
     /// Connects, logs in, learns features (the first session of a mount) and finds the mount's root.
@@ -34,6 +34,24 @@ impl Session {
                     log::debug!("{text}: once more");
                 }
                 result => return result,
+            }
+        }
+    }
+
+    /// Opens a session whose data connections work, as far as that can be had: lists the root, on new sessions while there
+    /// is another way to try. A root that may not be listed is no failure.
+    pub fn open_proven(config: &Arc<Config>, features: &Features) -> Result<Self, Error> {
+        let mut tries = 0;
+        loop {
+            let mut session = Self::open(config, features)?;
+            let root = session.root().clone();
+            tries += 1;
+            match session.list(&root) {
+                Ok(_) | Err(Error::Refused { meaning: Refusal::Denied, .. }) => return Ok(session),
+                Err(error) if error.is_transient() && tries < PROVING_TRIES => {
+                    log::info!("{error}: once more")
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -297,6 +315,8 @@ impl Session {
     }
 }
 
+/// EPSV, PASV, active, and at last STAT, each on a session of its own where the server bears no better.
+const PROVING_TRIES: usize = 5;
 /// How often a server may say 120 before it is ready.
 const MAX_DELAYS: usize = 5;
 /// How much later the ClientHello goes out on another try: with 1 ms libunftp never failed.

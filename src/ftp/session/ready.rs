@@ -8,14 +8,14 @@
 //! the session, which costs a login that nobody waits for.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Session;
 use crate::ftp::Error;
 use crate::ftp::command::Command;
 use crate::ftp::config::{DataMode, PasvAddress};
 use crate::ftp::data::Data;
-use crate::ftp::features::{Ability, Capability, Server, Way};
+use crate::ftp::features::{Ability, BLOCKED, Capability, Server, Way};
 use crate::ftp::reply::{self, Reply};
 
 impl Session {
@@ -34,6 +34,9 @@ impl Session {
                     text: "the ready connection has expired".to_owned(),
                 });
             }
+        }
+        if self.features.data_is_blocked() {
+            return Err(Error::Data { during: "connecting", text: BLOCKED.to_owned() });
         }
         let mut last = None;
         for _ in 0..WAYS {
@@ -80,7 +83,7 @@ impl Session {
         if let Some(host) = host {
             to.set_ip(host);
         }
-        match Data::connect(&self.control, to, Instant::now() + self.config.connect_timeout) {
+        match Data::connect(&self.control, to, Instant::now() + self.config.connect_timeout.min(PATIENCE)) {
             Ok(data) => {
                 self.features.counters().data_connection();
                 self.features.way_worked();
@@ -254,6 +257,8 @@ pub fn port_argument(address: SocketAddr) -> Option<String> {
     Some(format!("{a},{b},{c},{d},{high},{low}"))
 }
 
+/// The host has just answered on another port: four SYNs (after 0, 1, 3 and 7 s) tell whether it does on this one.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// EPSV, PASV, PASV with the reply's address, active.
 const WAYS: usize = 4;
 

@@ -26,6 +26,8 @@ pub(super) struct Transfer {
     pub path: RemotePath,
     /// None once it is closed.
     pub data: Option<Data>,
+    /// When a server that is to connect to us must have done so.
+    pub accept_by: Instant,
     /// Whether 150 (or 125) has come.
     pub has_begun: bool,
     /// The final reply, when it has come.
@@ -81,6 +83,7 @@ impl Session {
             command: command.name(),
             path: path.clone(),
             data: Some(data),
+            accept_by: Instant::now() + self.config.connect_timeout,
             has_begun: false,
             last: None,
         };
@@ -123,6 +126,15 @@ impl Session {
             }
             self.control.send(&batch)?;
             self.secure(&mut transfer)?;
+        }
+        if self.server().waits_for_our_end()
+            && !self.protects_data
+            && matches!(command, Command::Retr(_) | Command::List(_) | Command::Mlsd(_) | Command::Nlst)
+            && let Some(data) = transfer.data.as_mut().filter(|data| !data.is_listening())
+            && let Err(error) = data.shut_write()
+        {
+            // It is broken: reading says so too.
+            log::debug!("{error}");
         }
         self.features.counters().transfer();
         Ok(transfer)
@@ -285,13 +297,13 @@ impl Session {
 
     /// The error of a failed transfer. The data connection of one that never began is kept where the server keeps it.
     pub(super) fn failed(&mut self, transfer: &mut Transfer, failure: Failure) -> Error {
-        let is_about_data = match &failure {
-            Failure::Error(error) => matches!(error, Error::TimedOut { .. } | Error::Data { .. }),
+        let never_came = match &failure {
+            Failure::Error(_) => transfer.data.as_ref().is_some_and(Data::is_listening),
             Failure::Reply(reply) => reply.code == 425,
         };
-        if is_about_data && self.features.way() == Way::Active {
+        if never_came && self.way() == Way::Active {
             // The last resort does not work either: begin anew.
-            self.features.way_failed(Way::Active, Way::Epsv);
+            self.features.way_failed(self.features.way(), Way::Epsv);
         }
         let reply = match failure {
             Failure::Error(error) => {
@@ -396,12 +408,20 @@ impl Transfer {
 
     /// Waits for the data connection, and for the control connection until the final reply is in.
     pub fn wait(&self, control: &Control, needs: PollFlags, deadline: Instant) -> Result<(), Failure> {
+        let is_awaited = self.data.as_ref().is_some_and(Data::is_listening);
+        let patience = if is_awaited { deadline.min(self.accept_by) } else { deadline };
         let mut fds = Vec::with_capacity(2);
         fds.extend(self.data.as_ref().and_then(|data| data.poll_fd(needs)));
         if self.last.is_none() {
             fds.push(control.poll_fd());
         }
-        stream::wait(&mut fds, deadline).map_err(|error| Error::control(self.command, &error).into())
+        match stream::wait(&mut fds, patience) {
+            Err(error) if is_awaited && error.kind() == io::ErrorKind::TimedOut => {
+                let text = "the server did not connect to us (active mode): a firewall or NAT in between?";
+                Err(Error::Data { during: self.command, text: text.to_owned() }.into())
+            }
+            waited => waited.map_err(|error| Error::control(self.command, &error).into()),
+        }
     }
 
     /// Takes what the control connection has to say, without waiting.

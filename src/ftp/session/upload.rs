@@ -18,7 +18,7 @@ use crate::ftp::command::Command;
 use crate::ftp::data::Data;
 use crate::ftp::features::{Ability, Capability, Server};
 use crate::ftp::listing::{self, Modified, Precision};
-use crate::ftp::reply::{self, Reply};
+use crate::ftp::reply::Reply;
 use crate::ftp::stream::{self, Step};
 use crate::ftp::{Error, RemotePath};
 
@@ -293,11 +293,12 @@ impl Session {
         for (thought, reply) in thoughts.iter().zip(replies) {
             match *thought {
                 Afterthought::Size => {
-                    stored.size = reply::size(&reply);
+                    stored.size = self.size_in(&reply);
                     if reply.is_unknown_command() {
                         self.features.learn(Capability::Size, false);
-                    } else if reply.is_success() && stored.size.is_none() {
-                        // An answer to something else: what follows cannot be trusted either.
+                    } else if reply.is_success() && reply.code != 213 {
+                        // An answer to something else: what follows cannot be trusted either. (ftp-srv says 213 without
+                        // a number for an empty file.)
                         self.control.end();
                     }
                 }

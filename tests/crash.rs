@@ -1,0 +1,259 @@
+//! Crashes: ftpfs, the server or the line between them dies at some moment of an upload.
+//!
+//! Afterwards the server has the old or the new content, never a mixture and never half; what a program was told to be written
+//! is there; and a new mount shows no trace of what was left behind.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::IntoRawFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use harness::scratch::Scratch;
+use harness::scripted::{self, DataEnd, Fault, Rule, Then};
+use harness::{Kind, Mount, Relay, Server, shell};
+use nix::sys::signal::Signal;
+
+/// A moment of an upload at which everything stands still.
+#[derive(Clone, Debug)]
+struct Moment {
+    verb: &'static str,
+    fault: Fault,
+    /// Bytes that have arrived by then.
+    bytes: u64,
+}
+
+fn moments() -> Vec<Moment> {
+    let size = content(0).len() as u64;
+    let stalled = |after: u64| Moment {
+        verb: "STOR",
+        fault: Fault::Data { after, end: DataEnd::Stalled, then: Then::Silent },
+        bytes: after,
+    };
+    let mut moments: Vec<Moment> = [0, 1, 1000, 131_072, size / 2, size - 1].map(stalled).to_vec();
+    let silent = |verb, fault| Moment { verb, fault, bytes: 0 };
+    moments.push(silent("STOR", Fault::Silent));
+    moments.push(silent("STOR", Fault::Done(Then::Silent)));
+    for verb in ["SIZE", "RNFR", "RNTO"] {
+        moments.push(silent(verb, Fault::Silent));
+        moments.push(silent(verb, Fault::Done(Then::Silent)));
+    }
+    moments
+}
+
+#[test]
+fn killing_ftpfs_at_any_moment_of_replacing_a_file_leaves_the_old_or_the_new_one() {
+    each(moments(), |moment| {
+        let mut day = Day::new(&[]);
+        fs::write(day.root().join("f"), content(1)).unwrap();
+        write(&day.mount.path().join("acknowledged"), &content(7)).unwrap();
+        let outcome = day.at(moment, |day| day.mount.signal(Signal::SIGKILL));
+        day.check(moment, "f", outcome);
+        assert!(fs::read(day.root().join("acknowledged")).unwrap() == content(7), "{moment:?}");
+        // The dead mount is taken away (by its watchdog, or now), and a new one shows nothing of it.
+        day.server.faults().clear();
+        shell::ok(Path::new("/"), &format!("umount -l '{}' 2>&1 || true", day.mount.path().display()));
+        assert!(day.mount.wait(Duration::from_secs(20)).is_some());
+        let again = Mount::new(&day.server, &[]);
+        assert_eq!(shell::ok(again.path(), "ls -A"), "acknowledged\nf\n", "{moment:?}");
+        write(&again.path().join("f"), &content(3)).unwrap();
+        assert!(fs::read(day.root().join("f")).unwrap() == content(3), "{moment:?}");
+    });
+}
+
+#[test]
+fn killing_ftpfs_while_it_uploads_a_new_file_never_tells_a_success_that_is_none() {
+    each(moments(), |moment| {
+        if moment.verb.starts_with("RN") {
+            return;
+        }
+        let mut day = Day::new(&[]);
+        let outcome = day.at(moment, |day| day.mount.signal(Signal::SIGKILL));
+        assert!(outcome.is_err() || fs::read(day.root().join("f")).unwrap() == content(2), "{moment:?}");
+    });
+}
+
+#[test]
+fn a_line_cut_at_any_moment_is_mended_and_the_file_gets_there() {
+    each(moments(), |moment| {
+        let mut day = Day::new(&[]);
+        fs::write(day.root().join("f"), content(1)).unwrap();
+        let outcome = day.at(moment, |day| {
+            day.server.faults().clear();
+            day.server.drop_sessions();
+        });
+        assert!(outcome.is_ok(), "{moment:?}: {outcome:?}");
+        day.check(moment, "f", outcome);
+        assert_eq!(shell::ok(day.mount.path(), "ls -A"), "f\n", "{moment:?}");
+    });
+}
+
+#[test]
+fn appending_over_a_line_that_is_cut_adds_once_or_says_so() {
+    each(vec![0, 1, 5_000, 20_000], |&after: &u64| {
+        let day = Day::new(&[]);
+        let (old, more) = (content(1), vec![b'+'; 20_000]);
+        let whole = [old.clone(), more.clone()].concat();
+        for (end, name) in [(DataEnd::Reset, "reset"), (DataEnd::Closed, "closed")] {
+            fs::write(day.root().join(name), &old).unwrap();
+            let fault = Fault::Data { after, end, then: Then::Close };
+            day.server.faults().add(Rule::on("APPE").path(name).once().act(fault));
+            let mut file = File::options().append(true).open(day.mount.path().join(name)).unwrap();
+            file.write_all(&more).unwrap();
+            let outcome = close(file);
+            let now = fs::read(day.root().join(name)).unwrap();
+            assert!(outcome.is_err() || now == whole, "{after} {name}: a success that is none");
+            assert!(now.starts_with(&old), "{after} {name}: what was there is lost");
+            assert!(whole.starts_with(&now), "{after} {name}: added twice");
+        }
+    });
+}
+
+#[test]
+fn a_server_that_dies_again_and_again_has_whole_files_and_all_that_was_acknowledged() {
+    for kind in Kind::MAIN {
+        let Some(mut server) = Server::start(kind) else { continue };
+        rewrite_while(&mut server, |server, _| {
+            server.stop();
+            server.restart();
+        });
+    }
+}
+
+#[test]
+fn a_line_that_is_cut_again_and_again_leaves_whole_files_and_all_that_was_acknowledged() {
+    for kind in Kind::MAIN {
+        let Some(mut server) = Server::start(kind) else { continue };
+        rewrite_while(&mut server, |_, relay| relay.cut());
+    }
+}
+
+/// Rewrites files through a relay while `strike` strikes, each time after some more bytes have gone over the line.
+fn rewrite_while(server: &mut Server, strike: impl Fn(&mut Server, &Relay)) {
+    for name in FILES {
+        server.put(name, content(0));
+    }
+    let relay = Relay::new(server);
+    let mount = Mount::new(&relay, &["timeout=10"]);
+    let (tried, told) = (FILES.map(|_| AtomicU64::new(0)), FILES.map(|_| AtomicU64::new(0)));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for ((name, tried), told) in FILES.iter().zip(&tried).zip(&told) {
+            let (path, stop) = (mount.path().join(name), &stop);
+            scope.spawn(move || {
+                for version in 1..10_000 {
+                    if stop.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    tried.store(version, Ordering::SeqCst);
+                    if write(&path, &content(version)).is_ok() {
+                        told.store(version, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+        // The next strike comes when another `step` bytes have passed: at another place of an upload each time.
+        for strikes in 0..STRIKES {
+            let target = relay.traffic().bytes_up + 90_000 + strikes * 77_777;
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while relay.traffic().bytes_up < target && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            strike(server, &relay);
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    for ((name, tried), told) in FILES.iter().zip(&tried).zip(&told) {
+        let (tried, told) = (tried.load(Ordering::SeqCst), told.load(Ordering::SeqCst));
+        let found = server.read(name);
+        let version = u64::from_le_bytes(found[..8].try_into().unwrap());
+        assert!(found == content(version), "{:?} {name}: version {version} is not whole", server.kind());
+        assert!(
+            (told..=tried).contains(&version),
+            "{:?} {name}: {version}, of {tried} tried and {told} told",
+            server.kind()
+        );
+        eprintln!("{:?} {name}: {tried} tried, {told} told, {version} there", server.kind());
+    }
+}
+
+/// A scripted server and its mount.
+struct Day {
+    mount: Mount,
+    server: scripted::Server,
+    _served: Scratch,
+}
+
+impl Day {
+    fn new(options: &[&str]) -> Self {
+        let served = Scratch::new("served");
+        let server = scripted::Server::start(served.path()).unwrap();
+        let mount = Mount::new(&server, options);
+        Self { mount, server, _served: served }
+    }
+
+    fn root(&self) -> &Path {
+        self.server.root()
+    }
+
+    /// Writes version 2 of `f`, and strikes when the upload has come to this moment. Gives what the program was told.
+    fn at(&mut self, moment: &Moment, strike: impl FnOnce(&Self)) -> io::Result<()> {
+        self.server.counters().reset();
+        self.server.faults().add(Rule::on(moment.verb).act(moment.fault.clone()));
+        let path = self.mount.path().join("f");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(move || write(&path, &content(2)));
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let counters = self.server.counters();
+            let there = || counters.of(moment.verb) > 0 && counters.now().bytes_received >= moment.bytes;
+            while !there() && !writer.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            strike(self);
+            writer.join().unwrap()
+        })
+    }
+
+    fn check(&self, moment: &Moment, name: &str, outcome: io::Result<()>) {
+        let found = fs::read(self.root().join(name)).unwrap();
+        let whole = found == content(2) || (outcome.is_err() && found == content(1));
+        assert!(whole, "{moment:?}: {outcome:?}, and {} bytes are there", found.len());
+    }
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    close(file)
+}
+
+fn close(file: File) -> io::Result<()> {
+    Ok(nix::unistd::close(file.into_raw_fd())?)
+}
+
+/// Every eight bytes say which version they are of.
+fn content(version: u64) -> Vec<u8> {
+    version.to_le_bytes().repeat(45_000 + version as usize % 7)
+}
+
+/// Several cases at once: most of them wait.
+fn each<T: Send>(cases: Vec<T>, check: impl Fn(&T) + Sync) {
+    let cases = std::sync::Mutex::new(cases.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some(case) = cases.lock().unwrap().next() else { return };
+                    check(&case);
+                }
+            });
+        }
+    });
+}
+
+const FILES: [&str; 3] = ["a", "b", "c"];
+const STRIKES: u64 = 6;

@@ -1,0 +1,310 @@
+//! mount(8), fstab and systemd's generator: what an administrator does, with util-linux's real programs.
+//!
+//! mount(8) looks for helpers in /sbin only. So these scripts run in private mount and process namespaces, where a folder with the two
+//! helpers is laid over /sbin (and a private fstab over /etc/fstab); the machine is left as it was.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::scratch::Scratch;
+use harness::{Kind, Mount, Server, Target, scripted, shell};
+
+#[test]
+fn mount_by_either_type_works_with_the_words_that_mount_adds() {
+    let stage = Stage::new();
+    for kind in ["ftpfs", "fuse.ftpfs"] {
+        stage.ok(&format!(
+            r#"mount -t {kind} -o rw,dev,suid,noatime,_netdev,nofail,comment=mine,credentials=$SECRET,spool_dir=$SPOOL "$URL" point
+            grep " $PWD/point fuse.ftpfs " /proc/mounts || exit 9
+            ! grep -q "$PASSWORD" /proc/mounts || exit 10
+            test "$(cat point/letter)" = hello
+            echo world > point/reply
+            umount point"#
+        ));
+        assert_eq!(fs::read(stage.server.root().join("reply")).unwrap(), b"world\n");
+        fs::remove_file(stage.server.root().join("reply")).unwrap();
+    }
+}
+
+#[test]
+fn mount_a_mounts_what_a_private_fstab_says() {
+    let stage = Stage::new();
+    stage.ok(r#"mkdir 'my files' off
+        cat > fstab <<END
+$URL $PWD/point fuse.ftpfs _netdev,nofail,credentials=$SECRET,spool_dir=$SPOOL 0 0
+$URL $PWD/my\\040files ftpfs ro,_netdev,x-systemd.automount,credentials=$SECRET,spool_dir=$SPOOL 0 0
+$URL $PWD/off fuse.ftpfs noauto,_netdev,credentials=$SECRET,spool_dir=$SPOOL 0 0
+END
+        mount -a -T fstab
+        test "$(cat point/letter)" = hello
+        test "$(cat 'my files/letter')" = hello
+        not touch 'my files/new' 2>/dev/null
+        test "$(findmnt -n -t fuse.ftpfs -S "$URL" | wc -l)" = 2
+        # What is mounted stays as it is.
+        mount -a -T fstab
+        test "$(findmnt -n -t fuse.ftpfs -S "$URL" | wc -l)" = 2
+        mount -T fstab "$PWD/off"
+        umount point 'my files' off"#);
+}
+
+#[test]
+fn fake_verbose_sloppy_and_remount_are_answered() {
+    let stage = Stage::new();
+    stage.ok(r#"mount -f -n -t ftpfs -o credentials=$SECRET "$URL" point
+        not findmnt point >/dev/null
+        mount -n -s -v -t ftpfs -o credentials=$SECRET,spool_dir=$SPOOL "$URL" point
+        findmnt point >/dev/null
+        mount -o remount,ro point 2> why && exit 9
+        cat why
+        grep -q unmount why
+        findmnt point >/dev/null
+        umount point"#);
+}
+
+#[test]
+fn a_mount_that_fails_says_why_and_ends_with_32() {
+    let stage = Stage::new();
+    stage.ok(r#"printf 'username=guest\npassword=wrong\n' > bad && chmod 600 bad
+        mount -t fuse.ftpfs -o credentials=$PWD/bad,spool_dir=$SPOOL "$URL" point 2> why && exit 9
+        test $? = 32
+        grep -q 'login failed' why
+        mount -t fuse.ftpfs -o credentials=$SECRET,spool_dir=$SPOOL ftp://127.0.0.1:1/ point 2> why && exit 10
+        test $? = 32
+        grep -q 'cannot reach' why
+        mount -t fuse.ftpfs -o frobnicate,credentials=$SECRET "$URL" point 2> why && exit 11
+        test $? = 1
+        grep -q 'unknown option frobnicate' why
+        not findmnt point >/dev/null"#);
+}
+
+#[test]
+fn with_delay_connect_mount_a_works_while_the_server_is_down() {
+    let stage = Stage::new();
+    stage.ok(
+        r#"echo "ftp://127.0.0.1:1/ $PWD/point fuse.ftpfs _netdev,nofail,delay_connect,credentials=$SECRET,spool_dir=$SPOOL 0 0" > fstab
+        mount -a -T fstab
+        findmnt point >/dev/null
+        ls point 2> why && exit 9
+        cat why
+        umount point"#,
+    );
+}
+
+#[test]
+fn an_ordinary_user_mounts_and_unmounts_what_fstab_allows() {
+    let stage = Stage::new();
+    stage.ok(
+        r#"# Some containers have a /dev/fuse for root only.
+        mknod -m 666 fuse c 10 229 && mount --bind fuse /dev/fuse
+        chown nobody point "$SECRET" && mkdir spool-nobody && chown nobody spool-nobody
+        echo "$URL $PWD/point fuse.ftpfs noauto,user,_netdev,credentials=$SECRET,spool_dir=$PWD/spool-nobody 0 0" > fstab
+        mount --bind fstab /etc/fstab
+        as_user() { setpriv --reuid nobody --regid nogroup --clear-groups env -i "$@"; }
+        as_user /bin/mount "$PWD/point"
+        test "$(as_user /bin/cat "$PWD/point/letter")" = hello
+        grep " $PWD/point fuse.ftpfs .*nosuid,nodev.*user_id=65534" /proc/mounts
+        as_user /bin/umount "$PWD/point"
+        not findmnt point >/dev/null
+        # The owner and root can ask what it does; the owner can end it.
+        as_user /bin/mount "$PWD/point"
+        as_user "$PROGRAM" status "$PWD/point" | grep -q connections
+        "$PROGRAM" list | grep "$PWD/point .*to upload"
+        as_user /bin/sh -c 'echo later > "$0/later"' "$PWD/point"
+        as_user "$PROGRAM" umount "$PWD/point"
+        not findmnt point >/dev/null"#,
+    );
+}
+
+#[test]
+fn a_server_that_comes_later_is_used_then() {
+    for kind in Kind::MAIN {
+        let Some(mut server) = Server::start(kind) else { continue };
+        server.put("sub/letter", "hello");
+        let below = Below { url: format!("{}sub", server.url()), password: server.password() };
+        server.stop();
+        let mount = Mount::new(&below, &["delay_connect", "timeout=5"]);
+        let refused = fs::read_dir(mount.path()).map(drop).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(nix::libc::EHOSTUNREACH), "{kind:?}: {refused}");
+        server.restart();
+        let limit = Instant::now() + Duration::from_secs(30);
+        let content = loop {
+            match fs::read(mount.path().join("letter")) {
+                Ok(content) => break content,
+                Err(error) if Instant::now() > limit => panic!("{kind:?}: {error}\n{}", mount.log()),
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        };
+        assert_eq!(content, b"hello");
+        shell::ok(mount.path(), "echo there > reply && mkdir folder && rmdir folder");
+        assert_eq!(server.read("sub/reply"), b"there\n");
+    }
+}
+
+#[test]
+fn a_refused_password_is_not_sent_again_and_again_when_programs_keep_looking() {
+    let scratch = Scratch::new("scripted");
+    let server = scripted::Server::start(scratch.path()).unwrap();
+    let wrong = Below { url: server.url(), password: "wrong".into() };
+    let mount = Mount::new(&wrong, &["delay_connect"]);
+    for _ in 0..5 {
+        let refused = fs::read_dir(mount.path()).map(drop).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(nix::libc::EACCES), "{refused}");
+    }
+    assert_eq!(server.counters().of("PASS"), 1);
+}
+
+#[test]
+fn systemd_makes_of_the_documented_lines_what_they_promise() {
+    let generator = ["/usr/lib/systemd", "/lib/systemd"]
+        .map(|folder| Path::new(folder).join("system-generators/systemd-fstab-generator"))
+        .into_iter()
+        .find(|path| path.exists());
+    let Some(generator) = generator else {
+        eprintln!("SKIPPED: there is no systemd-fstab-generator");
+        return;
+    };
+    let text = include_str!("../docs/boot.md");
+    let (_, lines) = text.split_once("```fstab\n").unwrap();
+    let (lines, _) = lines.split_once("```").unwrap();
+    let scratch = Scratch::new("generator");
+    let fstab = scratch.path().join("fstab");
+    fs::write(&fstab, lines).unwrap();
+    let folder = |name: &str| {
+        let path = scratch.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    };
+    let normal = folder("normal");
+    let output = Command::new(generator)
+        .args([&normal, &folder("early"), &folder("late")])
+        .env("SYSTEMD_FSTAB", &fstab)
+        .env("SYSTEMD_LOG_LEVEL", "warning")
+        .env("SYSTEMD_LOG_TARGET", "console")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let unit = |name: &str| fs::read_to_string(normal.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    for name in ["srv-pub.mount", "srv-nas.mount", "srv-site.mount", "srv-mine.mount"] {
+        let unit = unit(name);
+        assert!(unit.contains("Type=fuse.ftpfs") && unit.contains("credentials="), "{unit}");
+        assert!(!normal.join("local-fs.target.requires").join(name).exists(), "{name} could stop the boot");
+        assert!(!normal.join("remote-fs.target.requires").join(name).exists(), "{name} is not optional");
+    }
+    for name in ["srv-pub.mount", "srv-nas.mount"] {
+        assert!(normal.join("remote-fs.target.wants").join(name).exists(), "{name} is not mounted at boot");
+    }
+    let automount = unit("srv-site.automount");
+    assert!(automount.contains("TimeoutIdleSec=10min"), "{automount}");
+    for name in ["srv-site.mount", "srv-mine.mount"] {
+        assert!(!normal.join("remote-fs.target.wants").join(name).exists(), "{name} is mounted at boot");
+    }
+}
+
+#[test]
+fn the_unit_template_is_sound() {
+    if !Path::new("/usr/bin/systemd-analyze").exists() {
+        eprintln!("SKIPPED: there is no systemd-analyze");
+        return;
+    }
+    let scratch = Scratch::new("unit");
+    let unit = scratch.path().join("ftpfs@nas.service");
+    let template = include_str!("../packaging/ftpfs@.service");
+    let program = env!("CARGO_BIN_EXE_ftpfs");
+    fs::write(
+        &unit,
+        template.replace("/usr/bin/ftpfs", program).replace("man:ftpfs(1)", "https://localhost/"),
+    )
+    .unwrap();
+    let output = Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&unit).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!told.lines().any(|line| line.contains("ftpfs@nas")), "{told}");
+}
+
+/// A server, and a place where scripts meet mount(8) as they would after an installation.
+struct Stage {
+    server: scripted::Server,
+    folder: Scratch,
+    _served: Scratch,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let served = Scratch::new("served");
+        fs::write(served.path().join("letter"), "hello\n").unwrap();
+        let server = scripted::Server::start(served.path()).unwrap();
+        let folder = Scratch::new("stage");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["helpers", "point", "spool"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        // An installed one (FTPFS_PROGRAM) has its helpers in /sbin already.
+        if std::env::var_os("FTPFS_PROGRAM").is_none() {
+            // A user other than root must be able to run it, wherever it was built.
+            fs::copy(env!("CARGO_BIN_EXE_ftpfs"), folder.path().join("helpers/ftpfs")).unwrap();
+            for name in ["mount.ftpfs", "mount.fuse.ftpfs"] {
+                symlink("ftpfs", folder.path().join("helpers").join(name)).unwrap();
+            }
+        }
+        let secret = folder.path().join("secret");
+        fs::write(&secret, format!("username=guest\npassword={}\n", server.password())).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        Self { server, folder, _served: served }
+    }
+
+    #[track_caller]
+    fn ok(&self, script: &str) {
+        let Output { status, stdout, stderr } = Command::new("timeout")
+            .args(["60", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["--propagation", "private", "sh", "-e", "-u", "-c", &format!("{PREPARE}{script}")])
+            .current_dir(self.folder.path())
+            .env("URL", self.server.url().replace("guest@", ""))
+            .env("PASSWORD", self.server.password())
+            .env("PROGRAM", std::env::var("FTPFS_PROGRAM").unwrap_or("helpers/ftpfs".into()))
+            .env("SECRET", self.folder.path().join("secret"))
+            .env("SPOOL", self.folder.path().join("spool"))
+            .env_remove("FTPFS_PASSWORD")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(
+            status.success(),
+            "{status}: {script}\n{}{}",
+            String::from_utf8_lossy(&stdout),
+            String::from_utf8_lossy(&stderr)
+        );
+    }
+}
+
+/// A server with another URL or password than its own.
+struct Below {
+    url: String,
+    password: String,
+}
+
+impl Target for Below {
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    fn password(&self) -> String {
+        self.password.clone()
+    }
+}
+
+/// Copies of other tests' mounts are let go. Where overlays cannot be had (inside some containers), a copy of the folder is bound instead.
+const PREPARE: &str = r#"
+awk '/ - fuse/ { print $5 }' /proc/self/mountinfo | while read -r at; do umount -l "$(printf '%b' "$at")"; done
+sbin=$(readlink -f /sbin)
+test ! -e helpers/ftpfs || mount -t overlay overlay -o "lowerdir=$PWD/helpers:$sbin" "$sbin" 2>/dev/null || {
+    cp -a "$sbin" copy && cp -a helpers/. copy/ && mount --bind copy "$sbin"
+}
+# What begins with `!` does not end a script.
+not() { if "$@"; then return 1; fi; }
+set -x
+"#;

@@ -1,0 +1,181 @@
+//! Writing: how much is sent, and programs that other FTP mounts turn away.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::fs;
+use std::path::PathBuf;
+
+use harness::scratch::Scratch;
+use harness::{Kind, Mount, Mounted, Options, scripted, shell};
+
+on_each_server! {
+    fn split_cuts_and_cat_joins(at: &mut Mounted) {
+        at.ok("seq 100000 > ../numbers && split -n 7 ../numbers part. && cat part.* | cmp - ../numbers");
+        at.ok("split -l 9999 --filter='cat > $FILE' ../numbers lines. && cat lines.* > joined && cmp joined ../numbers");
+        at.remount();
+        at.ok("cat part.* | cmp - ../numbers && cmp joined ../numbers");
+    }
+
+    fn zip_makes_changes_and_tests_an_archive(at: &mut Mounted) {
+        if !shell::has("zip") {
+            return;
+        }
+        at.ok("mkdir ../z && for i in $(seq 20); do seq $i 900 > ../z/$i; done && zip -qr a.zip ../z");
+        at.ok("zip -q a.zip ../numbers 2>/dev/null; seq 7 > ../z/3 && zip -q a.zip ../z/3 && zip -qd a.zip '*z/4' && zip -qT a.zip");
+        at.remount();
+        at.ok("python3 -c 'import zipfile; z = zipfile.ZipFile(\"a.zip\"); assert z.testzip() is None; assert len(z.namelist()) >= 19'");
+    }
+
+    fn rsync_changes_files_in_place(at: &mut Mounted) {
+        if !shell::has("rsync") {
+            return;
+        }
+        at.ok("seq 200000 > ../big && rsync -t --inplace ../big big && cmp big ../big");
+        at.ok("sed -i s/^777$/seven/ ../big && echo more >> ../big && rsync -t --inplace --no-whole-file ../big big && cmp big ../big");
+        at.ok("echo appended >> ../big && rsync -t --append-verify ../big big && cmp big ../big");
+        at.ok("head -n 1000 ../big > ../short && mv ../short ../big && rsync -t --inplace ../big big");
+        shell::ok(at.server.root(), &format!("cmp big '{}'", at.path("../big").display()));
+    }
+
+    fn tar_updates_an_archive_in_place(at: &mut Mounted) {
+        at.ok("mkdir ../t && for i in 1 2 3; do seq $i 2000 > ../t/$i; done && tar -C .. -cf a.tar t/1 && tar -C .. -rf a.tar t/2");
+        at.ok("tar -C .. -uf a.tar t/3 && tar --delete -f a.tar t/1 && test \"$(tar -tf a.tar | tr '\\n' ' ')\" = 't/2 t/3 '");
+        at.remount();
+        at.ok("tar -xf a.tar && cmp t/2 ../t/2 && cmp t/3 ../t/3");
+    }
+
+    fn borg_keeps_its_repository(at: &mut Mounted) {
+        if std::env::var_os("CI").is_some() && shell::run(at.mount.path(), "command -v borg").status.code() != Some(0) {
+            eprintln!("SKIPPED: borg is missing");
+            return;
+        }
+        if !shell::has("borg") {
+            return;
+        }
+        let borg = "export BORG_BASE_DIR=$PWD/../borg BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes; borg";
+        at.ok("mkdir ../data && for i in $(seq 30); do head -c 40000 /dev/urandom > ../data/$i; done");
+        at.ok(&format!("{borg} init -e none repo && {borg} create repo::one ../data"));
+        at.ok(&format!("echo more >> ../data/3; {borg} create repo::two ../data && {borg} delete repo::one && {borg} compact repo"));
+        at.remount();
+        at.ok(&format!("{borg} check --verify-data repo && mkdir ../out && cd ../out && {borg} extract ../point/repo::two"));
+    }
+
+    fn a_mapped_file_is_written_through_its_mapping(at: &mut Mounted) {
+        at.server.put("mapped", vec![b'a'; 20_000]);
+        at.ok("python3 -c '\nimport mmap, os\nf = os.open(\"mapped\", os.O_RDWR)\nm = mmap.mmap(f, 20000)\nos.close(f)\nm[5000:5005] = b\"hello\"\nm.flush()\nm[19999:20000] = b\"z\"\nm.close()\n'");
+        let want = [vec![b'a'; 5000], b"hello".to_vec(), vec![b'a'; 14_994], b"z".to_vec()].concat();
+        assert!(at.read("mapped") == want);
+        // What the mapping wrote after the last close() has nobody to wait for it.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while at.server.read("mapped") != want && std::time::Instant::now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(at.server.read("mapped") == want);
+    }
+}
+
+#[test]
+fn an_empty_new_file_is_sent_once_however_often_its_copies_are_closed() {
+    let at = Scripted::new();
+    for (script, sent) in [
+        ("echo hello > new1", 1),
+        ("printf '' > new2", 1),
+        (": > new3", 1),
+        ("touch new4", 1),
+        ("dd if=/dev/zero of=new5 bs=1000 count=3 2>/dev/null", 1),
+        ("cat /etc/hostname > new6", 1),
+        ("{ echo one; echo two; } > new7", 1),
+        ("echo again > new1", 1),
+        (": > new1", 1),
+        // Two files at once.
+        ("tee new8 new9 < /dev/null", 2),
+    ] {
+        at.server.counters().reset();
+        shell::ok(at.mount.path(), script);
+        let counters = at.server.counters();
+        assert_eq!(counters.of("STOR") + counters.of("APPE"), sent, "{script}: {:?}", counters.now().lines);
+    }
+    let holds =
+        |name: &str, content: &[u8]| assert_eq!(fs::read(at.server.root().join(name)).unwrap(), content);
+    holds("new2", b"");
+    holds("new4", b"");
+    holds("new5", &[0; 3000]);
+    holds("new7", b"one\ntwo\n");
+    holds("new1", b"");
+    holds("new8", b"");
+    holds("new9", b"");
+}
+
+#[test]
+fn appending_twenty_lines_to_a_large_file_sends_little() {
+    let at = Scripted::new();
+    let old = vec![b'x'; 30 << 20];
+    fs::write(at.server.root().join("log"), &old).unwrap();
+    at.server.counters().reset();
+    shell::ok(at.mount.path(), "for i in $(seq 20); do echo \"line $i\" >> log; done");
+    let counts = at.server.counters().now();
+    assert!(counts.bytes_received < 20 << 10, "{} bytes", counts.bytes_received);
+    assert!(counts.bytes_sent < 64 << 10, "{} bytes", counts.bytes_sent);
+    let lines: String = (1..=20).map(|i| format!("line {i}\n")).collect();
+    assert!(fs::read(at.server.root().join("log")).unwrap() == [&old, lines.as_bytes()].concat());
+}
+
+/// The file system exerciser: random reads, writes, mappings, truncations and closes of one file, each checked. `FTPFS_FSX` is
+/// how many (100,000 take minutes).
+#[test]
+fn fsx_finds_nothing_wrong() {
+    let fsx = match harness::fetch::fsx() {
+        Ok(fsx) => fsx,
+        Err(why) => return eprintln!("SKIPPED: fsx: {why}"),
+    };
+    let Some(at) = Mounted::new(Kind::Vsftpd, &Options::default(), &[]) else { return };
+    let count = std::env::var("FTPFS_FSX").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000u64);
+    let config = at.path("../fsx.toml");
+    fs::write(&config, FSX).unwrap();
+    // In pieces: each has to end within the time limit of a script.
+    let piece = 5_000;
+    for from in (0..count).step_by(piece) {
+        let some = (count - from).min(piece as u64);
+        let (fsx, config) = (fsx.display(), config.display());
+        at.ok(&format!("'{fsx}' -q -N {some} -S {} -P .. -f '{config}' file && cp file ../copy", from + 7));
+        assert!(at.server.read("file") == fs::read(at.path("../copy")).unwrap());
+    }
+}
+
+/// Everything that a mount can do, with closing and opening again, which is what uploads.
+const FSX: &str = "
+flen = 300000
+[opsize]
+max = 40000
+[weights]
+close_open = 3
+read = 10
+write = 10
+mapread = 5
+mapwrite = 5
+truncate = 4
+invalidate = 1
+fsync = 1
+fdatasync = 1
+punch_hole = 0
+";
+
+/// The scripted server, mounted.
+struct Scripted {
+    // First: the mount goes before the server that it needs.
+    mount: Mount,
+    server: scripted::Server,
+    _scratch: Scratch,
+}
+
+impl Scripted {
+    fn new() -> Self {
+        let scratch = Scratch::new("scripted");
+        let root: PathBuf = scratch.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let server = scripted::Server::start(&root).unwrap();
+        let mount = Mount::new(&server, &[]);
+        Self { mount, server, _scratch: scratch }
+    }
+}
