@@ -76,8 +76,8 @@ impl Connection {
             let patience = if ready || self.session.is_none() { UPKEEP } else { GRACE };
             match self.queue.next(self.slot, ready, patience) {
                 Next::Job(job) => {
-                    ready = false;
                     let goes_on = self.serve(job);
+                    ready = self.session.as_ref().is_some_and(Session::is_ready);
                     self.idle_since = Instant::now();
                     if !goes_on {
                         break;

@@ -195,14 +195,14 @@ impl Filesystem for Adapter {
         &self,
         req: &Request,
         node: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         size: u32,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.fs.read(caller(req), ino(node), offset, size as usize, data(reply));
+        self.fs.read(caller(req), ino(node), fh.into(), offset, size as usize, data(reply));
     }
 
     fn write(

@@ -82,37 +82,38 @@ impl Reads {
         }
         let window = self.note(content, offset, len as u64);
         let end = offset + len as u64;
-        let found = self.blocks.read(content.ino, content.version, offset, len);
-        let missing = match found {
-            Ok(data) => {
-                self.hits.fetch_add(1, Ordering::Relaxed);
-                if window > 0 {
-                    self.extend(content, end, window);
-                }
-                return done(Ok(data));
-            }
-            Err(missing) => missing,
-        };
-        self.misses.fetch_add(1, Ordering::Relaxed);
-        let waiter = stream::Waiter { offset, len, done };
         let goal = (end + window).min(content.size);
-        let (new, promoted) = {
+        let mut waiter = Some(stream::Waiter { offset, len, done });
+        let mut passed = None;
+        let (new, promoted) = loop {
+            let missing = match self.blocks.read(content.ino, content.version, offset, len) {
+                Ok(data) => {
+                    if window > 0 {
+                        self.extend(content, end, window);
+                    }
+                    if let Some(waiter) = waiter {
+                        (waiter.done)(Ok(data));
+                    }
+                    return;
+                }
+                Err(missing) => missing,
+            };
             let mut files = self.files.lock();
             let file = files.entry((content.ino, content.version)).or_default();
-            let mut waiter = Some(waiter);
             let joined =
                 file.streams.iter().find(|stream| stream.join(missing, goal, window, &mut waiter)).cloned();
-            let promoted = joined.as_ref().and_then(|stream| stream.to_promote());
-            let new = match waiter {
-                Some(waiter) if joined.is_none() => {
-                    let goal = if content.size <= SMALL_FILE { content.size } else { goal };
-                    let stream = Arc::new(Stream::new(content.clone(), missing, goal, window, waiter));
-                    file.streams.push(stream.clone());
-                    Some(stream)
-                }
-                _ => None,
-            };
-            (new, promoted)
+            if let Some(stream) = joined {
+                break (None, stream.to_promote());
+            }
+            // A stream may have brought it between the two looks.
+            if passed.replace(missing) != Some(missing) && !file.streams.is_empty() {
+                continue;
+            }
+            let Some(waiter) = waiter else { return };
+            let goal = if content.size <= SMALL_FILE { content.size } else { goal };
+            let stream = Arc::new(Stream::new(content.clone(), missing, goal, window, waiter));
+            file.streams.push(stream.clone());
+            break (Some(stream), None);
         };
         if let Some(ticket) = promoted {
             self.queue.promote(ticket, Priority::Read);
@@ -146,6 +147,17 @@ impl Reads {
     /// Puts bytes that are known to be on the server (just uploaded) where readers find them.
     pub fn keep(&self, ino: Ino, version: Version, offset: u64, data: &[u8]) {
         self.blocks.insert(ino, version, offset, data);
+    }
+
+    /// The pages of a content that are still remembered, of `len` bytes from the page at `from` on: with their places in it.
+    pub fn known_pages(&self, ino: Ino, version: Version, from: u64, len: usize) -> Vec<(usize, Vec<u8>)> {
+        let pages = (0..len).step_by(blocks::PAGE as usize);
+        let page = |at: usize| {
+            // The last page may have been a short one.
+            let page = self.blocks.page(ino, version, from + at as u64)?;
+            Some((at, page.into_iter().take(len - at).collect()))
+        };
+        pages.filter_map(page).collect()
     }
 
     /// Forgets all blocks.

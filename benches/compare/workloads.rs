@@ -216,4 +216,4 @@ fn eight(place: &Place, each: &(dyn Fn(&mut Session, usize) -> io::Result<()> + 
 /// Bytes of a big file: larger than any cache of ours.
 const BIG: usize = 256 << 20;
 /// What takes longer is not waited for.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(60);

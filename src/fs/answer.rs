@@ -31,6 +31,17 @@ impl<T> Answer<T> {
         }
     }
 
+    /// An answer that is made from what comes.
+    pub fn and_then<U>(
+        self,
+        make: impl FnOnce(U) -> Result<T, Errno> + std::marker::Send + 'static,
+    ) -> Answer<U>
+    where
+        T: 'static,
+    {
+        Answer::new(move |result: Result<U, Errno>| self.send(result.and_then(make)))
+    }
+
     pub fn ok(self, value: T) {
         self.send(Ok(value));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::ftp::Name;
-use crate::tree::Ino;
+use crate::tree::{Ino, Version};
 
 /// All handles of a mount.
 #[derive(Default)]
@@ -24,12 +24,11 @@ pub enum Handle {
     File {
         ino: Ino,
         writable: bool,
+        /// The content that it was opened with, or has followed since.
+        version: Version,
     },
     /// The entries as they were when the folder was opened (or rewound).
-    Folder {
-        ino: Ino,
-        entries: Arc<Vec<(Name, Ino)>>,
-    },
+    Folder { ino: Ino, entries: Arc<Vec<(Name, Ino)>> },
 }
 
 impl Handles {
@@ -47,6 +46,13 @@ impl Handles {
 
     pub fn replace(&self, number: u64, handle: Handle) {
         self.0.lock().open.insert(number, handle);
+    }
+
+    /// An open file goes on with a newer content.
+    pub fn follow(&self, number: u64, to: Version) {
+        if let Some(Handle::File { version, .. }) = self.0.lock().open.get_mut(&number) {
+            *version = to;
+        }
     }
 
     pub fn count(&self) -> usize {

@@ -7,7 +7,8 @@
 use super::handles::Handle;
 use super::{Answer, Caller, Errno, FileSystem};
 use crate::ftp::{Error, Kind, Refusal};
-use crate::tree::Ino;
+use crate::read::{Content, blocks::PAGE};
+use crate::tree::{Ino, Version};
 use crate::write::Piece;
 
 /// How a program opens a file.
@@ -86,19 +87,31 @@ impl FileSystem {
         if !mode.write {
             self.reads_ahead_of(ino);
         }
-        let handle = self.handles.add(Handle::File { ino, writable: mode.write });
+        let handle = self.handles.add(Handle::File { ino, writable: mode.write, version: self.version(ino) });
         Ok(Opened { handle, keep_pages })
     }
 
     /// read.
-    pub fn read(&self, caller: Caller, ino: Ino, offset: u64, len: usize, answer: Answer<Vec<u8>>) {
+    pub fn read(
+        &self,
+        caller: Caller,
+        ino: Ino,
+        handle: u64,
+        offset: u64,
+        len: usize,
+        answer: Answer<Vec<u8>>,
+    ) {
         let Some(draft) = self.drafts.find(ino) else {
             let content = match self.content(ino) {
                 Ok(content) => content,
                 Err(errno) => return answer.error(errno),
             };
-            let reader = self.reader(caller, ino, answer);
-            return self.reads.read(&content, offset, len, reader);
+            return match self.handles.at(handle) {
+                Some(Handle::File { version, .. }) if version != content.version => {
+                    self.read_on(caller, (handle, version), content, offset, len, answer);
+                }
+                _ => self.reads.read(&content, offset, len, self.reader(caller, ino, answer)),
+            };
         };
         let piece = draft.lock().read(offset, len);
         match piece {
@@ -115,13 +128,57 @@ impl FileSystem {
                         let filled = draft.lock().fill(&below, from, &data, &fs.options.spool_dir);
                         match filled {
                             Err(error) => answer.error(error.into()),
-                            Ok(()) => fs.read(caller, ino, offset, len, answer),
+                            Ok(()) => fs.read(caller, ino, handle, offset, len, answer),
                         }
                     }
                 };
                 self.reads.read(&content, from, gap_len, Box::new(done));
             }
         }
+    }
+
+    /// Reads a file that has changed since it was opened. One that has only grown is followed (`tail -f`), if the page in
+    /// front of what is asked for is what it was, as far as that is remembered; of any other the reader must not get a
+    /// mixture of old and new.
+    fn read_on(
+        &self,
+        caller: Caller,
+        (handle, version): (u64, Version),
+        content: Content,
+        offset: u64,
+        len: usize,
+        answer: Answer<Vec<u8>>,
+    ) {
+        let ino = content.ino;
+        let same_since = self.tree.lock().node(ino).map(|node| node.same_since);
+        if same_since.is_none_or(|since| version < since) {
+            return answer.error(Errno::STALE);
+        }
+        let Some(fs) = self.arc() else { return };
+        let from = (offset - offset % PAGE).saturating_sub(PAGE);
+        let skip = (offset - from) as usize;
+        let followed = content.version;
+        let reader = self.reader(
+            caller,
+            ino,
+            answer.and_then(move |data: Vec<u8>| {
+                let before = fs.reads.known_pages(ino, version, from, data.len());
+                if before.iter().any(|(at, page)| data.get(*at..at + page.len()) != Some(page)) {
+                    if let Some(node) = fs.tree.lock().node_mut(ino) {
+                        node.replaced();
+                    }
+                    return Err(Errno::STALE);
+                }
+                fs.handles.follow(handle, followed);
+                Ok(data.get(skip..).unwrap_or_default().to_vec())
+            }),
+        );
+        self.reads.read(&content, from, len + skip, reader);
+    }
+
+    /// The content that is known of a file now.
+    pub(super) fn version(&self, ino: Ino) -> Version {
+        self.tree.lock().node(ino).map_or(Version(0), |node| node.version)
     }
 
     fn reader(&self, caller: Caller, ino: Ino, answer: Answer<Vec<u8>>) -> crate::read::Done {

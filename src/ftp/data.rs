@@ -138,6 +138,13 @@ impl Data {
         }
     }
 
+    /// See [`Stream::limit_window`].
+    pub fn limit_window(&self, bytes: usize) {
+        if let Channel::Open(stream) = &self.channel {
+            stream.limit_window(bytes);
+        }
+    }
+
     /// Bytes not yet acknowledged by the peer.
     pub fn unsent(&self) -> usize {
         match &self.channel {

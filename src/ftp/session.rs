@@ -70,6 +70,11 @@ impl Session {
         self.control.is_alive()
     }
 
+    /// Whether a data connection waits for the next transfer.
+    pub fn is_ready(&self) -> bool {
+        self.ready.as_ref().is_some_and(Data::is_ready)
+    }
+
     /// Keep-alive for an idle session (NOOP).
     pub fn keep_alive(&mut self) -> Result<(), Error> {
         self.one(&Command::Noop, &[])?;

@@ -122,6 +122,14 @@ impl Stream {
         }
     }
 
+    /// Takes so many bytes ahead of being read, and no more: for whoever wants only a little of a long stream.
+    pub fn limit_window(&self, bytes: usize) {
+        // The kernel doubles it for its own needs; set, it does not grow.
+        if let Err(error) = socket::setsockopt(self.tcp(), sockopt::RcvBuf, &bytes) {
+            log::debug!("SO_RCVBUF: {error}");
+        }
+    }
+
     /// Whether nothing has come and the peer has not gone, without waiting.
     pub fn is_quiet(&self) -> bool {
         matches!(self.tcp().peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)

@@ -76,6 +76,17 @@ impl Blocks {
         if data.len() == len { Ok(data) } else { Err(offset - offset % PAGE) }
     }
 
+    /// What is known of one page, whose last bytes are missing at the end of a file.
+    pub fn page(&self, ino: Ino, version: Version, offset: u64) -> Option<Vec<u8>> {
+        let mut inner = self.inner.lock();
+        let block = inner.blocks.get(&(ino, version, offset / BLOCK))?;
+        let inside = (offset % BLOCK) as usize;
+        if block.pages >> (inside as u64 / PAGE) & 1 == 0 {
+            return None;
+        }
+        Some(block.data.get(inside..block.data.len().min(inside + PAGE as usize))?.to_vec())
+    }
+
     /// Adds bytes; `offset` is the start of a page, and only the last page of a file may be short.
     pub fn insert(&self, ino: Ino, version: Version, offset: u64, mut data: &[u8]) {
         debug_assert_eq!(offset % PAGE, 0);
@@ -120,7 +131,7 @@ impl Blocks {
 }
 
 /// What the kernel asks for and fills its cache in.
-pub(super) const PAGE: u64 = 4096;
+pub const PAGE: u64 = 4096;
 /// 32 pages: the kernel's default read-ahead window, and one bit each in a `u32`.
 const BLOCK: u64 = 32 * PAGE;
 

@@ -12,7 +12,7 @@ use log::debug;
 use parking_lot::{Condvar, Mutex};
 
 use super::blocks::PAGE;
-use super::{Content, Done, Reads, Wanted};
+use super::{Content, Done, Reads, Wanted, ahead_bytes};
 use crate::ftp::{Error, Refusal, RemotePath, Session, explain, reply::Reply};
 use crate::queue::{Claim, Job, Priority, Task, Ticket, Turn};
 use crate::tree::{Ino, Version};
@@ -60,12 +60,24 @@ impl Stream {
         (self.content.ino, self.content.version)
     }
 
+    /// Only the head of a large file: whoever wants more needs a stream with a wider window.
+    fn is_head(&self) -> bool {
+        self.wanted.is_some() && self.content.size > ahead_bytes(self.content.size)
+    }
+
     /// Takes the waiter if this stream will soon pass `missing`.
     pub(super) fn join(&self, missing: u64, goal: u64, window: u64, waiter: &mut Option<Waiter>) -> bool {
         let mut state = self.state.lock();
         let reach = state.goal.max(state.next + READ_THROUGH);
         if state.ended || missing < state.next || missing > reach {
             return false;
+        }
+        if self.is_head() {
+            if missing >= state.goal {
+                return false;
+            }
+            state.waiters.extend(waiter.take());
+            return true;
         }
         state.waiters.extend(waiter.take());
         state.goal = state.goal.max(goal);
@@ -77,7 +89,12 @@ impl Stream {
     /// A reader that found its bytes in the cache is at `end`: keep ahead of it.
     pub(super) fn extend(&self, end: u64, goal: u64, window: u64) {
         let mut state = self.state.lock();
-        if !state.ended && goal > state.goal && end <= state.next && state.next <= goal + window {
+        if !state.ended
+            && !self.is_head()
+            && goal > state.goal
+            && end <= state.next
+            && state.next <= goal + window
+        {
             state.goal = goal;
             state.window = state.window.max(window);
             self.wake.notify_all();
@@ -102,6 +119,10 @@ impl Stream {
     fn goes_on(&self, turn: &Turn<'_>, served: u64) -> bool {
         let mut state = self.state.lock();
         let linger = Instant::now() + if state.window == 0 { Duration::ZERO } else { LINGER };
+        if self.is_head() && state.next >= state.goal {
+            state.ended = true;
+            return false;
+        }
         loop {
             let busy = !state.waiters.is_empty() || state.next < state.goal;
             let fair = !busy || served >= QUANTUM;
@@ -176,6 +197,9 @@ impl Transfer {
         let size = self.stream.content.size;
         let mut next = self.stream.state.lock().next;
         let mut download = session.retrieve(path, next)?;
+        if self.stream.is_head() {
+            download.limit_window(HEAD_WINDOW);
+        }
         let mut buffer = vec![0; CHUNK];
         let mut filled = 0;
         let mut served = 0;
@@ -246,6 +270,8 @@ fn gone() -> Error {
 const READ_THROUGH: u64 = 128 * 1024;
 /// One read of the socket at most: a few segments of a fast link, and two blocks.
 const CHUNK: usize = 256 * 1024;
+/// What may be under way beyond the head of a file, at most.
+const HEAD_WINDOW: usize = 64 * 1024;
 /// How long a paused stream keeps its connection for a reader that may come back.
 const LINGER: Duration = Duration::from_secs(5);
 /// How often a paused stream looks whether its connection is wanted.

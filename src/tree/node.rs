@@ -33,6 +33,8 @@ pub struct Node {
     pub attributes: Attributes,
     /// Changes whenever size or time on the server show a new content.
     pub version: Version,
+    /// Since this version the file has only grown, or been written by ourselves: who opened it then may go on reading.
+    pub same_since: Version,
     /// The version whose pages the kernel may still hold.
     pub kernel_version: Option<Version>,
     /// When the server last told about it.
@@ -74,6 +76,7 @@ impl Node {
             name: None,
             attributes,
             version: Version(1),
+            same_since: Version(1),
             kernel_version: None,
             seen: now,
             expired: false,
@@ -90,6 +93,12 @@ impl Node {
     /// Whether the content of this file is a new one: blocks of the old version are no longer used.
     pub fn content_changed(&mut self) {
         self.version.0 += 1;
+    }
+
+    /// The file on the server is another one: what was read so far does not go with what comes.
+    pub fn replaced(&mut self) {
+        self.content_changed();
+        self.same_since = self.version;
     }
 
     /// How much longer the attributes may be believed.

@@ -92,7 +92,7 @@ impl Tree {
         node.attributes.modified = exact.at;
         node.attributes.precision = exact.precision;
         if changed {
-            node.content_changed();
+            node.replaced();
         }
         changed
     }
@@ -203,7 +203,11 @@ impl Tree {
         node.listed_time = coarse;
         if changed {
             node.time_asked = false;
-            node.content_changed();
+            if same_kind && node.attributes.size > known.size {
+                node.content_changed();
+            } else {
+                node.replaced();
+            }
         }
         if node.attributes.kind != Kind::Directory {
             node.folder = None;

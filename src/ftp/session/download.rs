@@ -34,6 +34,13 @@ pub struct Download<'s> {
 }
 
 impl Download<'_> {
+    /// Lets the server send only so many bytes before they are read: most of a file is not wanted.
+    pub fn limit_window(&self, bytes: usize) {
+        if let Some(data) = &self.transfer.data {
+            data.limit_window(bytes);
+        }
+    }
+
     /// The next bytes; 0 at the end of the stream. Errors: the refusal (also one that comes after 150), a broken or silent
     /// connection. Whether all bytes have come only the caller knows: a server may say 226 to a truncated file.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
