@@ -102,7 +102,6 @@ fn run(args: Args, manner: Manner, secrets: &Secrets) -> Result<(), Failure> {
     if settings.log_file.as_deref().is_some_and(|file| file.starts_with(&point)) {
         return Err(usage("log_file= must not lie below the mount point".into()));
     }
-    settings.filesystem.mount_point = Some(point.clone());
     settings.filesystem.spool_dir = spool_dir(settings.spool_dir.as_deref(), &point)?;
     let credentials = credentials::find(&source, &settings.login, secrets)?;
     let plan = Plan {

@@ -10,7 +10,6 @@
 mod ahead;
 pub mod answer;
 pub mod attributes;
-mod descriptors;
 pub mod errno;
 pub mod figures;
 pub mod folders;

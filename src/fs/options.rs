@@ -16,8 +16,6 @@ pub struct Options {
     /// Permission bits of every folder, whatever the server says.
     pub dir_mode: Option<u32>,
     pub read_only: bool,
-    /// Where it is mounted, as programs see it in /proc.
-    pub mount_point: Option<PathBuf>,
     /// Bytes of file contents kept in memory.
     pub cache_size: u64,
     /// Whether files and listings that will probably be asked for next are fetched before they are.
@@ -50,7 +48,6 @@ impl Options {
             file_mode: None,
             dir_mode: None,
             read_only: false,
-            mount_point: None,
             cache_size: 64 << 20,
             prefetch: true,
             attr_timeout: Duration::from_secs(5),

@@ -5,8 +5,6 @@
 //! an upload fails, everybody who waits gets the error, the bytes are kept on the local disk and the log says where.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,7 +15,7 @@ use parking_lot::Mutex;
 use super::handles::Handle;
 use super::names::Found;
 use super::reading::{OpenMode, Opened};
-use super::{Answer, Caller, Change, Errno, FileSystem, descriptors};
+use super::{Answer, Caller, Change, Errno, FileSystem};
 use crate::ftp::{Error, Kind, Name};
 use crate::queue::{Claim, Job, Priority};
 use crate::tree::{Child, Ino, Tree};
@@ -269,29 +267,11 @@ impl FileSystem {
     pub fn flush(&self, caller: Caller, ino: Ino, handle: u64, answer: Answer<()>) {
         match self.handles.at(handle) {
             Some(Handle::File { writable: true, .. }) => {
-                if self.will_be_closed_again(caller, ino) {
-                    return answer.ok(());
-                }
                 let answer = self.waiting.hold(caller, None, answer);
                 self.confirm(ino, answer);
             }
             _ => answer.ok(()),
         }
-    }
-
-    /// Whether this is the close() of a copy, before anything was written: the upload can wait for the last one.
-    fn will_be_closed_again(&self, caller: Caller, ino: Ino) -> bool {
-        let Some(draft) = self.drafts.find(ino) else { return false };
-        if !draft.lock().is_blank() {
-            return false;
-        }
-        let tree = self.tree.lock();
-        let (Some(point), Some(path)) = (&self.options.mount_point, tree.path(ino)) else { return false };
-        let root = if tree.root_path().is_root() { b"" } else { tree.root_path().as_bytes() };
-        let Some(below) = path.as_bytes().strip_prefix(root) else { return false };
-        let shown = point.join(OsStr::from_bytes(below.strip_prefix(b"/").unwrap_or(below)));
-        drop(tree);
-        descriptors::has_another(caller, &shown, ino)
     }
 
     /// fsync.

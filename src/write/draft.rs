@@ -171,11 +171,6 @@ impl Draft {
         !self.dirty.is_empty() || self.resized
     }
 
-    /// Made or emptied, and nothing written since: whoever did it has probably not begun yet.
-    pub fn is_blank(&self) -> bool {
-        self.size == 0 && self.resized && self.dirty.is_empty()
-    }
-
     /// What the server lacks.
     pub fn change(&self) -> Change {
         let Some(base) = &self.base else {

@@ -5,7 +5,7 @@
 //! a terminal, it ends by itself.
 
 #[allow(dead_code, unused_imports, reason = "the demo's server behaves; the tests use its bad sides")]
-#[path = "../tests/scripted/mod.rs"]
+#[path = "../scripted/mod.rs"]
 mod scripted;
 
 use std::fs;
