@@ -130,6 +130,12 @@ fn what_the_server_refuses_is_told_by_flush_and_remembered_by_status() {
 fn a_daemon_that_is_stopped_does_not_hold_the_question_up() {
     let (_scratch, server) = scripted();
     let mount = Mount::new(&server, &[]);
+    // The table of mounts shows it a moment before its socket is there.
+    let answered = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        run(&["status", point(&mount)]).status.success()
+    });
+    assert!(answered);
     mount.signal(Signal::SIGSTOP);
     let output = run(&["status", point(&mount)]);
     let listed = ok(&["list"]);
