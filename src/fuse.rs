@@ -56,11 +56,6 @@ impl Serving {
     pub fn join(self) -> io::Result<()> {
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the event loop panicked")))
     }
-
-    /// Whether the mount has ended.
-    pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
-    }
 }
 
 struct Adapter {

@@ -75,13 +75,6 @@ impl Session {
         self.ready.as_ref().is_some_and(Data::is_ready)
     }
 
-    /// Keep-alive for an idle session (NOOP).
-    pub fn keep_alive(&mut self) -> Result<(), Error> {
-        self.one(&Command::Noop, &[])?;
-        // Whatever the answer: it came, and the line itself is what counts (aioftp knows no NOOP).
-        Ok(())
-    }
-
     /// Says QUIT without waiting for the answer.
     pub fn quit(mut self) {
         if self.control.is_alive() {

@@ -15,7 +15,7 @@ use crate::ftp::Error;
 use crate::ftp::command::Command;
 use crate::ftp::config::{DataMode, PasvAddress};
 use crate::ftp::data::Data;
-use crate::ftp::features::{Ability, BLOCKED, Capability, Server, Way};
+use crate::ftp::features::{Ability, BLOCKED, Capability, Way};
 use crate::ftp::reply::{self, Reply};
 
 impl Session {
@@ -99,25 +99,6 @@ impl Session {
                 }
                 Err(Error::Data { during: "connecting", text: format!("{to}: {error}") })
             }
-        }
-    }
-
-    /// Whether the next data connection may be asked for behind a transfer, before its final reply: vsftpd and ProFTPD
-    /// bear it (facts: protocol, section 2), and eight connections copied 500 small files from vsftpd in 4.3 s instead of
-    /// 5.0 at 20 ms. Inside TLS the end of a transfer has its own rules.
-    pub(super) fn may_hurry(&self) -> bool {
-        matches!(self.server(), Server::Vsftpd | Server::Proftpd)
-            && !self.protects_data
-            && self.way() == Way::Epsv
-    }
-
-    /// Takes the answer to an EPSV that was sent behind a transfer. One that says no is asked again when it is needed.
-    pub(super) fn take_extended_passive(&mut self) -> Result<(), Error> {
-        let reply = self.control.reply()?;
-        match (reply.code, reply::extended_port(reply.first())) {
-            (229, Some(port)) => self.connect_ready(Way::Epsv, None, port),
-            (229, None) => Err(self.senseless("EPSV", &reply)),
-            _ => Ok(()),
         }
     }
 

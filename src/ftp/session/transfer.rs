@@ -165,25 +165,8 @@ impl Session {
         }
     }
 
-    /// Reads the final reply once the data has ended, and asks for the next data connection meanwhile where that may be.
-    /// Ok on 2xx only.
+    /// Reads the final reply once the data has ended. Ok on 2xx only.
     pub(super) fn conclude(&mut self, transfer: &mut Transfer) -> Result<Reply, Error> {
-        let hurries = self.may_hurry() && transfer.last.is_none() && self.ready.is_none();
-        transfer.data = None;
-        if hurries {
-            self.send(&[Command::Epsv])?;
-        }
-        let outcome = self.concluded(transfer);
-        if hurries && !self.control.has_ended() {
-            // Whatever becomes of it is no error of this transfer: it is asked for again when it is needed.
-            if let Err(error) = self.take_extended_passive() {
-                log::debug!("no data connection ahead: {error}");
-            }
-        }
-        outcome
-    }
-
-    fn concluded(&mut self, transfer: &mut Transfer) -> Result<Reply, Error> {
         transfer.data = None;
         let reply = match transfer.last.take() {
             Some(reply) => reply,

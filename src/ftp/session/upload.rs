@@ -169,15 +169,18 @@ impl Session {
                 Ok(Step::NeedsWrite) => PollFlags::POLLOUT,
                 Err(error) => return Err(transfer.broken(&mut self.control, &error)),
             };
-            transfer.look(&mut self.control)?;
-            if let Some(reply) = &transfer.last {
-                // pyftpdlib and Twisted say 226 to a broken upload.
-                let text = format!("the server ended the upload early: {reply}");
-                return Err(Error::Data { during: transfer.command, text }.into());
-            }
+            self.still_wanted(transfer)?;
             transfer.wait(&self.control, needs, deadline)?;
         }
         Ok(())
+    }
+
+    /// While there is data to send, any final reply is an early end: pyftpdlib and Twisted say 226 to a broken upload.
+    fn still_wanted(&mut self, transfer: &mut Transfer) -> Result<(), Failure> {
+        transfer.look(&mut self.control)?;
+        let Some(reply) = &transfer.last else { return Ok(()) };
+        let text = format!("the server ended the upload early: {reply}");
+        Err(Error::Data { during: transfer.command, text }.into())
     }
 
     /// FIN, then the final reply. The wait is renewed while the server still takes what the kernel holds.
@@ -193,11 +196,7 @@ impl Session {
                 Ok(Step::NeedsWrite) => PollFlags::POLLOUT,
                 Err(error) => return Err(transfer.broken(&mut self.control, &error)),
             };
-            transfer.look(&mut self.control)?;
-            if let Some(reply) = &transfer.last {
-                let text = format!("the server ended the upload early: {reply}");
-                return Err(Error::Data { during: transfer.command, text }.into());
-            }
+            self.still_wanted(transfer)?;
             transfer.wait(&self.control, needs, deadline)?;
         }
         let mut unsent = transfer.data.as_ref().map_or(0, Data::unsent);
