@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::codepage::Codepage;
+use super::proxy::Proxy;
 
 /// How to reach one server.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub tls: Tls,
     /// How data connections are made.
     pub data: DataPolicy,
+    /// What stands between; control and data connections go through it, and only passive ones can.
+    pub proxy: Option<Proxy>,
     /// How names are encoded on the server, when not in UTF-8.
     pub codepage: Option<Codepage>,
     /// How folders are listed.
@@ -48,6 +51,7 @@ impl Config {
             connect_timeout: Duration::from_secs(15),
             tls: Tls::default(),
             data: DataPolicy::default(),
+            proxy: None,
             codepage: None,
             list: ListPolicy::default(),
         }
