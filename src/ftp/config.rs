@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::codepage::Codepage;
+use super::listing::Zone;
 use super::proxy::Proxy;
 
 /// How to reach one server.
@@ -128,8 +129,8 @@ pub struct ListPolicy {
     pub no_mlsd: bool,
     /// The options of LIST (`-a`); found out when none.
     pub options: Option<String>,
-    /// Seconds by which times in LIST are ahead of UTC; taken for UTC, and corrected by MDTM, when none.
-    pub zone: Option<i64>,
+    /// The zone of the times in LIST; taken for UTC, and corrected by MDTM, when none.
+    pub zone: Option<Zone>,
 }
 
 /// How data connections are made. The default suits nearly everybody.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::values::{
     address, codepage, digest, group, list_command, mode, number, path, pem, ports, seconds, size, switch,
-    text, user, zone,
+    text, user,
 };
 use super::{Act, Group, Spec, Value};
 use crate::ftp::config::{DataMode, Family, PasvAddress, Secret, TlsMode, TlsVersion};
@@ -123,7 +123,7 @@ pub(super) const TABLE: &[Spec] = &[
     common(Protocol, "codepage", Needed("NAME"), Set(|s, v| { s.codepage = codepage(v)?; Ok(()) }), "encoding of names on the server: gbk, shift_jis, cp949, cp1251, iso-8859-1 ... (UTF-8)"),
     spec(Protocol, "disable_mlsd", Nothing, Set(|s, _| { s.list.no_mlsd = true; Ok(()) }), "LIST instead of MLSD, for servers whose MLSD is wrong"),
     spec(Protocol, "list_hidden", Nothing, Quiet("hidden names are always asked for"), ""),
-    spec(Protocol, "tz", Needed("OFFSET"), Set(|s, v| { s.list.zone = Some(zone(v)?); Ok(()) }), "zone of the times in LIST: +02:00 (learned from MDTM where the server has it)"),
+    spec(Protocol, "tz", Needed("ZONE"), Set(|s, v| { s.list.zone = Some(text(v)?.parse()?); Ok(()) }), "zone of the times in LIST: +02:00 or Europe/Berlin (learned from MDTM where the server has it)"),
 
     // TLS.
     common(Tls, "ssl", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; Ok(()) }), "TLS or nothing (AUTH TLS), as with ftpes://"),
