@@ -3,7 +3,6 @@
 //! The form is told by the first column's first byte and then by what follows; nothing is guessed that could also be the
 //! size before the date or the name behind it.
 
-
 use super::{
     Clock, Order, day_month_year, four_digits, month, number, numeric_date, time_of_day, token, two_digits,
 };
