@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::values::{
     address, codepage, digest, group, list_command, mode, number, path, pem, ports, seconds, size, switch,
-    text, user, zone,
+    text, user,
 };
 use super::{Act, Group, Spec, Value};
 use crate::ftp::config::{DataMode, Family, PasvAddress, Secret, TlsMode, TlsVersion};
@@ -94,16 +94,16 @@ pub(super) const TABLE: &[Spec] = &[
     common(Connection, "ipv4", Nothing, Set(|s, _| { s.data.family = Family::V4; Ok(()) }), "use IPv4 only"),
     common(Connection, "ipv6", Nothing, Set(|s, _| { s.data.family = Family::V6; Ok(()) }), "use IPv6 only"),
     spec(Connection, "interface", Needed("NAME"), Refuse(NOT_YET), ""),
-    spec(Connection, "proxy", Needed("HOST"), Refuse(NO_PROXY), ""),
-    spec(Connection, "proxy_user", Needed("NAME"), Refuse(NO_PROXY), ""),
-    spec(Connection, "proxytunnel", Nothing, Refuse(NO_PROXY), ""),
-    spec(Connection, "proxy_anyauth", Nothing, Refuse(NO_PROXY), ""),
-    spec(Connection, "proxy_basic", Nothing, Refuse(NO_PROXY), ""),
-    spec(Connection, "proxy_digest", Nothing, Refuse(NO_PROXY), ""),
-    spec(Connection, "proxy_ntlm", Nothing, Refuse(NO_PROXY), ""),
-    spec(Connection, "httpproxy", Needed("HOST"), Refuse(NO_PROXY), ""),
-    spec(Connection, "socks4", Needed("HOST"), Refuse(NO_PROXY), ""),
-    spec(Connection, "socks5", Needed("HOST"), Refuse(NO_PROXY), ""),
+    common(Connection, "proxy", Needed("URL"), Set(|s, v| { s.proxy = Some(text(v)?.parse()?); Ok(()) }), "go through socks5://HOST:PORT or http://HOST:PORT (CONNECT); passive only"),
+    spec(Connection, "httpproxy", Nothing, Quiet("is the default of proxy="), ""),
+    spec(Connection, "proxytunnel", Nothing, Quiet(TUNNEL), ""),
+    spec(Connection, "proxy_anyauth", Nothing, Quiet(TUNNEL), ""),
+    spec(Connection, "proxy_basic", Nothing, Quiet(TUNNEL), ""),
+    spec(Connection, "socks5", Needed("HOST"), Set(|s, v| { s.proxy = Some(format!("socks5://{}", text(v)?).parse()?); Ok(()) }), "the same as proxy=socks5://HOST"),
+    spec(Connection, "proxy_user", Needed("NAME"), Refuse("write proxy_username= and proxy_password= into the credentials file"), ""),
+    spec(Connection, "proxy_digest", Nothing, Refuse(ONLY_BASIC), ""),
+    spec(Connection, "proxy_ntlm", Nothing, Refuse(ONLY_BASIC), ""),
+    spec(Connection, "socks4", Needed("HOST"), Refuse("SOCKS4 cannot ask for a password: proxy=socks5://HOST"), ""),
 
     // FTP.
     common(Protocol, "active", Nothing, Set(|s, _| { s.data.mode = DataMode::Active; Ok(()) }), "the server connects to us"),
@@ -123,7 +123,7 @@ pub(super) const TABLE: &[Spec] = &[
     common(Protocol, "codepage", Needed("NAME"), Set(|s, v| { s.codepage = codepage(v)?; Ok(()) }), "encoding of names on the server: gbk, shift_jis, cp949, cp1251, iso-8859-1 ... (UTF-8)"),
     spec(Protocol, "disable_mlsd", Nothing, Set(|s, _| { s.list.no_mlsd = true; Ok(()) }), "LIST instead of MLSD, for servers whose MLSD is wrong"),
     spec(Protocol, "list_hidden", Nothing, Quiet("hidden names are always asked for"), ""),
-    spec(Protocol, "tz", Needed("OFFSET"), Set(|s, v| { s.list.zone = Some(zone(v)?); Ok(()) }), "zone of the times in LIST: +02:00 (learned from MDTM where the server has it)"),
+    spec(Protocol, "tz", Needed("ZONE"), Set(|s, v| { s.list.zone = Some(text(v)?.parse()?); Ok(()) }), "zone of the times in LIST: +02:00 or Europe/Berlin (learned from MDTM where the server has it)"),
 
     // TLS.
     common(Tls, "ssl", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; Ok(()) }), "TLS or nothing (AUTH TLS), as with ftpes://"),
@@ -237,7 +237,9 @@ const KERNEL: &str = "the sizes agreed on with the kernel are the fast ones";
 const ALWAYS_RECONNECTS: &str = "connections are kept alive and replaced as needed";
 const CLOSE_WAITS: &str = "close() and fsync() always wait for the server";
 const OWN_INODES: &str = "FTP has no inode numbers; ours are stable while mounted";
-const NO_PROXY: &str = "proxies are not supported: use a tunnel (ssh -L, a VPN)";
+const TUNNEL: &str =
+    "proxies are asked for a tunnel (CONNECT), with a password in the clear (Basic) when they want one";
+const ONLY_BASIC: &str = "only Basic, which sends the password in the clear, is supported";
 const LINKS: &str = "targets are always rewritten relative to the link, and never lead out of the mount";
 const LEARNED: &str = "which way works is tried once (EPSV, PASV, active) and remembered";
 const NOT_YET: &str = "this version cannot do it yet";
