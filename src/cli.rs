@@ -35,7 +35,8 @@ use self::options::Settings;
 use self::secrets::Secrets;
 use self::serve::Plan;
 use self::url::{Scheme, Source};
-use crate::ftp::config::{Tls, TlsMode};
+use crate::ftp::config::{DataMode, Tls, TlsMode};
+use crate::ftp::proxy::Proxy;
 use crate::{ftp, mount};
 
 /// The whole program.
@@ -148,6 +149,11 @@ fn understand(text: &OsStr, lists: &[OsString]) -> Result<Wanted, Failure> {
     let mut settings = asked(settings)?;
     let source = meaning.source;
     settings.tls = tls(source.scheme, settings.tls).map_err(usage)?;
+    if settings.proxy.is_some() && settings.data.mode == DataMode::Active {
+        return Err(usage(
+            "a server cannot connect to us through a proxy: leave out active, or proxy=".into(),
+        ));
+    }
     let hint = if meaning.is_named { None } else { files.hint(text) };
     Ok(Wanted { source, settings, hint })
 }
@@ -183,6 +189,7 @@ fn config(source: Source, credentials: Credentials, settings: &Settings) -> ftp:
         connect_timeout: settings.connect_timeout,
         tls: settings.tls.clone(),
         data: settings.data.clone(),
+        proxy: settings.proxy.clone().map(|proxy| Proxy { login: credentials.proxy, ..proxy }),
         codepage: settings.codepage,
         list: settings.list.clone(),
         ..ftp::Config::new(source.host, credentials.user, credentials.password)

@@ -1,0 +1,98 @@
+//! The table of the files that are being changed: one [`Draft`] each, and who waits for its upload.
+//!
+//! Its lock is the first in the order (the drafts, one draft, the tree) and is never held across I/O on the network.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::fs::Answer;
+use crate::tree::Ino;
+use crate::write::Draft;
+
+/// The files that are being changed.
+#[derive(Default)]
+pub struct Drafts(pub(super) Mutex<HashMap<Ino, Entry>>);
+
+pub(super) struct Entry {
+    pub draft: Arc<Mutex<Draft>>,
+    /// The server has no such file yet.
+    pub only_local: bool,
+    pub uploading: bool,
+    /// They wait for the upload that runs.
+    pub waiting: Vec<Answer<()>>,
+    /// They came after a write during that upload: they wait for the next.
+    pub next: Vec<Answer<()>>,
+    pub kept: Option<PathBuf>,
+}
+
+impl Drafts {
+    /// The draft of a file that is being changed.
+    pub fn find(&self, ino: Ino) -> Option<Arc<Mutex<Draft>>> {
+        self.0.lock().get(&ino).map(|entry| entry.draft.clone())
+    }
+
+    /// Whether the server does not know this file, and is not being told of it just now.
+    pub fn is_only_local(&self, ino: Ino) -> bool {
+        self.0.lock().get(&ino).is_some_and(|entry| entry.only_local && !entry.uploading)
+    }
+
+    /// How many files the server lacks something of.
+    pub fn unconfirmed(&self) -> usize {
+        self.0.lock().values().filter(|entry| entry.uploading || entry.draft.lock().is_dirty()).count()
+    }
+
+    /// A file that the server does not know has been renamed over one that it has: its upload replaces that one.
+    pub fn will_replace(&self, ino: Ino) {
+        if let Some(entry) = self.0.lock().get_mut(&ino) {
+            entry.only_local = false;
+        }
+    }
+
+    /// The same files, with how far they are: inode, size, bytes sent, whether an upload runs. None when a lock cannot be
+    /// had within `patience`.
+    pub fn look(&self, patience: Duration) -> Option<Vec<(Ino, u64, u64, bool)>> {
+        let drafts = self.0.try_lock_for(patience)?;
+        let mut found = Vec::new();
+        for (&ino, entry) in drafts.iter() {
+            // One file's disk may be slow: what is known of it is that an upload runs, or not.
+            let Some(draft) = entry.draft.try_lock_for(patience / 4) else {
+                found.push((ino, 0, 0, entry.uploading));
+                continue;
+            };
+            if entry.uploading || draft.is_dirty() {
+                found.push((ino, draft.size(), draft.sent(), entry.uploading));
+            }
+        }
+        Some(found)
+    }
+
+    /// The files that the server lacks something of.
+    pub fn unconfirmed_files(&self) -> Vec<Ino> {
+        let drafts = self.0.lock();
+        let lacks = |entry: &Entry| entry.uploading || entry.draft.lock().is_dirty();
+        drafts.iter().filter(|(_, entry)| lacks(entry)).map(|(&ino, _)| ino).collect()
+    }
+
+    /// The file was removed before the server knew it.
+    pub fn abandon_unless_open(&self, ino: Ino, opens: u32) {
+        if opens == 0 {
+            self.0.lock().remove(&ino);
+        }
+    }
+
+    pub(super) fn add(&self, ino: Ino, draft: Draft, only_local: bool) -> Arc<Mutex<Draft>> {
+        let entry = || Entry {
+            draft: Arc::new(Mutex::new(draft)),
+            only_local,
+            uploading: false,
+            waiting: Vec::new(),
+            next: Vec::new(),
+            kept: None,
+        };
+        self.0.lock().entry(ino).or_insert_with(entry).draft.clone()
+    }
+}
