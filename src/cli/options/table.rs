@@ -24,6 +24,8 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Login, "account", Needed("TEXT"), Set(|s, v| { s.login.account = Some(Secret::new(v.as_encoded_bytes())); Ok(()) }), "for servers that ask for ACCT"),
     common(Login, "password_stdin", Nothing, Set(|s, _| { s.login.password_stdin = true; Ok(()) }), "the password is the first line of standard input"),
     common(Login, "netrc", Maybe("FILE"), Set(|s, v| { if !v.is_empty() { s.login.netrc = Some(path(v)?); } Ok(()) }), "another file than ~/.netrc"),
+    spec(Login, "no_prompt", Nothing, Set(|s, _| { s.login.never_ask = true; Ok(()) }), "fail when there is no password, rather than ask on the terminal or by systemd-ask-password"),
+    common(Login, "config", Needed("FILE"), Set(|s, v| { s.config = Some(path(v)?); Ok(()) }), "instead of /etc/ftpfs.toml and ~/.config/ftpfs/config.toml"),
     common(Login, "port", Needed("N"), Set(|s, v| { s.port = u16::try_from(number(v, 1, 65535)?).ok(); Ok(()) }), "port of the server (the URL's port counts more)"),
 
     // Ownership.
