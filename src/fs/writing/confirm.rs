@@ -46,6 +46,7 @@ impl FileSystem {
                 return answer.ok(());
             };
             let dirty = entry.draft.lock().is_dirty();
+            let start = !entry.uploading && dirty;
             match (entry.uploading, dirty) {
                 (true, true) => entry.next.push(answer),
                 (true, false) => entry.waiting.push(answer),
@@ -58,7 +59,7 @@ impl FileSystem {
                     return answer.ok(());
                 }
             }
-            entry.waiting.len() == 1 && entry.next.is_empty() && dirty
+            start
         };
         if start {
             self.upload(ino, Priority::Upload);
@@ -142,8 +143,13 @@ impl FileSystem {
                 let _ = std::fs::remove_file(kept.with_extension("info"));
                 let _ = std::fs::remove_file(kept);
             }
-            let done = std::mem::take(&mut entry.waiting);
-            entry.waiting = std::mem::take(&mut entry.next);
+            let mut done = std::mem::take(&mut entry.waiting);
+            if dirty {
+                entry.waiting = std::mem::take(&mut entry.next);
+            } else {
+                // They came between the decision for this upload and its beginning: it had their bytes, too.
+                done.append(&mut entry.next);
+            }
             // Both looked at together: a write in between makes the draft dirty, and the node local, again.
             let mut tree = self.tree.lock();
             let opens = tree.node(ino).map_or(0, |node| node.opens);
