@@ -16,6 +16,7 @@ pub use drafts::Drafts;
 
 use super::handles::Handle;
 use super::{Change, Errno, FileSystem};
+use crate::ftp::Precision;
 use crate::queue::Priority;
 use crate::tree::Ino;
 use crate::write::Draft;
@@ -59,7 +60,12 @@ impl FileSystem {
         if let Some(draft) = self.drafts.find(ino) {
             return Ok(draft);
         }
-        Ok(self.drafts.add(ino, Draft::of(self.content(ino)?), false))
+        let mut draft = Draft::of(self.content(ino)?);
+        draft.base_time = self.tree.lock().node(ino).and_then(|node| {
+            let known = &node.attributes;
+            (known.precision == Precision::Second).then_some(known.modified)
+        });
+        Ok(self.drafts.add(ino, draft, false))
     }
 
     fn show_local(&self, ino: Ino, size: u64) {

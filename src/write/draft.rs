@@ -29,6 +29,10 @@ pub struct Draft {
     pub modified: Option<SystemTime>,
     /// Permission bits set by a program, likewise.
     pub mode: Option<u32>,
+    /// When the content on the server was modified, to the second; none when that is not known.
+    pub base_time: Option<SystemTime>,
+    /// Counts what programs changed.
+    generation: u64,
 }
 
 /// The content on the server below a draft.
@@ -84,6 +88,8 @@ impl Draft {
             smallest: size,
             modified: None,
             mode: None,
+            base_time: None,
+            generation: 0,
         }
     }
 
@@ -99,6 +105,7 @@ impl Draft {
         self.present.insert(range.clone());
         self.dirty.insert(range);
         self.modified = None;
+        self.generation += 1;
         Ok(())
     }
 
@@ -116,6 +123,7 @@ impl Draft {
         self.resized |= size != self.size;
         self.size = size;
         self.modified = None;
+        self.generation += 1;
         Ok(())
     }
 
@@ -215,7 +223,58 @@ impl Draft {
         self.base = Some(Base { content, limit });
     }
 
-    /// The parts that only this draft has, for [`super::kept`].
+    /// A draft made again from what a [`Record`](super::journal::Record) says, whose bytes `bytes` brings (offset, buffer).
+    ///
+    /// # Errors
+    /// Those of the local disk.
+    pub fn restored(
+        record: &super::journal::Record,
+        base: Option<Base>,
+        folder: &Path,
+        mut bytes: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let mut draft = Self { resized: true, ..Self::over(base, record.size) };
+        let mut buffer = vec![0; 128 * 1024];
+        for part in &record.parts {
+            let mut at = part.start;
+            while at < part.end {
+                let len = buffer.len().min((part.end - at) as usize);
+                let piece = buffer.get_mut(..len).unwrap_or_default();
+                bytes(at, piece)?;
+                draft.spool.write_at(at, piece, folder)?;
+                at += len as u64;
+            }
+            draft.present.insert(part.clone());
+            draft.dirty.insert(part.clone());
+        }
+        draft.modified = record.modified;
+        draft.mode = record.mode;
+        Ok(draft)
+    }
+
+    /// Counts what programs changed: as long as it stays the same, so did the draft.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A time or permission bits were set.
+    pub fn note_attributes(&mut self) {
+        self.generation += 1;
+    }
+
+    /// What the server has below it, for a record. `is_new`: it has no such file.
+    pub(super) fn below(&self, is_new: bool) -> super::journal::Below {
+        use super::journal::Below;
+        match &self.base {
+            Some(base) => {
+                Below::File { size: base.content.size, limit: base.limit, modified: self.base_time }
+            }
+            None if is_new => Below::Nothing,
+            None => Below::Unknown,
+        }
+    }
+
+    /// The parts that only this draft has, for [`super::kept`] and [`super::journal`].
     pub(super) fn unsent(&self) -> Vec<Range<u64>> {
         match &self.base {
             None => std::iter::once(0..self.size).collect(),
