@@ -33,7 +33,8 @@ use self::options::Settings;
 use self::secrets::Secrets;
 use self::serve::Plan;
 use self::url::{Scheme, Source};
-use crate::ftp::config::{Tls, TlsMode};
+use crate::ftp::config::{DataMode, Tls, TlsMode};
+use crate::ftp::proxy::Proxy;
 use crate::{ftp, mount};
 
 /// The whole program.
@@ -85,6 +86,11 @@ fn run(args: Args, manner: Manner, secrets: &Secrets) -> Result<(), Failure> {
     let source = args.source.as_deref().ok_or_else(|| usage("which server? (try `ftpfs --help`)".into()))?;
     let source = Source::parse(source).map_err(|why| usage(format!("SOURCE: {why}")))?;
     settings.tls = tls(source.scheme, settings.tls).map_err(usage)?;
+    if settings.proxy.is_some() && settings.data.mode == DataMode::Active {
+        return Err(usage(
+            "a server cannot connect to us through a proxy: leave out active, or proxy=".into(),
+        ));
+    }
     let point = args.mount_point.as_deref().ok_or_else(|| usage("where to? MOUNTPOINT is missing".into()))?;
     if manner == Manner::Helper && args.foreground {
         return Ok(());
@@ -153,6 +159,7 @@ fn config(source: Source, credentials: Credentials, settings: &Settings) -> ftp:
         connect_timeout: settings.connect_timeout,
         tls: settings.tls.clone(),
         data: settings.data.clone(),
+        proxy: settings.proxy.clone().map(|proxy| Proxy { login: credentials.proxy, ..proxy }),
         codepage: settings.codepage,
         list: settings.list.clone(),
         ..ftp::Config::new(source.host, credentials.user, credentials.password)

@@ -71,7 +71,17 @@ impl FileSystem {
     pub fn start(config: ftp::Config, options: Options) -> Result<Arc<Self>, Error> {
         let config = Arc::new(config);
         let features = Features::new();
-        let session = Session::open_proven(&config, &features)?;
+        let started = Instant::now();
+        let session = loop {
+            match Session::open_proven(&config, &features) {
+                // Others have them all: another mount of the same account gives some back when it rests.
+                Err(error @ Error::TooManySessions { .. }) if started.elapsed() < options.timeout => {
+                    warn!("{error}: waiting for one");
+                    std::thread::sleep(ANOTHER_TRY);
+                }
+                opened => break opened?,
+            }
+        };
         let root = session.root().clone();
         // More than the login is proven: that data connections work. What the listing tells is not kept: the first program
         // to look shall see the server as it is then.
@@ -220,6 +230,8 @@ type Then = Box<dyn FnOnce(&FileSystem, Result<(), Error>) + Send>;
 /// Callers waiting for the same answer about one inode.
 type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
 
+/// Between two looks whether a session has become free.
+const ANOTHER_TRY: Duration = Duration::from_secs(1);
 /// How long QUITs may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// Nodes held in memory at most, as far as the kernel lets us forget: about 60 MB.

@@ -27,6 +27,8 @@ pub struct Credentials {
     pub user: String,
     pub password: Secret,
     pub account: Option<Secret>,
+    /// What a proxy is told that asks.
+    pub proxy: Option<(String, Secret)>,
 }
 
 /// Finds them, and asks for what is missing.
@@ -68,7 +70,8 @@ pub fn find(source: &Source, login: &Login, secrets: &Secrets) -> Result<Credent
     if password.reveal().iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return Err(Failure::new(Exit::Usage, "a password that holds a line end or a NUL cannot be sent"));
     }
-    Ok(Credentials { user, password, account })
+    let proxy = file.proxy_user.map(|name| (name, file.proxy_password.unwrap_or_else(|| Secret::new(""))));
+    Ok(Credentials { user, password, account, proxy })
 }
 
 /// What one place knows.
@@ -77,9 +80,11 @@ struct Partial {
     user: Option<String>,
     password: Option<Secret>,
     account: Option<Secret>,
+    proxy_user: Option<String>,
+    proxy_password: Option<Secret>,
 }
 
-/// mount.cifs's form: lines `username=`, `password=`, here also `account=`; `#` begins a comment line.
+/// mount.cifs's form: lines `username=`, `password=`, here also `account=`, `proxy_username=` and `proxy_password=`; `#` begins a comment line.
 fn parse_file(content: &[u8]) -> Result<Partial, String> {
     let mut found = Partial::default();
     for (index, line) in content.split(|&b| b == b'\n').enumerate() {
@@ -99,6 +104,12 @@ fn parse_file(content: &[u8]) -> Result<Partial, String> {
             }
             b"password" | b"pass" => found.password = Some(Secret::new(value)),
             b"account" => found.account = Some(Secret::new(value)),
+            b"proxy_username" => {
+                let text =
+                    String::from_utf8(value.to_vec()).map_err(|_| "the proxy's user name is not UTF-8")?;
+                found.proxy_user = Some(text).filter(|text| !text.is_empty());
+            }
+            b"proxy_password" => found.proxy_password = Some(Secret::new(value)),
             // For mount.cifs.
             b"domain" => {}
             _ => return Err(wrong()),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use self::table::TABLE;
 use crate::ftp::codepage::Codepage;
 use crate::ftp::config::{DataPolicy, ListPolicy, Secret, Tls};
+use crate::ftp::proxy::Proxy;
 use crate::{fs, mount};
 
 /// Everything that the options and flags decided.
@@ -28,6 +29,7 @@ pub struct Settings {
     pub login: Login,
     pub tls: Tls,
     pub data: DataPolicy,
+    pub proxy: Option<Proxy>,
     pub codepage: Option<Codepage>,
     pub list: ListPolicy,
     pub port: Option<u16>,
@@ -65,6 +67,7 @@ impl Settings {
             login: Login::default(),
             tls: Tls::default(),
             data: DataPolicy::default(),
+            proxy: None,
             codepage: None,
             list: ListPolicy::default(),
             port: None,

@@ -20,7 +20,7 @@ use nix::poll::{PollFd, PollFlags};
 use super::Error;
 use super::config::DataPolicy;
 use super::control::Control;
-use super::stream::{self, Step, Stream};
+use super::stream::{Step, Stream};
 use super::tls::{Connector, Slot};
 
 /// One data connection.
@@ -44,8 +44,8 @@ enum Channel {
 impl Data {
     /// Connects to the port that the server has opened for us.
     pub fn connect(control: &Control, to: SocketAddr, deadline: Instant) -> io::Result<Self> {
-        let tcp = stream::connect(to, Some(control.local().ip()), deadline)?;
-        if tcp.local_addr()? == to {
+        let tcp = control.dial(to, deadline)?;
+        if tcp.local_addr()? == to && !control.is_proxied() {
             // A port on this very machine that nobody listens on can connect to itself.
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
