@@ -84,7 +84,10 @@ const NAMES: &[(Fate, &str)] = &[
     (Fate::Set, "fsname=x"),
     (Fate::Quiet, "default_permissions auto_unmount subtype=ftpfs nonempty"),
     // Connections.
-    (Fate::Set, "connect_timeout=1 timeout=1 read_timeout=1 delay_connect max_conns=3 ipv4 ipv6 proxy=h socks5=h"),
+    (
+        Fate::Set,
+        "connect_timeout=1 timeout=1 read_timeout=1 delay_connect max_conns=3 ipv4 ipv6 proxy=h socks5=h",
+    ),
     (Fate::Quiet, "ServerAliveInterval=15 reconnect noreconnect soft tcp_nodelay httpproxy"),
     (Fate::Refused, "hard interface=eth0 proxy_user=x socks4=h"),
     // FTP.

@@ -69,6 +69,9 @@ impl FileSystem {
 
     /// Starts the upload of a draft whose entry says that it is uploading.
     pub(super) fn upload(&self, ino: Ino, priority: Priority) {
+        if self.seal(ino, priority) {
+            return;
+        }
         let (Some(draft), Some(fs)) = (self.drafts.find(ino), self.arc()) else { return };
         let keep_mode = self.tree.lock().node(ino).and_then(|node| node.attributes.mode);
         let claims = self.path(ino).ok().map(Claim::Exclusive);
@@ -87,7 +90,7 @@ impl FileSystem {
     }
 
     /// As `locate`, but none for a file that was removed while open: its bytes are needed here only.
-    fn locate_visible(&self, ino: Ino) -> crate::read::Locate {
+    pub(super) fn locate_visible(&self, ino: Ino) -> crate::read::Locate {
         let this = self.this.clone();
         Arc::new(move || {
             let fs = this.upgrade()?;
@@ -97,7 +100,7 @@ impl FileSystem {
         })
     }
 
-    fn uploaded(&self, ino: Ino, outcome: Result<Uploaded, Error>, sending: Sending) {
+    pub(super) fn uploaded(&self, ino: Ino, outcome: Result<Uploaded, Error>, sending: Sending) {
         match outcome {
             Ok(uploaded) => self.upload_confirmed(ino, uploaded),
             Err(error) => self.upload_failed(ino, &error, sending),
