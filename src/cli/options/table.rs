@@ -159,6 +159,9 @@ pub(super) const TABLE: &[Spec] = &[
 
     // Files.
     common(Files, "spool_dir", Needed("DIR"), Set(|s, v| { s.spool_dir = Some(path(v)?); Ok(()) }), "where files wait until they are uploaded (/var/cache/ftpfs, ~/.cache/ftpfs)"),
+    common(Files, "spool_size", Needed("SIZE"), Set(|s, v| { s.filesystem.spool_size = size(v)?.max(1 << 16); Ok(()) }), "local disk that large files may take while they are written and uploaded at once; beyond it writers wait (1G)"),
+    spec(Files, "stream_from", Needed("SIZE"), Set(|s, v| { s.filesystem.stream_from = size(v)?.max(1); Ok(()) }), "uploads begin while a file is written once it has this size (4M)"),
+    spec(Files, "patch_from", Needed("SIZE"), Set(|s, v| { s.filesystem.patch_from = size(v)?.max(1); Ok(()) }), "small changes are written into files of at least this size (16M)"),
     common(Files, "in_place", Nothing, Set(|s, _| { s.filesystem.in_place = true; Ok(()) }), "overwrite files on the server instead of uploading beside and renaming"),
     spec(Files, "atomic", Nothing, Set(|s, _| { s.filesystem.in_place = false; Ok(()) }), "upload beside, then rename (the default)"),
     common(Files, "strict_attributes", Nothing, Set(|s, _| { s.filesystem.strict_attributes = true; Ok(()) }), "chmod, chown and utime fail where the server cannot do them"),
