@@ -40,45 +40,43 @@ pub struct Control {
 }
 
 impl Control {
-    /// Resolves the host and connects to the first address that answers; the greeting is still to be read.
+    /// Resolves the host and connects to the first address that answers; the greeting is still to be read. The address that
+    /// worked last is tried first.
     pub fn connect(config: &Config, features: &Features) -> Result<Self, Error> {
-        let mut last =
-            Error::Unreachable { text: format!("{} has no address of the kind asked for", config.host) };
-        let addresses = resolve(config)?;
-        for address in addresses.into_iter().filter(|address| config.data.family.allows(address)) {
-            let deadline = Instant::now() + config.connect_timeout;
-            let result = match &config.proxy {
-                None => stream::connect(address, None, deadline),
-                Some(proxy) => proxy.connect(address, Host::new(bare(&config.host)), config.port, deadline),
-            };
-            match result {
-                Ok(tcp) => {
-                    let ends = tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?)));
-                    let (local, peer) =
-                        ends.map_err(|error| Error::Unreachable { text: error.to_string() })?;
-                    features.counters().session();
-                    log::debug!(target: DIALOGUE, "connected to {peer}");
-                    return Ok(Self {
-                        stream: Stream::Plain(tcp),
-                        parser: Parser::default(),
-                        features: features.clone(),
-                        timeout: config.timeout,
-                        owed: VecDeque::from(["connecting"]),
-                        ended: false,
-                        peer,
-                        proxy: config.proxy.clone().map(|proxy| (proxy, bare(&config.host).to_owned())),
-                        local,
-                        slot: None,
-                        opened: Instant::now(),
-                    });
-                }
-                Err(error) => {
-                    log::debug!("{address}: {error}");
-                    last = Error::Unreachable { text: format!("{address}: {error}") };
-                }
-            }
+        let unreachable = |error: io::Error| Error::Unreachable { text: error.to_string() };
+        let mut addresses = resolve(config)?;
+        addresses.retain(|address| config.data.family.allows(address));
+        if addresses.is_empty() {
+            return Err(Error::Unreachable {
+                text: format!("{} has no address of the kind asked for", config.host),
+            });
         }
-        Err(last)
+        take_turns(&mut addresses);
+        let known = features.address();
+        addresses.sort_by_key(|address| Some(*address) != known);
+        let tcp = stream::connect_any(&addresses, config.connect_timeout).map_err(unreachable)?;
+        let (local, peer) =
+            tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?))).map_err(unreachable)?;
+        if let Some(proxy) = &config.proxy {
+            let deadline = Instant::now() + config.connect_timeout;
+            proxy.tunnel(&tcp, Host::new(bare(&config.host)), config.port, deadline).map_err(unreachable)?;
+        }
+        features.connected_to(peer);
+        features.counters().session();
+        log::debug!(target: DIALOGUE, "connected to {peer}");
+        Ok(Self {
+            stream: Stream::Plain(tcp),
+            parser: Parser::default(),
+            features: features.clone(),
+            timeout: config.timeout,
+            owed: VecDeque::from(["connecting"]),
+            ended: false,
+            peer,
+            proxy: config.proxy.clone().map(|proxy| (proxy, bare(&config.host).to_owned())),
+            local,
+            slot: None,
+            opened: Instant::now(),
+        })
     }
 
     /// Connects once more to the server's host (an address equal to [`Control::peer`]'s means that) or to another one, for
@@ -88,7 +86,9 @@ impl Control {
             return stream::connect(to, Some(self.local.ip()), deadline);
         };
         let host = if to.ip() == self.peer.ip() { Host::new(name) } else { Host::Address(to.ip()) };
-        proxy.connect(self.peer, host, to.port(), deadline)
+        let tcp = stream::connect(self.peer, None, deadline)?;
+        proxy.tunnel(&tcp, host, to.port(), deadline)?;
+        Ok(tcp)
     }
 
     /// Whether a proxy stands between: then the address of the server is not known, and it cannot come to us.
@@ -332,6 +332,21 @@ impl Control {
     }
 }
 
+/// IPv4 and IPv6 by turns, the resolver's favourite first: where one kind does not work, the other is not far down (RFC 8305
+/// section 4).
+fn take_turns(addresses: &mut Vec<SocketAddr>) {
+    let is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.iter().partition(|address| address.is_ipv4() == is_ipv4);
+    let mut second = second.into_iter();
+    addresses.clear();
+    for address in first {
+        addresses.push(address);
+        addresses.extend(second.next());
+    }
+    addresses.extend(second);
+}
+
 /// A host without the brackets of an IPv6 address in a URL.
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
@@ -360,3 +375,21 @@ pub fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Error> {
 const TLS_LIFETIME: Duration = Duration::from_secs(50 * 60);
 /// The log target of what is said on control connections.
 const DIALOGUE: &str = "ftpfs::dialogue";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_both_kinds_are_tried_by_turns() {
+        let parse =
+            |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let mut addresses = parse(&["[::1]:21", "[::2]:21", "[::3]:21", "192.0.2.1:21"]);
+        take_turns(&mut addresses);
+        assert_eq!(addresses, parse(&["[::1]:21", "192.0.2.1:21", "[::2]:21", "[::3]:21"]));
+        let mut addresses = parse(&["192.0.2.1:21", "[::1]:21", "[::2]:21"]);
+        take_turns(&mut addresses);
+        assert_eq!(addresses, parse(&["192.0.2.1:21", "[::1]:21", "[::2]:21"]));
+        take_turns(&mut Vec::new());
+    }
+}

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod server;
 pub mod troubles;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,6 +40,8 @@ struct Inner {
 struct State {
     /// Seconds by which the server's MDTM is ahead of UTC (vsftpd with use_localtime), once that is known.
     zone_shift: Option<i64>,
+    /// The server's (or proxy's) address that answered last.
+    address: Option<SocketAddr>,
     server: Option<Server>,
     abilities: [Ability; Capability::COUNT],
     order: Order,
@@ -325,6 +328,15 @@ impl Features {
         if self.0.state.lock().zone_shift.replace(shift) != Some(shift) {
             log::info!("this server's MDTM is {shift} s ahead of UTC");
         }
+    }
+
+    /// The address that answered last.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.0.state.lock().address
+    }
+
+    pub(super) fn connected_to(&self, address: SocketAddr) {
+        self.0.state.lock().address = Some(address);
     }
 
     /// How data connections are made.
