@@ -58,6 +58,7 @@ impl From<&Error> for Errno {
             | Error::Data { .. }
             | Error::Tls { .. }
             | Error::Protocol { .. }
+            | Error::Endless { .. }
             | Error::WrongLength { .. }
             | Error::Cancelled => libc::EIO,
         })
