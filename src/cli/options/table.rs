@@ -24,6 +24,8 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Login, "account", Needed("TEXT"), Set(|s, v| { s.login.account = Some(Secret::new(v.as_encoded_bytes())); Ok(()) }), "for servers that ask for ACCT"),
     common(Login, "password_stdin", Nothing, Set(|s, _| { s.login.password_stdin = true; Ok(()) }), "the password is the first line of standard input"),
     common(Login, "netrc", Maybe("FILE"), Set(|s, v| { if !v.is_empty() { s.login.netrc = Some(path(v)?); } Ok(()) }), "another file than ~/.netrc"),
+    spec(Login, "no_prompt", Nothing, Set(|s, _| { s.login.never_ask = true; Ok(()) }), "fail when there is no password, rather than ask on the terminal or by systemd-ask-password"),
+    common(Login, "config", Needed("FILE"), Set(|s, v| { s.config = Some(path(v)?); Ok(()) }), "instead of /etc/ftpfs.toml and ~/.config/ftpfs/config.toml"),
     common(Login, "port", Needed("N"), Set(|s, v| { s.port = u16::try_from(number(v, 1, 65535)?).ok(); Ok(()) }), "port of the server (the URL's port counts more)"),
 
     // Ownership.
@@ -111,7 +113,8 @@ pub(super) const TABLE: &[Spec] = &[
     common(Protocol, "active_ports", Needed("A-B"), Set(|s, v| { s.data.active_ports = Some(ports(v)?); Ok(()) }), "ports to listen on when active"),
     common(Protocol, "active_address", Needed("ADDR"), Set(|s, v| { s.data.active_address = Some(address(v)?); Ok(()) }), "the address to tell the server when active, behind NAT"),
     spec(Protocol, "ftp_port", Needed("-"), Set(|s, v| { if v != "-" { s.data.active_address = Some(address(v)?); } s.data.mode = DataMode::Active; Ok(()) }), "curlftpfs's name of active (with an address: of active_address too)"),
-    spec(Protocol, "use_pasv_ip", Nothing, Set(|s, _| { s.data.pasv_address = PasvAddress::Reply; Ok(()) }), "data connections go to the address in the server's reply"),
+    spec(Protocol, "pasv_address", Needed("reply"), Set(|s, v| { s.data.pasv_address = match v.to_str() { Some("reply") => PasvAddress::Reply, Some("control") => PasvAddress::Control, _ => return Err("reply, or control (the default)".into()) }; Ok(()) }), "data connections go to the address in the server's reply to PASV"),
+    spec(Protocol, "use_pasv_ip", Nothing, Set(|s, _| { s.data.pasv_address = PasvAddress::Reply; Ok(()) }), "lftp's name of pasv_address=reply"),
     spec(Protocol, "disable_epsv", Nothing, Quiet(LEARNED), ""),
     spec(Protocol, "enable_epsv", Nothing, Quiet(LEARNED), ""),
     spec(Protocol, "disable_eprt", Nothing, Quiet(LEARNED), ""),
@@ -126,8 +129,10 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Protocol, "tz", Needed("ZONE"), Set(|s, v| { s.list.zone = Some(text(v)?.parse()?); Ok(()) }), "zone of the times in LIST: +02:00 or Europe/Berlin (learned from MDTM where the server has it)"),
 
     // TLS.
-    common(Tls, "ssl", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; Ok(()) }), "TLS or nothing (AUTH TLS), as with ftpes://"),
-    spec(Tls, "ssl_try", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Try; Ok(()) }), "TLS where the server has it, else in the clear: who interferes can read the password"),
+    common(Tls, "tls", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; Ok(()) }), "TLS or nothing (AUTH TLS), as with ftpes://"),
+    spec(Tls, "tls", Needed("try"), Set(|s, v| match v.to_str() { Some("try") => { s.tls.mode = TlsMode::Try; Ok(()) } _ => Err("tls (TLS or nothing) or tls=try".into()) }), "TLS where the server has it, else in the clear: who interferes can read the password"),
+    spec(Tls, "ssl", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; Ok(()) }), "curlftpfs's name of tls"),
+    spec(Tls, "ssl_try", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Try; Ok(()) }), "the same as tls=try"),
     spec(Tls, "ssl_control", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; s.tls.protect_data = false; Ok(()) }), "TLS for commands only; files go in the clear"),
     common(Tls, "cacert", Needed("FILE"), Set(|s, v| { s.tls.ca = Some(path(v)?); Ok(()) }), "trust these certificates (PEM) instead of the system's; a self-signed server's own works"),
     spec(Tls, "trust_server_cert", Needed("FILE"), Set(|s, v| { s.tls.ca = Some(path(v)?); Ok(()) }), "davfs2's name of cacert"),
@@ -135,7 +140,8 @@ pub(super) const TABLE: &[Spec] = &[
     common(Tls, "cert", Needed("FILE"), Set(|s, v| { s.tls.certificate = Some(path(v)?); Ok(()) }), "our own certificate (PEM)"),
     common(Tls, "key", Needed("FILE"), Set(|s, v| { s.tls.key = Some(path(v)?); Ok(()) }), "its key (PEM), when it is not in the same file"),
     spec(Tls, "tls_name", Needed("NAME"), Set(|s, v| { s.tls.name = Some(text(v)?); Ok(()) }), "the name in the server's certificate, when it is not the host's"),
-    spec(Tls, "no_verify_peer", Nothing, Set(|s, _| { s.tls.verify = false; Ok(()) }), "any certificate will do: who sits between can read and change everything; pin= is better"),
+    spec(Tls, "no_verify", Nothing, Set(|s, _| { s.tls.verify = false; Ok(()) }), "any certificate will do: who sits between can read and change everything; pin= is better"),
+    spec(Tls, "no_verify_peer", Nothing, Set(|s, _| { s.tls.verify = false; Ok(()) }), "curlftpfs's name of no_verify"),
     spec(Tls, "tls_version", Needed("1.2|1.3"), Set(|s, v| { s.tls.version = Some(match v.to_str() { Some("1.2") => TlsVersion::V12, Some("1.3") => TlsVersion::V13, _ => return Err("1.2 or 1.3".into()) }); Ok(()) }), "this version only, for servers that do the other one wrong"),
     spec(Tls, "allow_old_tls", Nothing, Set(|s, _| { s.tls.allow_old = true; Ok(()) }), "TLS 1.0 and weak ciphers, for old devices"),
     spec(Tls, "lax_end", Nothing, Set(|s, _| { s.tls.lax_end = true; Ok(()) }), "accept transfers that end without TLS's goodbye, which may have been cut"),
@@ -153,6 +159,9 @@ pub(super) const TABLE: &[Spec] = &[
 
     // Files.
     common(Files, "spool_dir", Needed("DIR"), Set(|s, v| { s.spool_dir = Some(path(v)?); Ok(()) }), "where files wait until they are uploaded (/var/cache/ftpfs, ~/.cache/ftpfs)"),
+    common(Files, "spool_size", Needed("SIZE"), Set(|s, v| { s.filesystem.spool_size = size(v)?.max(1 << 16); Ok(()) }), "local disk that large files may take while they are written and uploaded at once; beyond it writers wait (1G)"),
+    spec(Files, "stream_from", Needed("SIZE"), Set(|s, v| { s.filesystem.stream_from = size(v)?.max(1); Ok(()) }), "uploads begin while a file is written once it has this size (4M)"),
+    spec(Files, "patch_from", Needed("SIZE"), Set(|s, v| { s.filesystem.patch_from = size(v)?.max(1); Ok(()) }), "small changes are written into files of at least this size (16M)"),
     common(Files, "in_place", Nothing, Set(|s, _| { s.filesystem.in_place = true; Ok(()) }), "overwrite files on the server instead of uploading beside and renaming"),
     spec(Files, "atomic", Nothing, Set(|s, _| { s.filesystem.in_place = false; Ok(()) }), "upload beside, then rename (the default)"),
     common(Files, "strict_attributes", Nothing, Set(|s, _| { s.filesystem.strict_attributes = true; Ok(()) }), "chmod, chown and utime fail where the server cannot do them"),

@@ -13,10 +13,11 @@ use log::{debug, error, warn};
 
 use crate::fs::handles::Handle;
 use crate::fs::{Answer, Caller, FileSystem};
-use crate::ftp::Error;
+use crate::ftp::{Error, Name, Precision};
 use crate::queue::{Claim, Job, Priority};
 use crate::tree::Ino;
 use crate::write::draft::Sending;
+use crate::write::journal::Place;
 use crate::write::{Draft, Upload, Uploaded, kept};
 
 impl FileSystem {
@@ -68,6 +69,9 @@ impl FileSystem {
 
     /// Starts the upload of a draft whose entry says that it is uploading.
     pub(super) fn upload(&self, ino: Ino, priority: Priority) {
+        if self.seal(ino, priority) {
+            return;
+        }
         let (Some(draft), Some(fs)) = (self.drafts.find(ino), self.arc()) else { return };
         let keep_mode = self.tree.lock().node(ino).and_then(|node| node.attributes.mode);
         let claims = self.path(ino).ok().map(Claim::Exclusive);
@@ -86,7 +90,7 @@ impl FileSystem {
     }
 
     /// As `locate`, but none for a file that was removed while open: its bytes are needed here only.
-    fn locate_visible(&self, ino: Ino) -> crate::read::Locate {
+    pub(super) fn locate_visible(&self, ino: Ino) -> crate::read::Locate {
         let this = self.this.clone();
         Arc::new(move || {
             let fs = this.upgrade()?;
@@ -96,7 +100,7 @@ impl FileSystem {
         })
     }
 
-    fn uploaded(&self, ino: Ino, outcome: Result<Uploaded, Error>, sending: Sending) {
+    pub(super) fn uploaded(&self, ino: Ino, outcome: Result<Uploaded, Error>, sending: Sending) {
         match outcome {
             Ok(uploaded) => self.upload_confirmed(ino, uploaded),
             Err(error) => self.upload_failed(ino, &error, sending),
@@ -117,10 +121,10 @@ impl FileSystem {
         let (version, written) = {
             let mut tree = self.tree.lock();
             let written = tree.node(ino).map(|node| node.attributes.modified);
-            let uploaded = (!removed)
+            let version = (!removed)
                 .then(|| tree.uploaded(ino, uploaded.size, uploaded.modified, Instant::now()))
                 .flatten();
-            (uploaded, written)
+            (version, written)
         };
         let Ok(content) = self.content(ino) else { return self.forget_draft(ino) };
         let (done, again) = {
@@ -131,6 +135,8 @@ impl FileSystem {
                 let mut draft = entry.draft.lock();
                 if !removed {
                     draft.upload_confirmed(content.clone());
+                    let exact = uploaded.modified.filter(|modified| modified.precision == Precision::Second);
+                    draft.base_time = exact.map(|modified| modified.at);
                 }
                 if let (Some(version), true) = (version, content.size <= KEEP_IN_CACHE && !draft.is_dirty())
                     && let Ok(crate::write::Piece::Here(data)) = draft.read(0, content.size as usize)
@@ -139,9 +145,8 @@ impl FileSystem {
                 }
                 (draft.is_dirty(), draft.size())
             };
-            if let Some(kept) = entry.kept.take() {
-                let _ = std::fs::remove_file(kept.with_extension("info"));
-                let _ = std::fs::remove_file(kept);
+            if let Some(old) = entry.kept.take() {
+                kept::forget(&old);
             }
             let mut done = std::mem::take(&mut entry.waiting);
             if dirty {
@@ -186,9 +191,9 @@ impl FileSystem {
             let mut draft = entry.draft.lock();
             draft.upload_failed(sending);
             if let Some(old) = entry.kept.take() {
-                let _ = std::fs::remove_file(old);
+                kept::forget(&old);
             }
-            entry.kept = self.keep(&draft, &path, error);
+            entry.kept = self.keep(ino, &draft, entry.only_local, error);
             drop(draft);
             entry.uploading = false;
             let mut waiting = std::mem::take(&mut entry.waiting);
@@ -205,10 +210,29 @@ impl FileSystem {
         waiting.into_iter().for_each(|answer| answer.error(errno));
     }
 
-    fn keep(&self, draft: &Draft, path: &str, reason: &Error) -> Option<PathBuf> {
-        match kept::keep(draft, &self.options.spool_dir, &self.server, path, &reason.to_string()) {
+    /// Puts the bytes of a draft where `ftpfs recover` finds them.
+    pub(in crate::fs) fn keep(
+        &self,
+        ino: Ino,
+        draft: &Draft,
+        is_new: bool,
+        reason: &Error,
+    ) -> Option<PathBuf> {
+        let (path, root) = {
+            let tree = self.tree.lock();
+            let root = tree.root_path().clone();
+            // Its folder has vanished: the bytes are worth something all the same.
+            let lost = || Some(root.join(&Name::new(b"lost").ok()?));
+            (tree.path(ino).or_else(lost)?, root)
+        };
+        let (server, why) = (&self.server, reason.to_string());
+        let place = Place { server, root: &root, path: &path, is_new, reason: &why };
+        match kept::keep(draft, &self.options.spool_dir, &place) {
             Ok(name) => {
-                error!("{path} was not uploaded ({reason}); its bytes are in {}", name.display());
+                error!(
+                    "{path} was not uploaded ({reason}); its bytes are in {} (`ftpfs recover`)",
+                    name.display()
+                );
                 Some(name)
             }
             Err(local) => {
@@ -240,8 +264,7 @@ impl FileSystem {
         let unsent: Vec<_> =
             drafts.iter().filter(|(_, entry)| entry.uploading || entry.draft.lock().is_dirty()).collect();
         for (ino, entry) in &unsent {
-            let path = self.path(**ino).map(|path| path.to_string()).unwrap_or_default();
-            self.keep(&entry.draft.lock(), &path, &Error::Cancelled);
+            self.keep(**ino, &entry.draft.lock(), entry.only_local, &Error::Cancelled);
         }
         unsent.len()
     }
