@@ -59,6 +59,7 @@ impl From<&Error> for Errno {
             | Error::Data { .. }
             | Error::Tls { .. }
             | Error::Protocol { .. }
+            | Error::Endless { .. }
             | Error::WrongLength { .. }
             | Error::NotResumable { .. }
             | Error::Cancelled => libc::EIO,

@@ -31,6 +31,9 @@ pub enum Error {
     Tls { text: String },
     /// The answer makes no sense. The session cannot be used again.
     Protocol { text: String },
+    /// The answer is longer than anything honest, and was given up. The session cannot be used again; asking again would bring
+    /// the same.
+    Endless { command: &'static str },
     /// This server has no way to do it (learned from FEAT or from 500, 502, 504).
     Unsupported { command: &'static str },
     /// The name cannot be sent.
@@ -77,6 +80,7 @@ impl Error {
             Self::Lost { .. }
                 | Self::TimedOut { .. }
                 | Self::Protocol { .. }
+                | Self::Endless { .. }
                 | Self::TooManySessions { .. }
                 | Self::Unreachable { .. }
                 | Self::Tls { .. }
@@ -126,6 +130,7 @@ impl fmt::Display for Error {
             // I/O errors of a TLS stream say so themselves.
             Self::Tls { text } => write!(f, "TLS: {}", text.strip_prefix("TLS: ").unwrap_or(text)),
             Self::Protocol { text } => write!(f, "the server's answer makes no sense: {text}"),
+            Self::Endless { command } => write!(f, "the server's answer to {command} has no end"),
             Self::Unsupported { command } => write!(f, "this server cannot do {command}"),
             Self::BadName(bad) => bad.fmt(f),
             Self::NameChanged => f.write_str("this server cannot store this name as it is"),

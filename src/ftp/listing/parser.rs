@@ -253,7 +253,9 @@ impl Parser {
         let name = match shown.as_deref().ok_or(BadName::NotEncodable).and_then(Name::new) {
             Ok(name) => name,
             Err(error) => {
-                debug!("left out of a listing: {}: {error}", draft.name.escape_ascii());
+                if self.bad_names < MAX_TOLD {
+                    debug!("left out of a listing: {}: {error}", draft.name.escape_ascii());
+                }
                 self.bad_names += 1;
                 return;
             }
@@ -263,7 +265,9 @@ impl Parser {
             return;
         }
         if !self.names.insert(name.clone()) {
-            debug!("came twice in a listing: {name}");
+            if self.duplicates < MAX_TOLD {
+                debug!("came twice in a listing: {name}");
+            }
             self.duplicates += 1;
             return;
         }
@@ -274,7 +278,9 @@ impl Parser {
     fn not_understood(&mut self, line: &[u8]) {
         self.unparsed += 1;
         let shown = line.get(..MAX_SHOWN).unwrap_or(line);
-        debug!("not understood in a listing: {}", shown.escape_ascii());
+        if self.unparsed <= MAX_TOLD {
+            debug!("not understood in a listing: {}", shown.escape_ascii());
+        }
         self.first_unparsed.get_or_insert_with(|| shown.escape_ascii().to_string());
     }
 }
@@ -285,6 +291,9 @@ const MAX_LINE: usize = 16 * 1024;
 /// Entries of one listing. More than any folder that a person made (a server that sends names for ever must run into
 /// something), at roughly 200 bytes each.
 const MAX_ENTRIES: usize = 4_000_000;
+
+/// Odd lines of one kind that the log tells of, for each listing.
+const MAX_TOLD: usize = 20;
 
 /// Bytes of a line that the log shows.
 const MAX_SHOWN: usize = 200;
