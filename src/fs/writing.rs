@@ -16,8 +16,9 @@ use super::handles::Handle;
 use super::names::Found;
 use super::reading::{OpenMode, Opened};
 use super::{Answer, Caller, Change, Errno, FileSystem};
-use crate::ftp::{Error, Kind, Name};
+use crate::ftp::{Error, Kind, Name, Precision};
 use crate::queue::{Claim, Job, Priority};
+use crate::read::Content;
 use crate::tree::{Child, Ino, Tree};
 use crate::write::draft::Sending;
 use crate::write::upload::NEW_FILE_MODE;
@@ -182,7 +183,7 @@ impl FileSystem {
         self.drafts.add(ino, draft, true);
         let found = self.remembered(ino).ok_or(Errno::STALE)?;
         let handle = self.handles.add(Handle::File { ino, writable: true, version: self.version(ino) });
-        Ok((found, Opened { handle, keep_pages: true }))
+        Ok((found, Opened { handle, keep_pages: true, has_unknown_size: false }))
     }
 
     fn remembered(&self, ino: Ino) -> Option<Found> {
@@ -216,9 +217,15 @@ impl FileSystem {
         if size > i64::MAX as u64 {
             return Err(Errno::FBIG);
         }
-        let unchanged = || self.tree.lock().node(ino).is_some_and(|node| node.attributes.size == size);
-        if self.drafts.find(ino).is_none() && unchanged() {
-            return Ok(());
+        if self.drafts.find(ino).is_none() {
+            let tree = self.tree.lock();
+            let node = tree.node(ino).ok_or(Errno::STALE)?;
+            match node.has_unknown_size() {
+                // What is to be kept cannot be told from what is not.
+                true if size > 0 => return Err(Errno::NOTSUP),
+                false if node.attributes.size == size => return Ok(()),
+                _ => {}
+            }
         }
         let draft = self.draft(ino)?;
         draft.lock().resize(size)?;
@@ -405,6 +412,7 @@ impl FileSystem {
             }
         }
         let removed = uploaded.removed;
+        let exact = uploaded.modified.filter(|time| time.precision == Precision::Second).map(|time| time.at);
         let (version, written) = {
             let mut tree = self.tree.lock();
             let written = tree.node(ino).map(|node| node.attributes.modified);
@@ -426,7 +434,7 @@ impl FileSystem {
                 if let (Some(version), true) = (version, content.size <= KEEP_IN_CACHE && !draft.is_dirty())
                     && let Ok(crate::write::Piece::Here(data)) = draft.read(0, content.size as usize)
                 {
-                    self.reads.keep(ino, version, 0, &data);
+                    self.reads.keep(&Content { version, modified: exact, ..content.clone() }, &data);
                 }
                 (draft.is_dirty(), draft.size())
             };

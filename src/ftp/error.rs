@@ -9,6 +9,7 @@ use std::io;
 
 use super::path::BadName;
 use super::reply::Reply;
+use super::session::Told;
 
 /// An error of the FTP layer.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub enum Error {
     NameChanged,
     /// The transfer ended with another number of bytes than was agreed.
     WrongLength { expected: u64, got: u64 },
+    /// The file on the server is not the one any more whose first part was read: what it is like now.
+    Changed(Told),
     /// Reading or writing on the local side (the spool) failed while transferring.
     Local { errno: i32 },
     /// The caller no longer wants it (mount ending, deadline passed).
@@ -126,6 +129,7 @@ impl fmt::Display for Error {
             Self::BadName(bad) => bad.fmt(f),
             Self::NameChanged => f.write_str("this server cannot store this name as it is"),
             Self::WrongLength { expected, got } => write!(f, "transfer of {got} bytes instead of {expected}"),
+            Self::Changed(_) => f.write_str("the file was changed on the server while it was read"),
             Self::Local { errno } => write!(f, "local disk: {}", io::Error::from_raw_os_error(*errno)),
             Self::Cancelled => f.write_str("cancelled"),
         }
