@@ -75,9 +75,13 @@ impl Stream {
         self.state.lock().ticket = Some(ticket);
     }
 
-    /// The offset of the next byte that is to come.
-    pub(super) fn next(&self) -> u64 {
-        self.state.lock().next
+    /// The offset of the first byte that is to come; after a rewind, the start of the file.
+    pub(super) fn begin(&self, rewind: bool) -> u64 {
+        let mut state = self.state.lock();
+        if rewind {
+            state.next = 0;
+        }
+        state.next
     }
 
     /// The server cannot begin in the middle of a file.
@@ -175,7 +179,8 @@ impl Stream {
     /// Whether to go on reading; waits while nobody wants more.
     pub(super) fn goes_on(&self, turn: &Turn<'_>, served: u64) -> bool {
         let mut state = self.state.lock();
-        let linger = Instant::now() + if state.window == 0 { Duration::ZERO } else { LINGER };
+        let is_random = state.window == 0 && !state.cannot_restart;
+        let linger = Instant::now() + if is_random { Duration::ZERO } else { LINGER };
         if self.is_head() && state.next >= state.goal {
             state.ended = true;
             return false;

@@ -11,6 +11,7 @@ use log::debug;
 use super::blocks::PAGE;
 use super::stream::Stream;
 use super::{Reads, SMALL_FILE, UNKNOWN_SIZE};
+use crate::ftp::features::{Ability, Capability};
 use crate::ftp::{Download, Error, Refusal, RemotePath, Session, explain, reply::Reply};
 use crate::queue::{Claim, Job, Priority, Task, Turn};
 
@@ -62,7 +63,9 @@ impl Task for Transfer {
 impl Transfer {
     fn transfer(&mut self, session: &mut Session, turn: &Turn<'_>, path: &RemotePath) -> Result<(), Error> {
         let size = self.stream.content().size;
-        let mut next = self.stream.next();
+        let cannot_restart = session.features().ability(Capability::RestRetr) == Ability::No;
+        // What passes on the way there is kept, unless it would push out what others read.
+        let mut next = self.stream.begin(cannot_restart && size <= self.reads.blocks.limit() / 2);
         let mut download = self.begin(session, path, next)?;
         if !download.can_restart() {
             self.stream.cannot_restart();
