@@ -35,7 +35,7 @@ use crate::connection::Connections;
 use crate::ftp::codepage::Codepage;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
-use crate::read::{Content, Locate, Reads};
+use crate::read::{Content, Locate, Reads, UNKNOWN_SIZE};
 use crate::tree::{Ino, Lifetimes, Tree};
 use ahead::Ahead;
 use answer::Waiting;
@@ -195,7 +195,13 @@ impl FileSystem {
     fn content(&self, ino: Ino) -> Result<Content, Errno> {
         let tree = self.tree.lock();
         let node = tree.node(ino).ok_or(Errno::STALE)?;
-        Ok(Content { ino, version: node.version, size: node.attributes.size, locate: self.locate(ino) })
+        Ok(Content {
+            ino,
+            version: node.version,
+            size: if node.has_unknown_size() { UNKNOWN_SIZE } else { node.attributes.size },
+            modified: node.exact_time(),
+            locate: self.locate(ino),
+        })
     }
 
     fn locate(&self, ino: Ino) -> Locate {

@@ -111,7 +111,8 @@ impl FileSystem {
         }
     }
 
-    fn ask_one(&self, parent: Ino, ino: Ino, then: super::Then) {
+    /// Asks the server about one file.
+    pub(super) fn ask_one(&self, parent: Ino, ino: Ino, then: super::Then) {
         let (Ok(path), Some(fs)) = (self.path(ino), self.arc()) else {
             return then(self, Err(Error::Cancelled));
         };

@@ -153,6 +153,11 @@ impl Features {
         self.ability(Capability::Mlst) == Ability::Yes && self.server().lists_with_mlsd()
     }
 
+    /// Whether the server can be asked for the size of one file.
+    pub fn can_tell_size(&self) -> bool {
+        self.ability(Capability::Size) != Ability::No || self.ability(Capability::Mlst) == Ability::Yes
+    }
+
     /// False when no way of setting a modification time is left.
     pub fn can_set_modified(&self) -> bool {
         [Capability::Mfmt, Capability::SiteUtime, Capability::MdtmSet]

@@ -122,11 +122,19 @@ impl Stream {
         }
     }
 
-    /// Takes so many bytes ahead of being read, and no more: for whoever wants only a little of a long stream.
+    /// Lets the peer send only so many bytes more until this is said anew (what it was allowed before stays allowed). Not
+    /// SO_RCVBUF: a buffer that was set no longer grows with a long line. TLS adds its own: a few bytes per 16 KiB.
     pub fn limit_window(&self, bytes: usize) {
-        // The kernel doubles it for its own needs; set, it does not grow.
-        if let Err(error) = socket::setsockopt(self.tcp(), sockopt::RcvBuf, &bytes) {
-            log::debug!("SO_RCVBUF: {error}");
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        // SAFETY: the option's value is an int that lives for the call, and its size is passed. Failure changes nothing.
+        unsafe {
+            libc::setsockopt(
+                self.tcp().as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_WINDOW_CLAMP,
+                std::ptr::from_ref(&bytes).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
         }
     }
 

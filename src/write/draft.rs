@@ -527,7 +527,7 @@ mod tests {
     use crate::tree::{Ino, Version};
 
     fn content(size: u64) -> Content {
-        Content { ino: Ino(2), version: Version(1), size, locate: Arc::new(|| None) }
+        Content { ino: Ino(2), version: Version(1), size, modified: None, locate: Arc::new(|| None) }
     }
 
     fn write(draft: &mut Draft, offset: u64, data: &[u8]) {
