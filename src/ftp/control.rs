@@ -138,11 +138,16 @@ impl Control {
                     continue;
                 }
                 Ok(Step::NeedsRead) => PollFlags::POLLIN,
+                // Replies are taken in meanwhile: else a server whose replies nobody takes stops reading, and both wait.
+                Ok(Step::NeedsWrite) if self.parser.has_room() => PollFlags::POLLOUT | PollFlags::POLLIN,
                 Ok(Step::NeedsWrite) => PollFlags::POLLOUT,
                 // The reason may have been sent before the end: it comes as the next reply.
                 Err(error) if stream::is_broken(&error) => return Ok(()),
                 Err(error) => return Err(self.fail(during, &error)),
             };
+            if flags.contains(PollFlags::POLLOUT | PollFlags::POLLIN) && self.read_some()? {
+                continue;
+            }
             if let Err(error) = stream::wait(&mut [self.stream.poll_fd(flags)], deadline) {
                 return Err(self.fail(during, &error));
             }
@@ -230,6 +235,43 @@ impl Control {
         self.stream.poll_fd(PollFlags::POLLIN)
     }
 
+    /// The next reply, whose inner lines go to `text` as they come, each with an LF: a listing by STAT. The time-out is for
+    /// each piece of it.
+    pub fn reply_with_text(
+        &mut self,
+        text: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<Reply, Error> {
+        self.parser.set_text_apart(true);
+        let outcome = self.piece_by_piece(text);
+        self.parser.set_text_apart(false);
+        outcome.inspect_err(|_| self.ended = true)
+    }
+
+    fn piece_by_piece(&mut self, text: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<Reply, Error> {
+        let during = self.during();
+        let mut deadline = Instant::now() + self.timeout;
+        loop {
+            let reply = self.parsed()?;
+            let piece = self.parser.take_text();
+            if !piece.is_empty() {
+                deadline = Instant::now() + self.timeout;
+                text(&piece)?;
+            }
+            match reply {
+                Some(reply) if reply.code == 421 => {
+                    return Err(Error::Lost { during, text: reply.to_string() });
+                }
+                Some(reply) => return Ok(reply),
+                None => {}
+            }
+            if !self.read_some()?
+                && let Err(error) = stream::wait(&mut [self.poll_fd()], deadline)
+            {
+                return Err(self.fail(during, &error));
+            }
+        }
+    }
+
     fn any_reply_by(&mut self, deadline: Instant) -> Result<Reply, Error> {
         let during = self.during();
         loop {
@@ -242,40 +284,56 @@ impl Control {
         }
     }
 
+    /// The next reply of what has come.
     fn take(&mut self) -> Result<Option<Reply>, Error> {
-        let during = self.during();
-        if self.ended {
-            return Err(Error::Lost { during, text: "the session has ended".to_owned() });
-        }
         loop {
-            match self.parser.next_reply() {
-                Ok(Some(reply)) => {
-                    log::debug!(target: DIALOGUE, "< {reply}");
-                    if !reply.is_preliminary() {
-                        self.owed.pop_front();
-                    }
-                    return Ok(Some(reply));
-                }
-                Ok(None) => {}
-                Err(malformed) => {
-                    self.ended = true;
-                    return Err(Error::Protocol { text: malformed.to_string() });
-                }
+            if let Some(reply) = self.parsed()? {
+                return Ok(Some(reply));
             }
-            let mut buffer = [0; 4096];
-            match self.stream.read(&mut buffer) {
-                Ok(Step::Done(0)) => {
-                    self.ended = true;
-                    log::debug!(target: DIALOGUE, "closed by the server");
-                    return Err(Error::Lost { during, text: "closed by the server".to_owned() });
-                }
-                Ok(Step::Done(n)) => {
-                    self.parser.push(buffer.get(..n).unwrap_or_default());
-                    self.stream.quick_ack();
-                }
-                Ok(Step::NeedsRead | Step::NeedsWrite) => return Ok(None),
-                Err(error) => return Err(self.fail(during, &error)),
+            if !self.read_some()? {
+                return Ok(None);
             }
+        }
+    }
+
+    /// The next reply of what has been read.
+    fn parsed(&mut self) -> Result<Option<Reply>, Error> {
+        if self.ended {
+            return Err(Error::Lost { during: self.during(), text: "the session has ended".to_owned() });
+        }
+        match self.parser.next_reply() {
+            Ok(Some(reply)) => {
+                log::debug!(target: DIALOGUE, "< {reply}");
+                if !reply.is_preliminary() {
+                    self.owed.pop_front();
+                }
+                Ok(Some(reply))
+            }
+            Ok(None) => Ok(None),
+            Err(malformed) => {
+                self.ended = true;
+                Err(Error::Protocol { text: malformed.to_string() })
+            }
+        }
+    }
+
+    /// Reads what is there, without waiting; false when nothing is.
+    fn read_some(&mut self) -> Result<bool, Error> {
+        let during = self.during();
+        let mut buffer = [0; READ_AT_ONCE];
+        match self.stream.read(&mut buffer) {
+            Ok(Step::Done(0)) => {
+                self.ended = true;
+                log::debug!(target: DIALOGUE, "closed by the server");
+                Err(Error::Lost { during, text: "closed by the server".to_owned() })
+            }
+            Ok(Step::Done(n)) => {
+                self.parser.push(buffer.get(..n).unwrap_or_default());
+                self.stream.quick_ack();
+                Ok(true)
+            }
+            Ok(Step::NeedsRead | Step::NeedsWrite) => Ok(false),
+            Err(error) => Err(self.fail(during, &error)),
         }
     }
 
@@ -320,6 +378,8 @@ fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Error> {
     }
 }
 
+/// Most replies are a line; listings by STAT are long.
+const READ_AT_ONCE: usize = 16 * 1024;
 /// The shortest session lifetime that a server was seen to offer is an hour (Pure-FTPd).
 const TLS_LIFETIME: Duration = Duration::from_secs(50 * 60);
 /// The log target of what is said on control connections.

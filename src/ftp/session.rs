@@ -6,7 +6,7 @@
 //! ([`Session::make_ready`]), so that the next transfer takes one round trip to its first byte.
 //!
 //! The parts: `login` (connecting, logging in, learning), `ready` (data connections ahead of their use), `transfer` (what
-//! RETR, STOR and LIST share), `cut`, `download`, `upload`, `listing`, `bare` (listings of last resort), `attributes`. Only `connection` and its jobs call this.
+//! RETR, STOR and LIST share), `cut`, `download`, `upload`, `listing`, `stat` (listings on the control connection), `bare` (listings of last resort), `attributes`. Only `connection` and its jobs call this.
 
 mod attributes;
 mod bare;
@@ -15,6 +15,7 @@ mod download;
 mod listing;
 mod login;
 mod ready;
+mod stat;
 mod transfer;
 mod upload;
 
@@ -29,7 +30,7 @@ use super::codepage::Codepage;
 use super::command::{Batch, Command, Wire};
 use super::control::Control;
 use super::data::Data;
-use super::features::{Order, Server};
+use super::features::{Order, Server, Way};
 use super::refusal;
 use super::reply::Reply;
 use super::{Config, Error, Features, Refusal, RemotePath};
@@ -40,8 +41,10 @@ pub struct Session {
     features: Features,
     control: Control,
     root: RemotePath,
-    /// A data connection that waits for its command.
+    /// A data connection that waits for its command, or is being made.
     ready: Option<Data>,
+    /// How that was asked for.
+    ready_way: Way,
     /// A REST has been sent whose transfer did not end well: on ftp-srv and libunftp it would hit the next one.
     restart_pending: bool,
     /// Data connections are inside TLS (PROT P).
@@ -148,6 +151,16 @@ impl Session {
     /// Sends independent commands, together where the server keeps order, and gives their replies in order.
     fn ask(&mut self, commands: &[Command<'_>]) -> Result<Vec<Reply>, Error> {
         let mut replies = Vec::with_capacity(commands.len());
+        self.ask_each(commands, &mut |_, reply| replies.push(reply))?;
+        Ok(replies)
+    }
+
+    /// As [`Session::ask`]; gives each reply to `take` as it comes.
+    fn ask_each(
+        &mut self,
+        commands: &[Command<'_>],
+        take: &mut dyn FnMut(&mut Self, Reply),
+    ) -> Result<(), Error> {
         let mut owed = VecDeque::new();
         let ahead = if self.server().takes_segments() { ASKED_AHEAD } else { 0 };
         let mut next = 0;
@@ -174,10 +187,10 @@ impl Session {
                 if reply.is_preliminary() {
                     return Err(self.refused(name, reply, &[]));
                 }
-                replies.push(reply);
+                take(self, reply);
             }
         }
-        Ok(replies)
+        Ok(())
     }
 
     /// Sends commands in one write; the caller reads the replies.
@@ -218,6 +231,6 @@ impl Session {
     }
 }
 
-/// Commands whose answers are still to come, where that is safe: their replies (about 15 KB) fit into any socket buffer,
-/// so neither side can block the other.
-const ASKED_AHEAD: usize = 512;
+/// Commands whose answers are still to come, on servers that read them one by one: enough to keep a server busy over a
+/// long line (20 times in a millisecond, 100 ms away). Sending takes replies in, so neither side can block the other.
+const ASKED_AHEAD: usize = 2048;

@@ -130,6 +130,11 @@ impl Stream {
         }
     }
 
+    /// Whether it stands: not while it is being made.
+    pub fn is_connected(&self) -> bool {
+        self.tcp().peer_addr().is_ok()
+    }
+
     /// Whether nothing has come and the peer has not gone, without waiting.
     pub fn is_quiet(&self) -> bool {
         matches!(self.tcp().peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -163,6 +168,13 @@ pub fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
 
 /// Connects to one address, from a given local address if there is one.
 pub fn connect(to: SocketAddr, from: Option<IpAddr>, deadline: Instant) -> io::Result<TcpStream> {
+    let tcp = begin_connect(to, from)?;
+    wait_connected(&tcp, deadline)?;
+    Ok(tcp)
+}
+
+/// Begins to connect; [`wait_connected`] tells what came of it.
+pub fn begin_connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd =
         socket::socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
@@ -170,19 +182,21 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, deadline: Instant) -> io::R
         socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
     }
     match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
-        Ok(()) => {}
-        Err(Errno::EINPROGRESS | Errno::EINTR) => {
-            wait(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)], deadline)?;
-            let errno = socket::getsockopt(&fd, sockopt::SocketError)?;
-            if errno != 0 {
-                return Err(io::Error::from_raw_os_error(errno));
-            }
-        }
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {}
         Err(errno) => return Err(errno.into()),
     }
     let tcp = TcpStream::from(fd);
     tcp.set_nodelay(true)?;
     Ok(tcp)
+}
+
+/// Waits until a connection stands.
+pub fn wait_connected(tcp: &TcpStream, deadline: Instant) -> io::Result<()> {
+    wait(&mut [PollFd::new(tcp.as_fd(), PollFlags::POLLOUT)], deadline)?;
+    match socket::getsockopt(tcp, sockopt::SocketError)? {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
 }
 
 /// Whether an error means that the peer has closed or reset the connection.

@@ -1,0 +1,193 @@
+//! Modification times to the second, where listings tell minutes or days.
+//!
+//! rsync, make and git compare seconds, and a time that is `12:34:00` now and `12:34:56` a moment later would make them
+//! send everything twice; so `stat` is never answered with less than can be had. MDTM tells the second of one file. The
+//! first `stat` in a folder asks for a thousand files, from the one that is wanted on; whoever goes on past the end of
+//! those (`ls -l`) gets the rest of the folder asked for at once. Commands follow one another without waiting, where the
+//! server bears it, and everybody is answered as soon as their own file's time is in.
+//!
+//! MDTM speaks UTC and LIST mostly the server's local time: the first times that are in tell the difference, which
+//! corrects all later listings.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use log::debug;
+use parking_lot::Mutex;
+
+use super::{FileSystem, Then};
+use crate::ftp::{Error, Kind, Listing, Modified, Name, Precision, RemotePath, Session};
+use crate::queue::{Job, Priority, Turn};
+use crate::tree::Ino;
+
+/// What is being asked for, and what is known of the server's zone.
+#[derive(Default)]
+pub struct Times {
+    /// Per folder who waits for the time of which file.
+    waiting: Mutex<HashMap<Ino, Vec<(Ino, Then)>>>,
+    zone: Mutex<Zone>,
+}
+
+#[derive(Default)]
+struct Zone {
+    /// Seconds that LIST's times are ahead of, as far as MDTM has shown.
+    offset: i64,
+    /// Listings from before this moment were not corrected by it.
+    learned: Option<Instant>,
+}
+
+impl FileSystem {
+    /// Learns the time of `file` in `folder` to the second, and those of its neighbours; `then` is called when the tree has
+    /// what could be had.
+    pub(super) fn refresh_times(&self, folder: Ino, file: Ino, then: Then) {
+        {
+            let tree = self.tree.lock();
+            let is_coarse = tree.node(file).is_some_and(|node| node.has_coarse_time());
+            let mut waiting = self.times.waiting.lock();
+            match waiting.get_mut(&folder) {
+                Some(others) if is_coarse => {
+                    others.push((file, then));
+                    return;
+                }
+                None if is_coarse => drop(waiting.insert(folder, vec![(file, then)])),
+                _ => {
+                    drop(waiting);
+                    drop(tree);
+                    return then(self, Ok(()));
+                }
+            }
+        }
+        let files = self.coarse_files(folder, file);
+        let Some(fs) = self.arc() else { return };
+        let end = {
+            let fs = fs.clone();
+            move |outcome: Result<(), Error>| {
+                let left = fs.times.waiting.lock().remove(&folder).unwrap_or_default();
+                for (file, then) in left {
+                    match &outcome {
+                        // They came when others were being asked for.
+                        Ok(()) if fs.is_coarse(file) => fs.refresh_times(folder, file, then),
+                        outcome => then(&fs, outcome.clone()),
+                    }
+                }
+            }
+        };
+        let paths: Vec<RemotePath> = files.iter().map(|(_, path)| path.clone()).collect();
+        let attempt = move |session: &mut Session, _: &Turn<'_>| {
+            session.exact_times(&paths, &mut |at, times| {
+                fs.take_times(folder, files.get(at..).unwrap_or_default(), times);
+            })
+        };
+        self.submit(Job::new(Priority::Names, attempt, end).until(self.deadline()));
+    }
+
+    /// Takes over times, and answers those who waited for them.
+    fn take_times(&self, folder: Ino, files: &[(Ino, RemotePath)], times: &[Option<Modified>]) {
+        self.learn_zone(folder, files, times);
+        let mut tree = self.tree.lock();
+        for ((ino, _), time) in files.iter().zip(times) {
+            match time {
+                Some(time) => drop(tree.apply_time(*ino, *time)),
+                None => tree.accept_coarse_time(*ino),
+            }
+        }
+        let mut waiting = self.times.waiting.lock();
+        let Some(all) = waiting.get_mut(&folder) else { return };
+        let coarse = |file: Ino| tree.node(file).is_some_and(|node| node.has_coarse_time());
+        let (rest, answered): (Vec<_>, Vec<_>) = all.drain(..).partition(|(file, _)| coarse(*file));
+        *all = rest;
+        drop(waiting);
+        drop(tree);
+        for (_, then) in answered {
+            then(self, Ok(()));
+        }
+    }
+
+    fn is_coarse(&self, file: Ino) -> bool {
+        self.tree.lock().node(file).is_some_and(|node| node.has_coarse_time())
+    }
+
+    /// The files of a folder whose time is only known in minutes or days, from `around` on: few at first, and the rest of
+    /// the folder for whoever has come to the end of those.
+    fn coarse_files(&self, folder: Ino, around: Ino) -> Vec<(Ino, RemotePath)> {
+        let tree = self.tree.lock();
+        let Some(path) = tree.path(folder) else { return Vec::new() };
+        let Some(children) = tree.node(folder).and_then(|node| node.folder.as_ref()) else {
+            return Vec::new();
+        };
+        let is_file = |ino| tree.node(ino).is_some_and(|node| node.attributes.kind == Kind::File);
+        let is_coarse = |ino| tree.node(ino).is_some_and(|node| node.has_coarse_time());
+        let mut files: Vec<(&Name, Ino)> = children
+            .children
+            .iter()
+            .map(|(name, &ino)| (name, ino))
+            .filter(|&(_, ino)| is_file(ino))
+            .collect();
+        files.sort_unstable();
+        let first = files.iter().position(|&(_, ino)| ino == around).unwrap_or(0);
+        let before = files.get(first.saturating_sub(AT_FIRST)..first).unwrap_or_default();
+        let goes_on = before.len() == AT_FIRST && before.iter().all(|&(_, ino)| !is_coarse(ino));
+        let most = if goes_on && self.features.answers_many_at_once() { AT_MOST } else { AT_FIRST };
+        files.rotate_left(first);
+        let coarse = files.into_iter().filter(|&(_, ino)| is_coarse(ino)).take(most);
+        coarse.map(|(name, ino)| (ino, path.join(name))).collect()
+    }
+
+    /// Corrects the times of a LIST by what is known of the server's zone.
+    pub(super) fn correct_zone(&self, listing: &mut Listing) {
+        let offset = self.times.zone.lock().offset;
+        let coarse = listing.entries.iter_mut().filter_map(|entry| entry.modified.as_mut());
+        for modified in coarse.filter(|modified| modified.precision == Precision::Minute) {
+            modified.at = shift(modified.at, offset);
+        }
+    }
+
+    /// Compares times that LIST told with those of MDTM: their difference, to the quarter of an hour, is the zone of
+    /// LIST.
+    fn learn_zone(&self, folder: Ino, files: &[(Ino, RemotePath)], exact: &[Option<Modified>]) {
+        let tree = self.tree.lock();
+        let listed = tree.node(folder).and_then(|node| node.folder.as_ref()?.listed);
+        if self.times.zone.lock().learned.is_some_and(|learned| listed.is_none_or(|listed| listed < learned))
+        {
+            // This listing came before what is known now.
+            return;
+        }
+        let mut seen = files.iter().zip(exact).filter_map(|((ino, _), exact)| {
+            let known = &tree.node(*ino)?.attributes;
+            (known.precision == Precision::Minute).then_some(())?;
+            Some(quarters(known.modified, (*exact)?.at))
+        });
+        let Some(first) = seen.next().filter(|&first| first != 0) else { return };
+        if !seen.all(|other| other == first) || first.abs() > MAX_ZONE {
+            return;
+        }
+        drop(tree);
+        let mut zone = self.times.zone.lock();
+        zone.offset += first * QUARTER;
+        zone.learned = Some(Instant::now());
+        debug!("LIST tells local time: {} minutes from UTC", zone.offset / 60);
+    }
+}
+
+fn shift(at: SystemTime, seconds: i64) -> SystemTime {
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 { at.checked_sub(by) } else { at.checked_add(by) }.unwrap_or(at)
+}
+
+/// How many quarters of an hour `exact` is after `coarse`, which was rounded down to the minute.
+fn quarters(coarse: SystemTime, exact: SystemTime) -> i64 {
+    let seconds = match exact.duration_since(coarse) {
+        Ok(after) => after.as_secs() as i64,
+        Err(before) => -(before.duration().as_secs() as i64),
+    };
+    seconds.div_euclid(QUARTER)
+}
+
+/// Files whose times are asked for when the first of them is looked at: they cost about as much as one listing.
+const AT_FIRST: usize = 1024;
+/// And when somebody goes on: one job must not keep a connection for long.
+const AT_MOST: usize = 16_384;
+/// Zones differ from UTC by whole quarters of an hour.
+const QUARTER: i64 = 900;
+/// 26 hours: no zone is further away, so it is something else.
+const MAX_ZONE: i64 = 26 * 4;
