@@ -100,9 +100,8 @@ fn zone(
         return Ok(());
     };
     let mut exact = None;
-    session.exact_times(&[folder.join(name)], &mut |_, times| {
-        exact = exact.or(times.first().copied().flatten())
-    })?;
+    let paths = [folder.join(name)];
+    session.exact_times(&paths, &|| 1, &mut |_, times| exact = exact.or(times.first().copied().flatten()))?;
     let Some(exact) = exact.filter(|exact| exact.precision == Precision::Second) else {
         report.note(
             "times",

@@ -2,14 +2,16 @@
 //!
 //! rsync, make and git compare seconds, and a time that is `12:34:00` now and `12:34:56` a moment later would make them
 //! send everything twice; so `stat` is never answered with less than can be had. MDTM tells the second of one file. The
-//! first `stat` in a folder asks for a thousand files, from the one that is wanted on; whoever goes on past the end of
-//! those (`ls -l`) gets the rest of the folder asked for at once. Commands follow one another without waiting, where the
+//! first `stat` in a folder asks for a thousand files, from the one that is wanted on; for whoever follows the answers from
+//! file to file (`ls -l`) all the others are asked for behind them. Commands follow one another without waiting, where the
 //! server bears it, and everybody is answered as soon as their own file's time is in.
 //!
 //! MDTM speaks UTC and LIST mostly the server's local time: the first times that are in tell the difference, which
 //! corrects all later listings.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::debug;
@@ -23,9 +25,22 @@ use crate::tree::Ino;
 /// What is being asked for, and what is known of the server's zone.
 #[derive(Default)]
 pub struct Times {
-    /// Per folder who waits for the time of which file.
-    waiting: Mutex<HashMap<Ino, Vec<(Ino, Then)>>>,
+    /// Per folder what is being asked for.
+    folders: Mutex<HashMap<Ino, Asking>>,
     zone: Mutex<Zone>,
+}
+
+/// The times of one folder's files, being asked for.
+#[derive(Default)]
+struct Asking {
+    /// Who waits for the time of which file.
+    waiting: Vec<(Ino, Then)>,
+    /// The files, in the order in which they are asked for.
+    places: HashMap<Ino, usize>,
+    /// How many of them have been answered.
+    answered: usize,
+    /// How many of them may be asked for.
+    allowed: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -43,27 +58,32 @@ impl FileSystem {
         {
             let tree = self.tree.lock();
             let is_coarse = tree.node(file).is_some_and(|node| node.has_coarse_time());
-            let mut waiting = self.times.waiting.lock();
-            match waiting.get_mut(&folder) {
-                Some(others) if is_coarse => {
-                    others.push((file, then));
-                    return;
+            let mut folders = self.times.folders.lock();
+            match folders.get_mut(&folder) {
+                Some(asking) if is_coarse => return asking.join(file, then),
+                None if is_coarse => {
+                    let waiting = vec![(file, then)];
+                    folders.insert(folder, Asking { waiting, ..Asking::default() });
                 }
-                None if is_coarse => drop(waiting.insert(folder, vec![(file, then)])),
                 _ => {
-                    drop(waiting);
+                    drop(folders);
                     drop(tree);
                     return then(self, Ok(()));
                 }
             }
         }
-        let files = self.coarse_files(folder, file);
         let Some(fs) = self.arc() else { return };
+        let (files, first) = self.coarse_files(folder, file);
+        let allowed = Arc::new(AtomicUsize::new(first));
+        if let Some(asking) = self.times.folders.lock().get_mut(&folder) {
+            asking.places = files.iter().enumerate().map(|(place, (ino, _))| (*ino, place)).collect();
+            asking.allowed = allowed.clone();
+        }
         let end = {
             let fs = fs.clone();
             move |outcome: Result<(), Error>| {
-                let left = fs.times.waiting.lock().remove(&folder).unwrap_or_default();
-                for (file, then) in left {
+                let left = fs.times.folders.lock().remove(&folder).unwrap_or_default();
+                for (file, then) in left.waiting {
                     match &outcome {
                         // They came when others were being asked for.
                         Ok(()) if fs.is_coarse(file) => fs.refresh_times(folder, file, then),
@@ -74,7 +94,8 @@ impl FileSystem {
         };
         let paths: Vec<RemotePath> = files.iter().map(|(_, path)| path.clone()).collect();
         let attempt = move |session: &mut Session, _: &Turn<'_>| {
-            session.exact_times(&paths, &mut |at, times| {
+            let allowed = || allowed.load(Ordering::Relaxed);
+            session.exact_times(&paths, &allowed, &mut |at, times| {
                 fs.take_times(folder, files.get(at..).unwrap_or_default(), times);
             })
         };
@@ -91,12 +112,14 @@ impl FileSystem {
                 None => tree.accept_coarse_time(*ino),
             }
         }
-        let mut waiting = self.times.waiting.lock();
-        let Some(all) = waiting.get_mut(&folder) else { return };
+        let mut folders = self.times.folders.lock();
+        let Some(asking) = folders.get_mut(&folder) else { return };
+        asking.answered += times.len();
         let coarse = |file: Ino| tree.node(file).is_some_and(|node| node.has_coarse_time());
-        let (rest, answered): (Vec<_>, Vec<_>) = all.drain(..).partition(|(file, _)| coarse(*file));
-        *all = rest;
-        drop(waiting);
+        let (rest, answered): (Vec<_>, Vec<_>) =
+            asking.waiting.drain(..).partition(|(file, _)| coarse(*file));
+        asking.waiting = rest;
+        drop(folders);
         drop(tree);
         for (_, then) in answered {
             then(self, Ok(()));
@@ -107,14 +130,12 @@ impl FileSystem {
         self.tree.lock().node(file).is_some_and(|node| node.has_coarse_time())
     }
 
-    /// The files of a folder whose time is only known in minutes or days, from `around` on: few at first, and the rest of
-    /// the folder for whoever has come to the end of those.
-    fn coarse_files(&self, folder: Ino, around: Ino) -> Vec<(Ino, RemotePath)> {
+    /// The files of a folder whose time is only known in minutes or days, from `around` on, and how many of them to ask for
+    /// at first: all, when somebody has come so far.
+    fn coarse_files(&self, folder: Ino, around: Ino) -> (Vec<(Ino, RemotePath)>, usize) {
         let tree = self.tree.lock();
-        let Some(path) = tree.path(folder) else { return Vec::new() };
-        let Some(children) = tree.node(folder).and_then(|node| node.folder.as_ref()) else {
-            return Vec::new();
-        };
+        let children = tree.node(folder).and_then(|node| node.folder.as_ref());
+        let (Some(path), Some(children)) = (tree.path(folder), children) else { return (Vec::new(), 0) };
         let is_file = |ino| tree.node(ino).is_some_and(|node| node.attributes.kind == Kind::File);
         let is_coarse = |ino| tree.node(ino).is_some_and(|node| node.has_coarse_time());
         let mut files: Vec<(&Name, Ino)> = children
@@ -127,10 +148,12 @@ impl FileSystem {
         let first = files.iter().position(|&(_, ino)| ino == around).unwrap_or(0);
         let before = files.get(first.saturating_sub(AT_FIRST)..first).unwrap_or_default();
         let goes_on = before.len() == AT_FIRST && before.iter().all(|&(_, ino)| !is_coarse(ino));
-        let most = if goes_on && self.features.answers_many_at_once() { AT_MOST } else { AT_FIRST };
+        let many = self.features.answers_many_at_once();
+        let most = if many { AT_MOST } else { AT_FIRST };
         files.rotate_left(first);
         let coarse = files.into_iter().filter(|&(_, ino)| is_coarse(ino)).take(most);
-        coarse.map(|(name, ino)| (ino, path.join(name))).collect()
+        let coarse = coarse.map(|(name, ino)| (ino, path.join(name))).collect();
+        (coarse, if goes_on { most } else { AT_FIRST })
     }
 
     /// Corrects the times of a LIST by what is known of the server's zone.
@@ -169,6 +192,18 @@ impl FileSystem {
     }
 }
 
+impl Asking {
+    /// Somebody else waits for `file`. Whoever follows the answers closely goes over the whole folder.
+    fn join(&mut self, file: Ino, then: Then) {
+        if let Some(&place) = self.places.get(&file)
+            && (CLOSELY..=self.answered + CLOSELY).contains(&place)
+        {
+            self.allowed.store(usize::MAX, Ordering::Relaxed);
+        }
+        self.waiting.push((file, then));
+    }
+}
+
 fn shift(at: SystemTime, seconds: i64) -> SystemTime {
     let by = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 { at.checked_sub(by) } else { at.checked_add(by) }.unwrap_or(at)
@@ -187,6 +222,8 @@ fn quarters(coarse: SystemTime, exact: SystemTime) -> i64 {
 const AT_FIRST: usize = 1024;
 /// And when somebody goes on: one job must not keep a connection for long.
 const AT_MOST: usize = 16_384;
+/// Files between what has been answered and who asks: `ls -l` asks for the next one each time.
+const CLOSELY: usize = 64;
 /// Zones differ from UTC by whole quarters of an hour.
 const QUARTER: i64 = 900;
 /// 26 hours: no zone is further away, so it is something else.

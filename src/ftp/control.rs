@@ -34,6 +34,8 @@ pub struct Control {
     local: SocketAddr,
     slot: Option<Slot>,
     opened: Instant,
+    /// Tells the connections of a mount apart in the log.
+    number: u64,
 }
 
 impl Control {
@@ -46,8 +48,8 @@ impl Control {
                     let ends = tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?)));
                     let (local, peer) =
                         ends.map_err(|error| Error::Unreachable { text: error.to_string() })?;
-                    features.counters().session();
-                    log::debug!(target: DIALOGUE, "connected to {peer}");
+                    let number = features.counters().session();
+                    log::debug!(target: DIALOGUE, "[{number}] connected to {peer}");
                     return Ok(Self {
                         stream: Stream::Plain(tcp),
                         parser: Parser::default(),
@@ -59,6 +61,7 @@ impl Control {
                         local,
                         slot: None,
                         opened: Instant::now(),
+                        number,
                     });
                 }
                 Err(error) => {
@@ -124,7 +127,7 @@ impl Control {
             self.check_quiet(during)?;
         }
         for line in batch.shown() {
-            log::debug!(target: DIALOGUE, "> {line}");
+            log::debug!(target: DIALOGUE, "[{}] > {line}", self.number);
         }
         self.features.counters().batch(batch.names().len());
         self.owed.extend(batch.names());
@@ -303,7 +306,7 @@ impl Control {
         }
         match self.parser.next_reply() {
             Ok(Some(reply)) => {
-                log::debug!(target: DIALOGUE, "< {reply}");
+                log::debug!(target: DIALOGUE, "[{}] < {reply}", self.number);
                 if !reply.is_preliminary() {
                     self.owed.pop_front();
                 }
@@ -324,7 +327,7 @@ impl Control {
         match self.stream.read(&mut buffer) {
             Ok(Step::Done(0)) => {
                 self.ended = true;
-                log::debug!(target: DIALOGUE, "closed by the server");
+                log::debug!(target: DIALOGUE, "[{}] closed by the server", self.number);
                 Err(Error::Lost { during, text: "closed by the server".to_owned() })
             }
             Ok(Step::Done(n)) => {
@@ -355,7 +358,7 @@ impl Control {
 
     fn fail(&mut self, during: &'static str, error: &io::Error) -> Error {
         self.ended = true;
-        log::debug!(target: DIALOGUE, "{during}: {error}");
+        log::debug!(target: DIALOGUE, "[{}] {during}: {error}", self.number);
         Error::control(during, error)
     }
 

@@ -151,23 +151,26 @@ impl Session {
     /// Sends independent commands, together where the server keeps order, and gives their replies in order.
     fn ask(&mut self, commands: &[Command<'_>]) -> Result<Vec<Reply>, Error> {
         let mut replies = Vec::with_capacity(commands.len());
-        self.ask_each(commands, &mut |_, reply| replies.push(reply))?;
+        self.ask_each(commands, &|| commands.len(), &mut |_, reply| replies.push(reply))?;
         Ok(replies)
     }
 
-    /// As [`Session::ask`]; gives each reply to `take` as it comes.
+    /// As [`Session::ask`]; gives each reply to `take` as it comes, and sends no more than the first `allowed` commands, a
+    /// number that may grow meanwhile.
     fn ask_each(
         &mut self,
         commands: &[Command<'_>],
+        allowed: &dyn Fn() -> usize,
         take: &mut dyn FnMut(&mut Self, Reply),
     ) -> Result<(), Error> {
         let mut owed = VecDeque::new();
         let ahead = if self.server().takes_segments() { ASKED_AHEAD } else { 0 };
         let mut next = 0;
-        while next < commands.len() || !owed.is_empty() {
-            if next < commands.len() && owed.len() <= ahead {
+        loop {
+            let most = allowed().min(commands.len());
+            if next < most && owed.len() <= ahead {
                 let mut batch = Batch::default();
-                while let Some(command) = commands.get(next) {
+                while let Some(command) = commands.get(next).filter(|_| next < most) {
                     let together = self.features.order() >= Order::Independent && batch.has_room_for(command);
                     if !batch.names().is_empty() && !together {
                         break;
@@ -177,11 +180,16 @@ impl Session {
                 }
                 self.control.send(&batch)?;
                 owed.extend(batch.names().iter().copied());
-                if owed.len() <= ahead {
+                if ahead > 0 {
                     continue;
                 }
             }
-            while owed.len() > if next < commands.len() { ahead } else { 0 } {
+            // One by one where more may be sent meanwhile, else all of a batch.
+            let left = if ahead > 0 { owed.len().saturating_sub(1) } else { 0 };
+            if owed.is_empty() {
+                return Ok(());
+            }
+            while owed.len() > left {
                 let Some(name) = owed.pop_front() else { break };
                 let reply = self.control.reply()?;
                 if reply.is_preliminary() {
@@ -190,7 +198,6 @@ impl Session {
                 take(self, reply);
             }
         }
-        Ok(())
     }
 
     /// Sends commands in one write; the caller reads the replies.

@@ -100,22 +100,28 @@ impl Session {
     }
 
     /// Modification times to the second (MDTM, pipelined where the server allows); none per path that has none. `each` gets
-    /// them in pieces as they come, with the place of the first.
+    /// them in pieces as they come, with the place of the first. Only the first `allowed` are asked for, a number that may
+    /// grow while the answers come.
     pub fn exact_times(
         &mut self,
         paths: &[RemotePath],
+        allowed: &dyn Fn() -> usize,
         each: &mut dyn FnMut(usize, &[Option<Modified>]),
     ) -> Result<(), Error> {
         let known = self.features.ability(Capability::Mdtm) == Ability::Yes && self.server().takes_segments();
-        let group = if known { paths.len().max(1) } else { MDTM_GROUP };
         let mut done = 0;
-        for group in paths.chunks(group) {
+        while done < allowed().min(paths.len()) {
+            let rest = paths.get(done..).unwrap_or_default();
+            let first = done;
+            let most = move || if known { allowed() - first } else { MDTM_GROUP.min(allowed() - first) };
             if self.features.ability(Capability::Mdtm) == Ability::No {
-                break;
+                let none = vec![None; allowed().min(paths.len()) - done];
+                each(done, &none);
+                return Ok(());
             }
-            let commands: Vec<Command<'_>> = group.iter().map(Command::Mdtm).collect();
+            let commands: Vec<Command<'_>> = rest.iter().map(Command::Mdtm).collect();
             let mut times = Vec::new();
-            self.ask_each(&commands, &mut |session, reply| {
+            self.ask_each(&commands, &most, &mut |session, reply| {
                 times.push(session.mdtm(&reply));
                 if times.len() == MDTM_PIECE {
                     each(done, &times);
@@ -126,7 +132,6 @@ impl Session {
             each(done, &times);
             done += times.len();
         }
-        each(done, &vec![None; paths.len() - done]);
         Ok(())
     }
 
