@@ -1,6 +1,6 @@
 //! The file system: one method per file call, answered from memory or by a job.
 //!
-//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`], [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
+//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`] (with [`times`]), [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
 //! [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the answer is sent
 //! before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno in
 //! [`errno`], and nowhere else.
@@ -17,6 +17,7 @@ mod handles;
 pub mod names;
 pub mod options;
 pub mod reading;
+mod times;
 pub mod writing;
 
 use std::collections::HashMap;
@@ -41,6 +42,7 @@ use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
+use times::Times;
 use writing::Drafts;
 
 /// A mounted server.
@@ -52,11 +54,10 @@ pub struct FileSystem {
     handles: Handles,
     listings: Listings,
     ahead: Ahead,
+    times: Times,
     waiting: Arc<Waiting>,
     features: Features,
     options: Options,
-    /// Seconds that LIST's times are away from UTC, as far as MDTM has shown.
-    zone: Mutex<i64>,
     /// The server's address without a password, for messages.
     server: String,
     codepage: Option<Codepage>,
@@ -121,7 +122,7 @@ impl FileSystem {
             waiting: Waiting::new(),
             features,
             options,
-            zone: Mutex::new(0),
+            times: Times::default(),
             server,
             codepage,
             this: this.clone(),

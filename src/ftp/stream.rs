@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -138,6 +138,11 @@ impl Stream {
         }
     }
 
+    /// Whether it stands: not while it is being made.
+    pub fn is_connected(&self) -> bool {
+        self.tcp().peer_addr().is_ok()
+    }
+
     /// Whether nothing has come and the peer has not gone, without waiting.
     pub fn is_quiet(&self) -> bool {
         matches!(self.tcp().peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -171,16 +176,42 @@ pub fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
 
 /// Connects to one address, from a given local address if there is one.
 pub fn connect(to: SocketAddr, from: Option<IpAddr>, deadline: Instant) -> io::Result<TcpStream> {
-    let fd = begin(to, from)?;
-    wait(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)], deadline)?;
-    connected(fd)
+    let tcp = begin_connect(to, from)?;
+    wait_connected(&tcp, deadline)?;
+    Ok(tcp)
+}
+
+/// Begins to connect; [`wait_connected`] tells what came of it.
+pub fn begin_connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd =
+        socket::socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+    if let Some(from) = from {
+        socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
+    }
+    match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let tcp = TcpStream::from(fd);
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
+
+/// Waits until a connection stands.
+pub fn wait_connected(tcp: &TcpStream, deadline: Instant) -> io::Result<()> {
+    wait(&mut [PollFd::new(tcp.as_fd(), PollFlags::POLLOUT)], deadline)?;
+    match socket::getsockopt(tcp, sockopt::SocketError)? {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
 }
 
 /// Connects to the first of several addresses of a host that answers (RFC 8305): the next one is tried as soon as one has
 /// failed or has been silent for a moment, and each has `patience`. The error is that of the last one.
 pub fn connect_any(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
     let mut coming = addresses.iter();
-    let mut under_way: Vec<(OwnedFd, SocketAddr, Instant)> = Vec::new();
+    let mut under_way: Vec<(TcpStream, SocketAddr, Instant)> = Vec::new();
     let mut next_at = Instant::now();
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     loop {
@@ -189,9 +220,9 @@ pub fn connect_any(addresses: &[SocketAddr], patience: Duration) -> io::Result<T
             match coming.next() {
                 None if under_way.is_empty() => return Err(last),
                 None => {}
-                Some(&to) => match begin(to, None) {
-                    Ok(fd) => {
-                        under_way.push((fd, to, now + patience));
+                Some(&to) => match begin_connect(to, None) {
+                    Ok(tcp) => {
+                        under_way.push((tcp, to, now + patience));
                         next_at = now + STAGGER;
                     }
                     Err(error) => {
@@ -206,18 +237,18 @@ pub fn connect_any(addresses: &[SocketAddr], patience: Duration) -> io::Result<T
             until = until.min(next_at);
         }
         let mut fds: Vec<_> =
-            under_way.iter().map(|(fd, ..)| PollFd::new(fd.as_fd(), PollFlags::POLLOUT)).collect();
+            under_way.iter().map(|(tcp, ..)| PollFd::new(tcp.as_fd(), PollFlags::POLLOUT)).collect();
         if let Err(error) = wait(&mut fds, until)
             && error.kind() != io::ErrorKind::TimedOut
         {
             return Err(error);
         }
         let ready: Vec<bool> = fds.iter().map(|fd| fd.any() == Some(true)).collect();
-        for ((fd, to, deadline), ready) in std::mem::take(&mut under_way).into_iter().zip(ready) {
+        for ((tcp, to, deadline), ready) in std::mem::take(&mut under_way).into_iter().zip(ready) {
             if ready {
-                match connected(fd) {
-                    Ok(tcp) => return Ok(tcp),
-                    Err(error) => {
+                match tcp.take_error()? {
+                    None => return Ok(tcp),
+                    Some(error) => {
                         last = named(to, &error);
                         next_at = Instant::now();
                     }
@@ -225,7 +256,7 @@ pub fn connect_any(addresses: &[SocketAddr], patience: Duration) -> io::Result<T
             } else if Instant::now() >= deadline {
                 last = named(to, &io::ErrorKind::TimedOut.into());
             } else {
-                under_way.push((fd, to, deadline));
+                under_way.push((tcp, to, deadline));
             }
         }
     }
@@ -234,30 +265,6 @@ pub fn connect_any(addresses: &[SocketAddr], patience: Duration) -> io::Result<T
 fn named(address: SocketAddr, error: &io::Error) -> io::Error {
     log::debug!("{address}: {error}");
     io::Error::new(error.kind(), format!("{address}: {error}"))
-}
-
-/// A socket that has begun to connect; it can be written once that has ended, well or not.
-fn begin(to: SocketAddr, from: Option<IpAddr>) -> io::Result<OwnedFd> {
-    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let fd =
-        socket::socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
-    if let Some(from) = from {
-        socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
-    }
-    match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
-        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(fd),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-fn connected(fd: OwnedFd) -> io::Result<TcpStream> {
-    let errno = socket::getsockopt(&fd, sockopt::SocketError)?;
-    if errno != 0 {
-        return Err(io::Error::from_raw_os_error(errno));
-    }
-    let tcp = TcpStream::from(fd);
-    tcp.set_nodelay(true)?;
-    Ok(tcp)
 }
 
 /// Whether an error means that the peer has closed or reset the connection.
@@ -324,15 +331,15 @@ mod tests {
     }
 
     /// An address whose queue of new connections is full: further ones are neither accepted nor refused.
-    fn silent() -> (SocketAddr, Vec<OwnedFd>) {
+    fn silent() -> (SocketAddr, Vec<TcpStream>) {
         let fd = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(any)).unwrap();
         socket::listen(&fd, socket::Backlog::new(0).unwrap()).unwrap();
         let address: SockaddrStorage = socket::getsockname(fd.as_raw_fd()).unwrap();
         let address = SocketAddr::from(*address.as_sockaddr_in().unwrap());
-        let crowd = (0..4).map(|_| begin(address, None).unwrap());
-        let crowd = crowd.collect::<Vec<_>>().into_iter().chain([fd]).collect();
+        let crowd = (0..4).map(|_| begin_connect(address, None).unwrap());
+        let crowd = crowd.collect::<Vec<_>>().into_iter().chain([TcpStream::from(fd)]).collect();
         (address, crowd)
     }
 }
