@@ -17,13 +17,14 @@ mod handles;
 pub mod names;
 pub mod options;
 pub mod reading;
+pub mod writeback;
 pub mod writing;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 use parking_lot::Mutex;
 
 pub use answer::{Answer, Caller};
@@ -41,6 +42,7 @@ use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
+use writeback::{Writeback, open_journal};
 use writing::Drafts;
 
 /// A mounted server.
@@ -49,6 +51,7 @@ pub struct FileSystem {
     queue: Arc<Queue>,
     reads: Arc<Reads>,
     drafts: Drafts,
+    writeback: Writeback,
     handles: Handles,
     listings: Listings,
     ahead: Ahead,
@@ -99,12 +102,15 @@ impl FileSystem {
             listings: options.dir_timeout,
         };
         let codepage = config.codepage;
+        let (journal, left) = open_journal(&options, &format!("{server} {:?}", config.folder));
+        let writeback = Writeback::new(options.writeback, journal);
         let queue = Connections::start(config, features.clone(), options.max_conns, session);
-        Arc::new_cyclic(|this| Self {
+        let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size),
             queue,
             drafts: Drafts::default(),
+            writeback,
             handles: Handles::default(),
             listings: Listings::default(),
             ahead: Ahead::default(),
@@ -115,7 +121,9 @@ impl FileSystem {
             server,
             codepage,
             this: this.clone(),
-        })
+        });
+        filesystem.restore(left);
+        filesystem
     }
 
     /// Brings what is not yet on the server there, for at most `limit`; then no more work is taken. Returns how many
@@ -123,10 +131,21 @@ impl FileSystem {
     pub fn shutdown(&self, limit: Duration) -> usize {
         let until = Instant::now() + limit;
         self.upload_everything();
-        while self.drafts.unconfirmed() > 0 && Instant::now() < until {
+        let mut told = Instant::now();
+        loop {
+            let left = self.drafts.unconfirmed();
+            // What the server refuses now, it refuses in a minute.
+            if left <= self.hopeless() || Instant::now() >= until {
+                break;
+            }
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                info!("{left} files are still to be uploaded");
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         let lost = self.keep_everything();
+        self.writeback.tidy();
         self.queue.close();
         let (mut open, _) = self.queue.connections();
         let until = Instant::now() + GOODBYE;
@@ -220,6 +239,8 @@ type Then = Box<dyn FnOnce(&FileSystem, Result<(), Error>) + Send>;
 /// Callers waiting for the same answer about one inode.
 type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
 
+/// How often the end says how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
 /// How long QUITs may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// Nodes held in memory at most, as far as the kernel lets us forget: about 60 MB.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
+use super::writeback::Settled;
 use super::{Answer, Caller, Errno, FileSystem, Stat};
 use crate::ftp::{
     Entry, Error, Kind, Listing, Name, Refusal, RemotePath, Session, explain, replace, spelling,
@@ -236,6 +237,24 @@ impl FileSystem {
             Ok(target) => target,
             Err(errno) => return answer.error(errno),
         };
+        let known = self.tree.lock().child_as_listed(parent, &name);
+        if matches!(known, Child::Known(ino) if self.drafts.is_only_local(ino)) {
+            return self.remove_settled_file(caller, parent, name, path, answer);
+        }
+        self.when_settled(caller, &[path.clone()], answer, move |fs, _, answer| {
+            fs.remove_settled_file(caller, parent, name, path, answer);
+        });
+    }
+
+    /// Removes a file that no upload is left of, or that is only here.
+    fn remove_settled_file(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: Name,
+        path: RemotePath,
+        answer: Answer<()>,
+    ) {
         let (ino, opens) = {
             let tree = self.tree.lock();
             match tree.child(parent, &name, Instant::now()) {
@@ -246,6 +265,7 @@ impl FileSystem {
         if let Some(ino) = ino
             && self.drafts.is_only_local(ino)
         {
+            self.forget_pending(ino);
             self.tree.lock().remove(parent, &name, Instant::now());
             self.drafts.abandon_unless_open(ino, opens);
             return answer.ok(());
@@ -283,11 +303,20 @@ impl FileSystem {
                 answer.error(fs.fail(what, &path, &error));
             }
             Ok(()) => {
+                fs.forget_name(parent, &name);
                 fs.tree.lock().remove(parent, &name, Instant::now());
                 answer.ok(());
             }
         };
         self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
+    }
+
+    /// What stood under this name is gone for good: nothing of it needs to be uploaded any more.
+    fn forget_name(&self, parent: Ino, name: &Name) {
+        let known = self.tree.lock().child_as_listed(parent, name);
+        if let Child::Known(ino) = known {
+            self.forget_pending(ino);
+        }
     }
 
     fn hide(&self, caller: Caller, parent: Ino, name: Name, ino: Ino, answer: Answer<()>) {
@@ -306,6 +335,7 @@ impl FileSystem {
         let end = move |outcome: Result<(), Error>| match outcome {
             Err(error) => answer.error(fs.fail("delete the open file", &shown, &error)),
             Ok(()) => {
+                fs.forget_pending(ino);
                 let mut tree = fs.tree.lock();
                 tree.remove(parent, &name, Instant::now());
                 tree.hide(ino, parent, &hidden);
@@ -360,16 +390,49 @@ impl FileSystem {
             Ok(targets) => targets,
             Err(errno) => return answer.error(errno),
         };
+        let from = (from.0, from_name, from_path);
+        let to = (to.0, to_name, to_path);
+        let is_here = |folder, name| {
+            let known = self.tree.lock().child_as_listed(folder, name);
+            matches!(known, Child::Known(ino) if self.drafts.is_only_local(ino))
+        };
+        let mut paths = Vec::new();
+        if !is_here(from.0, &from.1) {
+            paths.push(from.2.clone());
+        }
+        if !is_here(to.0, &to.1) {
+            paths.push(to.2.clone());
+        }
+        self.when_settled(caller, &paths, answer, move |fs, settled, answer| {
+            let known = fs.tree.lock().child_as_listed(from.0, &from.1);
+            let is_here = matches!(known, Child::Known(ino) if fs.drafts.is_only_local(ino));
+            match settled {
+                // What could not be uploaded cannot be renamed there.
+                Settled::Failed(errno) if !is_here => answer.error(errno),
+                _ => fs.rename_settled(caller, from, to, keep, answer),
+            }
+        });
+    }
+
+    /// Renames what no upload is left of, or what is only here.
+    fn rename_settled(
+        &self,
+        caller: Caller,
+        (from, from_name, from_path): (Ino, Name, RemotePath),
+        (to, to_name, to_path): (Ino, Name, RemotePath),
+        keep: bool,
+        answer: Answer<()>,
+    ) {
         let now = Instant::now();
         let (moved, target) = {
             let tree = self.tree.lock();
-            (tree.child_as_listed(from.0, &from_name), tree.child(to.0, &to_name, now))
+            (tree.child_as_listed(from, &from_name), tree.child(to, &to_name, now))
         };
         let moved = match moved {
             Child::Known(ino) => Some(ino),
             _ => None,
         };
-        let (from, to) = ((from.0, from_name, from_path), (to.0, to_name, to_path));
+        let (from, to) = ((from, from_name, from_path), (to, to_name, to_path));
         let only_local = moved.is_some_and(|ino| self.drafts.is_only_local(ino));
         if target != Child::Unknown || !(keep || only_local) {
             return self.rename_to(caller, from, to, moved, target, keep, answer);
@@ -418,13 +481,17 @@ impl FileSystem {
             if known.is_some_and(|known| !self.drafts.is_only_local(known)) {
                 self.drafts.will_replace(ino);
             }
+            if let Some(known) = known {
+                self.forget_pending(known);
+            }
             self.rename_in_tree((from, &from_name), (to, &to_name));
-            return answer.ok(());
+            return self.renamed_here(ino, answer);
         }
         let Some(fs) = self.arc() else { return };
         let answer = self.hold(caller, answer);
         let claims = [Claim::Tree(from_path.clone()), Claim::Tree(to_path.clone())];
         let shown = from_path.clone();
+        let shown_to = to_path.clone();
         let replaced = match target {
             Child::Known(ino) => self.tree.lock().node(ino).map(|node| node.attributes.kind),
             _ => None,
@@ -479,12 +546,17 @@ impl FileSystem {
                 answer.error(fs.fail("rename", &shown, &error));
             }
             Ok(()) => {
+                fs.forget_name(to, &to_name);
                 fs.rename_in_tree((from, &from_name), (to, &to_name));
+                fs.renamed_there(&shown_to);
                 if let Some((ino, hidden)) = hide {
                     fs.tree.lock().hide(ino, to, &hidden);
                     fs.delete_hidden_if_closed(ino);
                 }
-                answer.ok(());
+                match only_local {
+                    Some(ino) => fs.renamed_here(ino, answer),
+                    None => answer.ok(()),
+                }
             }
         };
         self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));

@@ -32,6 +32,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Where large drafts are, and what could not be uploaded.
     pub spool_dir: PathBuf,
+    /// close() answers when the data is safe on the local disk.
+    pub writeback: bool,
     /// Write existing files directly instead of replacing them in one step.
     pub in_place: bool,
     /// Refuse what the server cannot do (chmod, chown, utimes) instead of accepting it quietly.
@@ -56,6 +58,7 @@ impl Options {
             max_conns: 8,
             timeout: Duration::from_secs(30),
             spool_dir: PathBuf::from("/var/tmp/ftpfs"),
+            writeback: false,
             in_place: false,
             strict_attributes: false,
         }

@@ -263,7 +263,7 @@ impl Draft {
     }
 
     /// What the server has below it, for a record. `is_new`: it has no such file.
-    pub(super) fn below(&self, is_new: bool) -> super::journal::Below {
+    pub(crate) fn below(&self, is_new: bool) -> super::journal::Below {
         use super::journal::Below;
         match &self.base {
             Some(base) => {

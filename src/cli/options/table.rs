@@ -81,6 +81,7 @@ pub(super) const TABLE: &[Spec] = &[
     common(Connection, "timeout", Needed("SECS"), Set(|s, v| { s.filesystem.timeout = seconds(v, 1.0)?; Ok(()) }), "longest wait for the server (30)"),
     common(Connection, "connect_timeout", Needed("SECS"), Set(|s, v| { s.connect_timeout = seconds(v, 1.0)?; Ok(()) }), "longest wait for a connection (15)"),
     common(Connection, "max_conns", Needed("N"), Set(|s, v| { s.filesystem.max_conns = usize::try_from(number(v, 1, 64)?).unwrap_or(1); Ok(()) }), "most sessions at a time (8; the server's limit is learned)"),
+    spec(Connection, "umount_timeout", Needed("SECS"), Set(|s, v| { s.shutdown_timeout = seconds(v, 0.0)?; Ok(()) }), "the same as shutdown_timeout"),
     common(Connection, "shutdown_timeout", Needed("SECS"), Set(|s, v| { s.shutdown_timeout = seconds(v, 0.0)?; Ok(()) }), "how long the end may wait for uploads (75)"),
     spec(Connection, "read_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.timeout = seconds(v, 1.0)?; Ok(()) }), "davfs2's name of timeout"),
     spec(Connection, "ServerAliveInterval", Needed("SECS"), Quiet(ALWAYS_RECONNECTS), ""),
@@ -153,6 +154,7 @@ pub(super) const TABLE: &[Spec] = &[
 
     // Files.
     common(Files, "spool_dir", Needed("DIR"), Set(|s, v| { s.spool_dir = Some(path(v)?); Ok(()) }), "where files wait until they are uploaded (/var/cache/ftpfs, ~/.cache/ftpfs)"),
+    common(Files, "writeback", Nothing, Set(|s, _| { s.filesystem.writeback = true; Ok(()) }), "close() answers when the file is safe on the local disk; the server gets it afterwards"),
     common(Files, "in_place", Nothing, Set(|s, _| { s.filesystem.in_place = true; Ok(()) }), "overwrite files on the server instead of uploading beside and renaming"),
     spec(Files, "atomic", Nothing, Set(|s, _| { s.filesystem.in_place = false; Ok(()) }), "upload beside, then rename (the default)"),
     common(Files, "strict_attributes", Nothing, Set(|s, _| { s.filesystem.strict_attributes = true; Ok(()) }), "chmod, chown and utime fail where the server cannot do them"),
@@ -164,7 +166,7 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Files, "sync", Nothing, Quiet(CLOSE_WAITS), ""),
     spec(Files, "dirsync", Nothing, Quiet(CLOSE_WAITS), ""),
     spec(Files, "async", Nothing, Quiet(CLOSE_WAITS), ""),
-    spec(Files, "delay_upload", Needed("SECS"), Refuse("close() answers when the server has confirmed the file"), ""),
+    spec(Files, "delay_upload", Needed("SECS"), Refuse("close() answers when the server has confirmed the file; `writeback` uploads afterwards"), ""),
     spec(Files, "hard_remove", Nothing, Quiet("files that are open when removed stay readable"), ""),
     spec(Files, "use_ino", Nothing, Quiet(OWN_INODES), ""),
     spec(Files, "readdir_ino", Nothing, Quiet(OWN_INODES), ""),
@@ -235,7 +237,7 @@ const LISTED: &str = "links live as long as their listing";
 const VERSIONS: &str = "cached contents are dropped when size or time of the file changes";
 const KERNEL: &str = "the sizes agreed on with the kernel are the fast ones";
 const ALWAYS_RECONNECTS: &str = "connections are kept alive and replaced as needed";
-const CLOSE_WAITS: &str = "close() and fsync() always wait for the server";
+const CLOSE_WAITS: &str = "close() and fsync() wait for the server (close() does not with writeback)";
 const OWN_INODES: &str = "FTP has no inode numbers; ours are stable while mounted";
 const NO_PROXY: &str = "proxies are not supported: use a tunnel (ssh -L, a VPN)";
 const LINKS: &str = "targets are always rewritten relative to the link, and never lead out of the mount";
