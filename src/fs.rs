@@ -74,7 +74,17 @@ impl FileSystem {
     pub fn start(config: ftp::Config, options: Options) -> Result<Arc<Self>, Error> {
         let config = Arc::new(config);
         let features = Features::new();
-        let session = Session::open_proven(&config, &features)?;
+        let started = Instant::now();
+        let session = loop {
+            match Session::open_proven(&config, &features) {
+                // Others have them all: another mount of the same account gives some back when it rests.
+                Err(error @ Error::TooManySessions { .. }) if started.elapsed() < options.timeout => {
+                    warn!("{error}: waiting for one");
+                    std::thread::sleep(ANOTHER_TRY);
+                }
+                opened => break opened?,
+            }
+        };
         let root = session.root().clone();
         // More than the login is proven: that data connections work. What the listing tells is not kept: the first program
         // to look shall see the server as it is then.
@@ -91,7 +101,7 @@ impl FileSystem {
     fn over(
         config: Arc<ftp::Config>,
         features: Features,
-        options: Options,
+        mut options: Options,
         root: RemotePath,
         session: Option<Session>,
     ) -> Arc<Self> {
@@ -104,6 +114,10 @@ impl FileSystem {
         let codepage = config.codepage;
         let (journal, left) = open_journal(&options, &format!("{server} {:?}", config.folder));
         let writeback = Writeback::new(options.writeback, journal);
+        if writeback.acknowledges() {
+            // What is uploaded while it is written needs no journal; only large files are, so that close() need not wait.
+            options.stream_from = options.stream_from.max(options.spool_size / 4);
+        }
         let queue = Connections::start(config, features.clone(), options.max_conns, session);
         let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
@@ -241,6 +255,8 @@ type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
 
 /// How often the end says how far it is.
 const PROGRESS: Duration = Duration::from_secs(5);
+/// Between two looks whether a session has become free.
+const ANOTHER_TRY: Duration = Duration::from_secs(1);
 /// How long QUITs may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// Nodes held in memory at most, as far as the kernel lets us forget: about 60 MB.

@@ -52,6 +52,7 @@ impl From<&Error> for Errno {
             Error::Unreachable { .. } => libc::EHOSTUNREACH,
             Error::Unsupported { .. } => libc::EOPNOTSUPP,
             Error::NameChanged => libc::EILSEQ,
+            Error::Changed { .. } => libc::ESTALE,
             Error::BadName(bad) => return (*bad).into(),
             Error::Local { errno } => *errno,
             Error::Lost { .. }
@@ -59,6 +60,7 @@ impl From<&Error> for Errno {
             | Error::Tls { .. }
             | Error::Protocol { .. }
             | Error::WrongLength { .. }
+            | Error::NotResumable { .. }
             | Error::Cancelled => libc::EIO,
         })
     }

@@ -117,6 +117,17 @@ impl FileSystem {
         match piece {
             Err(error) => answer.error(error.into()),
             Ok(Piece::Here(data)) => answer.ok(data),
+            Ok(Piece::Sent) => {
+                let Some(fs) = self.arc() else { return };
+                let answer = self.waiting.hold(caller, None, answer);
+                self.confirm(
+                    ino,
+                    Answer::new(move |outcome| match outcome {
+                        Ok(()) => fs.read(caller, ino, handle, offset, len, answer),
+                        Err(errno) => answer.error(errno),
+                    }),
+                );
+            }
             Ok(Piece::Missing(content, gap)) => {
                 let Some(fs) = self.arc() else { return };
                 let answer = self.hold(caller, answer);

@@ -57,6 +57,8 @@ pub struct Writeback {
 struct State {
     files: HashMap<Ino, Pending>,
     settling: Vec<Settling>,
+    /// They wait for space in the journal, until then.
+    full: Vec<(Ino, Answer<()>, Instant)>,
     /// The server cannot be reached: when it is tried again, and how often it was.
     down: Option<(Instant, u32)>,
     is_ending: bool,
@@ -102,6 +104,11 @@ enum Request {
 impl Writeback {
     pub fn new(acknowledges: bool, journal: Option<Journal>) -> Self {
         Self { acknowledges: acknowledges && journal.is_some(), journal, ..Self::default() }
+    }
+
+    /// Whether close() need not wait for the server.
+    pub fn acknowledges(&self) -> bool {
+        self.acknowledges
     }
 
     /// Files and bytes that are acknowledged and not yet on the server.
@@ -171,7 +178,7 @@ impl FileSystem {
         let _ = sender.send(request);
     }
 
-    fn save(&self, ino: Ino, answer: Answer<()>) {
+    fn save(&self, ino: Ino, answer: Answer<()>, until: Option<Instant>) {
         let Some(draft) = self.drafts.find(ino) else { return answer.ok(()) };
         let (path, root) = {
             let tree = self.tree.lock();
@@ -179,17 +186,25 @@ impl FileSystem {
             (path, tree.root_path().clone())
         };
         let Some(path) = path else { return self.confirm(ino, answer) };
-        let (is_dirty, generation) = {
+        let (is_dirty, generation, is_streaming, bytes) = {
             let draft = draft.lock();
-            (draft.is_dirty(), draft.generation())
+            (draft.is_dirty(), draft.generation(), draft.is_streaming(), draft.held())
         };
+        if self.writeback.is_saved(ino, generation) {
+            return answer.ok(());
+        }
         let journal = match &self.writeback.journal {
+            // The server has most of it by now.
+            _ if is_streaming => return self.confirm(ino, answer),
             Some(journal) if is_dirty || self.writeback.has(ino) => journal,
             // An fsync() has sent it: there is nothing to save.
             _ => return self.confirm(ino, answer),
         };
-        if self.writeback.is_saved(ino, generation) {
-            return answer.ok(());
+        if bytes > self.options.spool_size {
+            return self.confirm(ino, answer);
+        }
+        if journal.held().1 + bytes > self.options.spool_size {
+            return self.wait_for_space(ino, answer, until);
         }
         let is_new = self.drafts.is_new(ino);
         let place = Place { server: &self.server, root: &root, path: &path, is_new, reason: "" };
@@ -207,6 +222,22 @@ impl FileSystem {
                 self.confirm(ino, answer);
             }
         }
+    }
+
+    /// The journal is full: the close() waits until something has been uploaded, and is told when nothing is for a while.
+    fn wait_for_space(&self, ino: Ino, answer: Answer<()>, until: Option<Instant>) {
+        let until = until.unwrap_or_else(|| Instant::now() + self.options.timeout);
+        if Instant::now() < until {
+            self.writeback.state.lock().full.push((ino, answer, until));
+            return;
+        }
+        self.features.troubles().note("the journal is full (spool_size=)".to_owned());
+        let is_open = self.tree.lock().node(ino).is_some_and(|node| node.opens > 0);
+        if is_open {
+            return answer.error(Errno(libc::ENOSPC));
+        }
+        // Nobody closes it again: as without writeback.
+        self.confirm(ino, answer);
     }
 
     fn saved(&self, ino: Ino, draft: &Arc<Mutex<Draft>>, number: u64, generation: u64) {
@@ -506,12 +537,18 @@ fn run(fs: &Weak<FileSystem>, requests: &Receiver<Request>) {
         };
         let Some(fs) = fs.upgrade() else { return };
         match request {
-            Some(Request::Save(ino, answer)) => fs.save(ino, answer),
+            Some(Request::Save(ino, answer)) => fs.save(ino, answer, None),
             Some(Request::Move(ino, answer)) => fs.moved(ino, answer),
             Some(Request::Go) | None => {}
         }
-        // Closes first: somebody waits for them. They are few at a time.
+        let full = std::mem::take(&mut fs.writeback.state.lock().full);
+        for (ino, answer, until) in full {
+            fs.save(ino, answer, Some(until));
+        }
         wait = fs.start_uploads();
+        if !fs.writeback.state.lock().full.is_empty() {
+            wait = wait.min(FULL);
+        }
     }
 }
 
@@ -519,6 +556,8 @@ fn pause(attempts: u32) -> Duration {
     (FIRST_PAUSE * 2u32.saturating_pow(attempts.saturating_sub(1).min(10))).min(LONGEST_PAUSE)
 }
 
+/// How often a close() looks whether there is space.
+const FULL: Duration = Duration::from_millis(200);
 /// How long a file that is still open is not sent.
 const SETTLING: Duration = Duration::from_millis(300);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -1,11 +1,12 @@
 //! Writing files: write() changes a draft and answers; the server must have it at close() and fsync().
 //!
 //! [`drafts`] is the table of the files that are being changed, [`create`] makes new ones, and [`confirm`] is where
-//! close() and fsync() wait for the server.
+//! close() and fsync() wait for the server. Large files are on their way before that: [`streaming`].
 
 mod confirm;
 mod create;
 mod drafts;
+mod streaming;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,30 +16,49 @@ use parking_lot::Mutex;
 pub use drafts::Drafts;
 
 use super::handles::Handle;
-use super::{Change, Errno, FileSystem};
+use super::{Answer, Caller, Change, Errno, FileSystem};
 use crate::ftp::Precision;
 use crate::queue::Priority;
 use crate::tree::Ino;
-use crate::write::Draft;
+use crate::write::{Draft, Wish};
 
 impl FileSystem {
-    /// write.
-    ///
-    /// # Errors
-    /// Those of the local disk; ESTALE for a file that is gone.
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8]) -> Result<usize, Errno> {
+    /// write. The errors are those of the local disk, ESTALE for a file that is gone, and those of an upload that goes on
+    /// meanwhile when this write must wait for it.
+    pub fn write(&self, caller: Caller, ino: Ino, offset: u64, data: &[u8], answer: Answer<usize>) {
+        match self.write_locally(ino, offset, data) {
+            Ok(wish) => self.after_write(caller, ino, data.len(), wish, answer),
+            Err(errno) => answer.error(errno),
+        }
+    }
+
+    fn write_locally(&self, ino: Ino, offset: u64, data: &[u8]) -> Result<Wish, Errno> {
         self.may_write()?;
         if offset.checked_add(data.len() as u64).is_none_or(|end| end > i64::MAX as u64) {
             return Err(Errno::FBIG);
         }
         let draft = self.draft(ino)?;
-        let size = {
+        self.seal_before(ino, &draft, offset);
+        let stream_from = if self.options.in_place { u64::MAX } else { self.options.stream_from };
+        let (size, wish) = {
             let mut draft = draft.lock();
             draft.write(offset, data, &self.options.spool_dir)?;
-            draft.size()
+            (draft.size(), draft.after_write(self.options.spool_size, stream_from))
         };
         self.show_local(ino, size);
-        Ok(data.len())
+        Ok(wish)
+    }
+
+    /// Before a change of what is no longer here, because it was sent: that is confirmed first, as by fsync(), and the change
+    /// belongs to the next upload.
+    fn seal_before(&self, ino: Ino, draft: &Mutex<Draft>, offset: u64) {
+        if !draft.lock().must_be_sealed_before(offset) {
+            return;
+        }
+        if let Some(entry) = self.drafts.0.lock().get_mut(&ino) {
+            entry.uploading = true;
+        }
+        self.upload(ino, Priority::BackgroundUpload);
     }
 
     /// Cuts or grows a file (setattr with a size, or O_TRUNC), locally: close() brings it to the server.
@@ -51,6 +71,9 @@ impl FileSystem {
             return Ok(());
         }
         let draft = self.draft(ino)?;
+        if size > 0 {
+            self.seal_before(ino, &draft, size);
+        }
         draft.lock().resize(size)?;
         self.show_local(ino, size);
         Ok(())
@@ -82,7 +105,9 @@ impl FileSystem {
             let drafts = self.drafts.0.lock();
             let Some(entry) = drafts.get(&ino) else { return false };
             let mut draft = entry.draft.lock();
-            if !draft.is_dirty() {
+            if entry.is_being_sent() && draft.defer_sealed(change.modified, change.mode) {
+                // It is set before the file gets its name.
+            } else if !draft.is_dirty() {
                 return false;
             }
             draft.modified = change.modified.or(draft.modified);

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::command::Batch;
 use super::features::Features;
+use super::proxy::{Host, Proxy};
 use super::reply::{Parser, Reply};
 use super::stream::{self, Step, Stream};
 use super::tls::{Connector, Slot};
@@ -31,6 +32,8 @@ pub struct Control {
     /// Set by the first error; nothing is sent or read afterwards.
     ended: bool,
     peer: SocketAddr,
+    /// The proxy in between, and the server as it was named to it; `peer` is then the proxy.
+    proxy: Option<(Proxy, String)>,
     local: SocketAddr,
     slot: Option<Slot>,
     opened: Instant,
@@ -39,9 +42,16 @@ pub struct Control {
 impl Control {
     /// Resolves the host and connects to the first address that answers; the greeting is still to be read.
     pub fn connect(config: &Config, features: &Features) -> Result<Self, Error> {
-        let mut last = Error::Unreachable { text: format!("{} has no address", config.host) };
-        for address in resolve(config)?.into_iter().filter(|address| config.data.family.allows(address)) {
-            match stream::connect(address, None, Instant::now() + config.connect_timeout) {
+        let mut last =
+            Error::Unreachable { text: format!("{} has no address of the kind asked for", config.host) };
+        let addresses = resolve(config)?;
+        for address in addresses.into_iter().filter(|address| config.data.family.allows(address)) {
+            let deadline = Instant::now() + config.connect_timeout;
+            let result = match &config.proxy {
+                None => stream::connect(address, None, deadline),
+                Some(proxy) => proxy.connect(address, Host::new(bare(&config.host)), config.port, deadline),
+            };
+            match result {
                 Ok(tcp) => {
                     let ends = tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?)));
                     let (local, peer) =
@@ -56,6 +66,7 @@ impl Control {
                         owed: VecDeque::from(["connecting"]),
                         ended: false,
                         peer,
+                        proxy: config.proxy.clone().map(|proxy| (proxy, bare(&config.host).to_owned())),
                         local,
                         slot: None,
                         opened: Instant::now(),
@@ -68,6 +79,21 @@ impl Control {
             }
         }
         Err(last)
+    }
+
+    /// Connects once more to the server's host (an address equal to [`Control::peer`]'s means that) or to another one, for
+    /// data: the way that this connection took, and from the same local address, because servers refuse another.
+    pub fn dial(&self, to: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
+        let Some((proxy, name)) = &self.proxy else {
+            return stream::connect(to, Some(self.local.ip()), deadline);
+        };
+        let host = if to.ip() == self.peer.ip() { Host::new(name) } else { Host::Address(to.ip()) };
+        proxy.connect(self.peer, host, to.port(), deadline)
+    }
+
+    /// Whether a proxy stands between: then the address of the server is not known, and it cannot come to us.
+    pub fn is_proxied(&self) -> bool {
+        self.proxy.is_some()
     }
 
     /// Puts TLS around the connection and completes the handshake. Nothing that came in the clear is taken over.
@@ -306,14 +332,24 @@ impl Control {
     }
 }
 
-/// All addresses of the host, within twice the connect timeout: the resolver itself knows no deadline.
-fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Error> {
-    let bare = config.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&config.host);
-    let target = (bare.to_owned(), config.port);
+/// A host without the brackets of an IPv6 address in a URL.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// All addresses of the host (or of the proxy, which then looks up the host), within twice the connect timeout: the
+/// resolver itself knows no deadline.
+pub fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Error> {
+    let (host, port) = match &config.proxy {
+        None => (bare(&config.host), config.port),
+        Some(proxy) => (proxy.host.as_str(), proxy.port),
+    };
+    let target = (host.to_owned(), port);
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(target.to_socket_addrs().map(Iterator::collect::<Vec<_>>)));
-    let unreachable = |text: String| Error::Unreachable { text: format!("{}: {text}", config.host) };
+    let unreachable = |text: String| Error::Unreachable { text: format!("{host}: {text}") };
     match receiver.recv_timeout(config.connect_timeout.saturating_mul(2)) {
+        Ok(Ok(addresses)) if addresses.is_empty() => Err(unreachable("it has no address".to_owned())),
         Ok(Ok(addresses)) => Ok(addresses),
         Ok(Err(error)) => Err(unreachable(error.to_string())),
         Err(_) => Err(unreachable("the name server does not answer".to_owned())),

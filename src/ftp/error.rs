@@ -39,6 +39,10 @@ pub enum Error {
     NameChanged,
     /// The transfer ended with another number of bytes than was agreed.
     WrongLength { expected: u64, got: u64 },
+    /// An upload broke off, and cannot go on from what the server has of it.
+    NotResumable { there: u64 },
+    /// Somebody else changed the file on the server since our content was made from it.
+    Changed { text: String },
     /// Reading or writing on the local side (the spool) failed while transferring.
     Local { errno: i32 },
     /// The caller no longer wants it (mount ending, deadline passed).
@@ -126,6 +130,13 @@ impl fmt::Display for Error {
             Self::BadName(bad) => bad.fmt(f),
             Self::NameChanged => f.write_str("this server cannot store this name as it is"),
             Self::WrongLength { expected, got } => write!(f, "transfer of {got} bytes instead of {expected}"),
+            Self::NotResumable { there } => {
+                write!(
+                    f,
+                    "the upload broke off and cannot be continued from the {there} bytes that are there"
+                )
+            }
+            Self::Changed { text } => write!(f, "changed by somebody else on the server: {text}"),
             Self::Local { errno } => write!(f, "local disk: {}", io::Error::from_raw_os_error(*errno)),
             Self::Cancelled => f.write_str("cancelled"),
         }

@@ -55,7 +55,7 @@ pub struct Uploaded {
 }
 
 impl Uploaded {
-    fn of(size: u64) -> Self {
+    pub(super) fn of(size: u64) -> Self {
         Self { size, removed: false, modified: None, modified_set: None, mode_set: None }
     }
 }
@@ -265,7 +265,12 @@ impl Upload {
 
 /// Success needs the right size on the server: told with the upload, or looked up where the server has no SIZE or no
 /// longer knows the file.
-fn confirmed(session: &mut Session, path: &RemotePath, stored: Stored, size: u64) -> Result<Uploaded, Error> {
+pub(super) fn confirmed(
+    session: &mut Session,
+    path: &RemotePath,
+    stored: Stored,
+    size: u64,
+) -> Result<Uploaded, Error> {
     let Stored { modified, modified_set, mode_set, .. } = stored;
     let confirmed = Uploaded { modified, modified_set, mode_set, ..Uploaded::of(size) };
     let got = match (stored.size, path.parent(), path.name()) {
@@ -287,7 +292,7 @@ fn confirmed(session: &mut Session, path: &RemotePath, stored: Stored, size: u64
 }
 
 /// Whether STOR of a new name was refused because the folder takes none: nothing was stored.
-fn forbids_new_files(session: &mut Session, temporary: &RemotePath, error: &Error) -> bool {
+pub(super) fn forbids_new_files(session: &mut Session, temporary: &RemotePath, error: &Error) -> bool {
     let Error::Refused { meaning, reply, .. } = error else { return false };
     let forbidden = matches!(meaning, Refusal::Denied | Refusal::NotPermitted | Refusal::Unclear);
     forbidden && reply.code / 10 == 55 && session.stat(temporary).is_err_and(|e| e.refusal().is_some())

@@ -5,7 +5,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 
-use super::data::{Content, Data};
+use super::data::{Content, Data, Lines};
 use super::faults::Fault;
 use super::session::{Flow, Session};
 use super::{jail, listing, time};
@@ -226,12 +226,23 @@ impl Session<'_> {
     }
 
     fn send_listing(&mut self, argument: &[u8], made: io::Result<Vec<u8>>) -> io::Result<()> {
-        if let Some(Fault::Content(bytes)) = self.fault.take_if(|fault| matches!(fault, Fault::Content(_))) {
-            return self.transfer(Content::Bytes(bytes));
+        if let Some(content) = self.scripted_content() {
+            return self.transfer(content);
         }
         match made {
             Ok(bytes) => self.transfer(Content::Bytes(bytes)),
             Err(e) => self.refuse(argument, &e),
+        }
+    }
+
+    fn scripted_content(&mut self) -> Option<Content> {
+        match self.fault.take()? {
+            Fault::Content(bytes) => Some(Content::Bytes(bytes)),
+            Fault::Lines { line, bytes } => Some(Content::Lines(Lines::new(line, bytes))),
+            other => {
+                self.fault = Some(other);
+                None
+            }
         }
     }
 
@@ -279,8 +290,8 @@ impl Session<'_> {
     }
 
     fn retr(&mut self, argument: &[u8]) -> io::Result<()> {
-        if let Some(Fault::Content(bytes)) = self.fault.take_if(|fault| matches!(fault, Fault::Content(_))) {
-            return self.transfer(Content::Bytes(bytes));
+        if let Some(content) = self.scripted_content() {
+            return self.transfer(content);
         }
         let path = jail::resolve(&self.cwd, argument);
         let offset = self.rest;

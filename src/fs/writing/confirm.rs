@@ -45,6 +45,7 @@ impl FileSystem {
                 return answer.ok(());
             };
             let dirty = entry.draft.lock().is_dirty();
+            let start = !entry.uploading && dirty;
             match (entry.uploading, dirty) {
                 (true, true) => entry.next.push(answer),
                 (true, false) => entry.waiting.push(answer),
@@ -57,7 +58,7 @@ impl FileSystem {
                     return answer.ok(());
                 }
             }
-            entry.waiting.len() == 1 && entry.next.is_empty() && dirty
+            start
         };
         if start {
             self.upload(ino, Priority::Upload);
@@ -66,6 +67,9 @@ impl FileSystem {
 
     /// Starts the upload of a draft whose entry says that it is uploading.
     pub(in crate::fs) fn upload(&self, ino: Ino, priority: Priority) {
+        if self.seal(ino, priority) {
+            return;
+        }
         let (Some(draft), Some(fs)) = (self.drafts.find(ino), self.arc()) else { return };
         let care = self.care_for(ino);
         let keep_mode = self.tree.lock().node(ino).and_then(|node| node.attributes.mode);
@@ -97,7 +101,7 @@ impl FileSystem {
     }
 
     /// As `locate`, but none for a file that was removed while open: its bytes are needed here only.
-    fn locate_visible(&self, ino: Ino) -> crate::read::Locate {
+    pub(super) fn locate_visible(&self, ino: Ino) -> crate::read::Locate {
         let this = self.this.clone();
         Arc::new(move || {
             let fs = this.upgrade()?;
@@ -107,7 +111,7 @@ impl FileSystem {
         })
     }
 
-    fn uploaded(&self, ino: Ino, outcome: Result<Uploaded, Error>, sending: Sending) {
+    pub(super) fn uploaded(&self, ino: Ino, outcome: Result<Uploaded, Error>, sending: Sending) {
         match outcome {
             Ok(uploaded) => self.upload_confirmed(ino, uploaded),
             Err(error) => self.upload_failed(ino, &error, sending),
@@ -158,8 +162,13 @@ impl FileSystem {
             if let Some(old) = entry.kept.take() {
                 kept::forget(&old);
             }
-            let done = std::mem::take(&mut entry.waiting);
-            entry.waiting = std::mem::take(&mut entry.next);
+            let mut done = std::mem::take(&mut entry.waiting);
+            if dirty {
+                entry.waiting = std::mem::take(&mut entry.next);
+            } else {
+                // They came between the decision for this upload and its beginning: it had their bytes, too.
+                done.append(&mut entry.next);
+            }
             // Both looked at together: a write in between makes the draft dirty, and the node local, again.
             let mut tree = self.tree.lock();
             let opens = tree.node(ino).map_or(0, |node| node.opens);

@@ -10,9 +10,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::fs::Answer;
+use crate::queue::Ticket;
 use crate::tree::Ino;
-use crate::write::Draft;
 use crate::write::draft::Sending;
+use crate::write::{Draft, Streaming};
 
 /// The files that are being changed.
 #[derive(Default)]
@@ -23,11 +24,47 @@ pub(super) struct Entry {
     /// The server has no such file yet.
     pub only_local: bool,
     pub uploading: bool,
+    /// It is uploaded while it is written, and this is how far that is.
+    pub stage: Option<Stage>,
+    pub ticket: Option<Ticket>,
     /// They wait for the upload that runs.
     pub waiting: Vec<Answer<()>>,
     /// They came after a write during that upload: they wait for the next.
     pub next: Vec<Answer<()>>,
     pub kept: Option<PathBuf>,
+}
+
+/// How far an upload is that began before close().
+pub(super) enum Stage {
+    /// To a temporary name.
+    Sending,
+    /// No job: it goes on when there is more.
+    Parked(Box<Streaming>),
+    /// All is sent and confirmed; now it gets its name.
+    Placing,
+}
+
+impl Entry {
+    /// The task that waits for more to be written; it counts as going on from here.
+    pub fn unpark(&mut self) -> Option<Box<Streaming>> {
+        match self.stage.replace(Stage::Sending) {
+            Some(Stage::Parked(task)) => Some(task),
+            other => {
+                self.stage = other;
+                None
+            }
+        }
+    }
+
+    /// Whether what is sent has not got its name yet.
+    pub fn is_being_sent(&self) -> bool {
+        matches!(self.stage, Some(Stage::Sending | Stage::Parked(_)))
+    }
+
+    /// Whether the server is being told of the file's name just now.
+    fn is_told(&self) -> bool {
+        self.uploading && matches!(self.stage, None | Some(Stage::Placing))
+    }
 }
 
 impl Drafts {
@@ -38,7 +75,7 @@ impl Drafts {
 
     /// Whether the server does not know this file, and is not being told of it just now.
     pub fn is_only_local(&self, ino: Ino) -> bool {
-        self.0.lock().get(&ino).is_some_and(|entry| entry.only_local && !entry.uploading)
+        self.0.lock().get(&ino).is_some_and(|entry| entry.only_local && !entry.is_told())
     }
 
     /// Whether the server has no such file, also while it is being told of it.
@@ -54,7 +91,7 @@ impl Drafts {
     pub fn begin(&self, ino: Ino) -> Option<bool> {
         let mut drafts = self.0.lock();
         let entry = drafts.get_mut(&ino)?;
-        if entry.uploading {
+        if entry.uploading || entry.stage.is_some() {
             return Some(false);
         }
         entry.uploading = entry.draft.lock().is_dirty();
@@ -107,7 +144,8 @@ impl Drafts {
                 continue;
             };
             if entry.uploading || draft.is_dirty() {
-                found.push((ino, draft.size(), draft.sent(), entry.uploading));
+                let is_running = entry.uploading || entry.stage.is_some();
+                found.push((ino, draft.size(), draft.sent(), is_running));
             }
         }
         Some(found)
@@ -132,6 +170,8 @@ impl Drafts {
             draft: Arc::new(Mutex::new(draft)),
             only_local,
             uploading: false,
+            stage: None,
+            ticket: None,
             waiting: Vec::new(),
             next: Vec::new(),
             kept: None,

@@ -13,7 +13,7 @@ use log::{debug, warn};
 use super::super::codepage::Codepage;
 use super::super::path::{BadName, Name};
 use super::time::{self, Clock};
-use super::{Dialect, Draft, Entry, Format, Line, Listing, vms};
+use super::{Dialect, Draft, Entry, Format, Line, Listing, Zone, vms};
 
 /// Turns the bytes of a listing into entries while they arrive.
 #[derive(Debug)]
@@ -49,11 +49,11 @@ impl Parser {
         Self::with_clock(format, SystemTime::now(), None)
     }
 
-    /// A parser for a server whose LIST times are `server_zone` seconds ahead of UTC (none: not known, taken for UTC).
-    pub fn with_clock(format: Format, now: SystemTime, server_zone: Option<i64>) -> Self {
+    /// A parser for a server whose LIST speaks in the time of `server_zone` (none: not known, taken for UTC).
+    pub fn with_clock(format: Format, now: SystemTime, server_zone: Option<Zone>) -> Self {
         Self {
             format,
-            clock: Clock::new(now, server_zone.unwrap_or(0)),
+            clock: Clock::new(now, server_zone.unwrap_or(Zone::Fixed(0))),
             codepage: None,
             dialect: None,
             partial: Vec::new(),
@@ -188,11 +188,10 @@ impl Parser {
 
     /// Offers a line to the dialects; false when none understands it.
     fn dialects(&mut self, line: &[u8]) -> bool {
-        let clock = self.clock;
-        let sticky = self.dialect.and_then(|dialect| Some((dialect, dialect.parse(line, &clock)?)));
+        let sticky = self.dialect.and_then(|dialect| Some((dialect, dialect.parse(line, &self.clock)?)));
         let Some((dialect, parsed)) = sticky.or_else(|| {
             let others = Dialect::of(self.format).iter().filter(|other| Some(**other) != self.dialect);
-            others.copied().find_map(|dialect| Some((dialect, dialect.parse(line, &clock)?)))
+            others.copied().find_map(|dialect| Some((dialect, dialect.parse(line, &self.clock)?)))
         }) else {
             return false;
         };

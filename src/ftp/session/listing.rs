@@ -86,7 +86,7 @@ impl Session {
 
     /// A parser that knows this server's names and zone.
     pub(super) fn listing_parser(&self, format: Format) -> Parser {
-        let zone = if format == Format::List { self.config.list.zone } else { None };
+        let zone = if format == Format::List { self.config.list.zone.clone() } else { None };
         Parser::with_clock(format, SystemTime::now(), zone).in_codepage(self.config.codepage)
     }
 
