@@ -18,13 +18,14 @@ pub mod names;
 pub mod options;
 pub mod reading;
 mod times;
+pub mod writeback;
 pub mod writing;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 use parking_lot::Mutex;
 
 pub use answer::{Answer, Caller};
@@ -43,6 +44,7 @@ use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
 use times::Times;
+use writeback::{Writeback, open_journal};
 use writing::Drafts;
 
 /// A mounted server.
@@ -51,6 +53,7 @@ pub struct FileSystem {
     queue: Arc<Queue>,
     reads: Arc<Reads>,
     drafts: Drafts,
+    writeback: Writeback,
     handles: Handles,
     listings: Listings,
     ahead: Ahead,
@@ -99,7 +102,7 @@ impl FileSystem {
     fn over(
         config: Arc<ftp::Config>,
         features: Features,
-        options: Options,
+        mut options: Options,
         root: RemotePath,
         session: Option<Session>,
     ) -> Arc<Self> {
@@ -110,12 +113,19 @@ impl FileSystem {
             listings: options.dir_timeout,
         };
         let codepage = config.codepage;
+        let (journal, left) = open_journal(&options, &format!("{server} {:?}", config.folder));
+        let writeback = Writeback::new(options.writeback, journal);
+        if writeback.acknowledges() {
+            // What is uploaded while it is written needs no journal; only large files are, so that close() need not wait.
+            options.stream_from = options.stream_from.max(options.spool_size / 4);
+        }
         let queue = Connections::start(config, features.clone(), options.max_conns, session);
-        Arc::new_cyclic(|this| Self {
+        let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size),
             queue,
             drafts: Drafts::default(),
+            writeback,
             handles: Handles::default(),
             listings: Listings::default(),
             ahead: Ahead::default(),
@@ -126,7 +136,9 @@ impl FileSystem {
             server,
             codepage,
             this: this.clone(),
-        })
+        });
+        filesystem.restore(left);
+        filesystem
     }
 
     /// Brings what is not yet on the server there, for at most `limit`; then no more work is taken. Returns how many
@@ -134,10 +146,21 @@ impl FileSystem {
     pub fn shutdown(&self, limit: Duration) -> usize {
         let until = Instant::now() + limit;
         self.upload_everything();
-        while self.drafts.unconfirmed() > 0 && Instant::now() < until {
+        let mut told = Instant::now();
+        loop {
+            let left = self.drafts.unconfirmed();
+            // What the server refuses now, it refuses in a minute.
+            if left <= self.hopeless() || Instant::now() >= until {
+                break;
+            }
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                info!("{left} files are still to be uploaded");
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         let lost = self.keep_everything();
+        self.writeback.tidy();
         self.queue.close();
         let (mut open, _) = self.queue.connections();
         let until = Instant::now() + GOODBYE;
@@ -237,6 +260,8 @@ type Then = Box<dyn FnOnce(&FileSystem, Result<(), Error>) + Send>;
 /// Callers waiting for the same answer about one inode.
 type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
 
+/// How often the end says how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
 /// Between two looks whether a session has become free.
 const ANOTHER_TRY: Duration = Duration::from_secs(1);
 /// How long QUITs may take.

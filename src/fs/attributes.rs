@@ -177,6 +177,13 @@ impl FileSystem {
             if !deferred {
                 return self.change_on_server(caller, ino, change, answer);
             }
+            if let (true, Some(fs)) = (self.is_pending(ino), self.arc()) {
+                let saved = move |outcome: Result<(), Errno>| match outcome {
+                    Ok(()) => fs.stat_after(ino, answer),
+                    Err(errno) => answer.error(errno),
+                };
+                return self.save_attributes(ino, self.hold(caller, Answer::new(saved)));
+            }
         }
         // truncate(2) without an open file: nobody will close it, so it is done when this returns.
         if change.size.is_some() && change.handle.is_none() {

@@ -118,6 +118,7 @@ impl FileSystem {
             }
             draft.modified = change.modified.or(draft.modified);
             draft.mode = change.mode.map(|mode| mode & 0o7777).or(draft.mode);
+            draft.note_attributes();
         }
         if let Some(node) = self.tree.lock().node_mut(ino) {
             if let Some(modified) = change.modified {
@@ -141,6 +142,9 @@ impl FileSystem {
             return;
         }
         self.delete_hidden_if_closed(ino);
+        if self.closes_pending(ino) {
+            return;
+        }
         let start = {
             let mut drafts = self.drafts.0.lock();
             match drafts.get_mut(&ino) {
@@ -164,7 +168,7 @@ impl FileSystem {
     }
 
     /// The tree shows again what the server has: nothing local is left of this file.
-    fn show_server(&self, ino: Ino) {
+    pub(super) fn show_server(&self, ino: Ino) {
         let mut tree = self.tree.lock();
         let Some(node) = tree.node_mut(ino) else { return };
         if node.local {

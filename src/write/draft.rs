@@ -473,6 +473,11 @@ impl Draft {
         Ok(draft)
     }
 
+    /// Bytes that only this draft has.
+    pub fn held(&self) -> u64 {
+        self.unsent().iter().map(|part| part.end - part.start).sum()
+    }
+
     /// Counts what programs changed: as long as it stays the same, so did the draft.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -484,7 +489,7 @@ impl Draft {
     }
 
     /// What the server has below it, for a record. `is_new`: it has no such file.
-    pub(super) fn below(&self, is_new: bool) -> super::journal::Below {
+    pub(crate) fn below(&self, is_new: bool) -> super::journal::Below {
         use super::journal::Below;
         match &self.base {
             Some(base) => {
