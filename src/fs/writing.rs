@@ -42,6 +42,9 @@ impl FileSystem {
         let stream_from = if self.options.in_place { u64::MAX } else { self.options.stream_from };
         let (size, wish) = {
             let mut draft = draft.lock();
+            if let Some(error) = draft.failure(self.options.spool_size) {
+                return Err(Errno::from(error));
+            }
             draft.write(offset, data, &self.options.spool_dir)?;
             (draft.size(), draft.after_write(self.options.spool_size, stream_from))
         };

@@ -176,7 +176,7 @@ impl Streaming {
         };
         let stored = session.store(temporary, how, &mut source, &After::default());
         let end = source.at;
-        self.progress = end.saturating_sub(self.there) > CERTAIN;
+        self.progress |= end.saturating_sub(self.there) > CERTAIN;
         let stored = match stored {
             Ok(stored) => stored,
             Err(Error::Unsupported { .. } | Error::Refused { meaning: Refusal::Unclear, .. })
@@ -289,6 +289,10 @@ impl Streaming {
                 0 => break,
                 n => filled += n,
             }
+        }
+        if download.read(&mut [0; 1])? > 0 {
+            download.abandon();
+            return Ok(false);
         }
         download.finish()?;
         let read = self.draft.lock().copy_out(from, &mut ours);
