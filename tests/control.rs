@@ -144,6 +144,38 @@ fn transfers_are_shown_with_bars_and_their_speed_on_a_terminal() {
     assert!(!ok(&["status", point(&mount)]).contains('\x1b'));
 }
 
+/// A file manager looks into every picture of a folder, several at a time: at its first bytes, and (for what is embedded
+/// there) at its last ones.
+#[test]
+fn thumbnails_of_many_big_files_cost_a_little_of_each() {
+    const FILES: u64 = 30;
+    let (_scratch, server) = scripted();
+    for number in 0..FILES {
+        fs::write(server.root().join(format!("{number}.jpg")), vec![7; 5_000_000]).unwrap();
+    }
+    let mount = Mount::new(&server, &[]);
+    let look =
+        "for f in *.jpg; do echo $f; done | xargs -P 4 -I F sh -c 'head -c 65536 F; tail -c 4096 F' | wc -c";
+    assert_eq!(shell::ok(mount.path(), look).trim(), (FILES * (65_536 + 4096)).to_string());
+    let told = ok(&["status", point(&mount), "--json"]);
+    let (_, received) = told.split_once(r#""received":"#).unwrap();
+    let received: u64 =
+        received.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap();
+    assert!(received < FILES * 1_000_000, "{received} bytes of {}", FILES * 5_000_000);
+}
+
+/// Free space is a convention, told without asking anybody.
+#[test]
+fn free_space_is_told_while_the_server_is_silent() {
+    let (_scratch, server) = scripted();
+    let mount = Mount::new(&server, &[]);
+    server.faults().add(Rule::on("*").act(Fault::Silent));
+    let before = server.counters().now().commands;
+    let told = shell::ok(Path::new("/"), &format!("timeout 5 stat -f {}", point(&mount)));
+    assert!(told.contains("Type: fuse"), "{told}");
+    assert_eq!(server.counters().now().commands, before);
+}
+
 #[test]
 fn what_the_server_refuses_is_told_by_flush_and_remembered_by_status() {
     let (_scratch, server) = scripted();
