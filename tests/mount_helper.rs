@@ -350,13 +350,14 @@ fn systemd_makes_of_the_documented_lines_what_they_promise() {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     let unit = |name: &str| fs::read_to_string(normal.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    for name in ["srv-pub.mount", "srv-nas.mount", "srv-site.mount", "srv-mine.mount"] {
+    for name in ["srv-pub.mount", "srv-nas.mount", "srv-site.mount", "srv-work.mount", "srv-mine.mount"] {
         let unit = unit(name);
-        assert!(unit.contains("Type=fuse.ftpfs") && unit.contains("credentials="), "{unit}");
+        assert!(unit.contains("Type=fuse.ftpfs"), "{unit}");
+        assert!(unit.contains("credentials=") || unit.contains("What=work:"), "{unit}");
         assert!(!normal.join("local-fs.target.requires").join(name).exists(), "{name} could stop the boot");
         assert!(!normal.join("remote-fs.target.requires").join(name).exists(), "{name} is not optional");
     }
-    for name in ["srv-pub.mount", "srv-nas.mount"] {
+    for name in ["srv-pub.mount", "srv-nas.mount", "srv-work.mount"] {
         assert!(normal.join("remote-fs.target.wants").join(name).exists(), "{name} is not mounted at boot");
     }
     let automount = unit("srv-site.automount");
