@@ -86,6 +86,7 @@ impl FileSystem {
                 opened => break opened?,
             }
         };
+        session.warn_of_clear_text();
         let root = session.root().clone();
         // More than the login is proven: that data connections work. What the listing tells is not kept: the first program
         // to look shall see the server as it is then.
