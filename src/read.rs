@@ -26,7 +26,7 @@ mod versions;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -87,6 +87,12 @@ impl Reads {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         })
+    }
+
+    /// The transfers that run: whose, how far, of how much. None when that cannot be told at once.
+    pub fn look(&self, patience: Duration) -> Option<Vec<(Ino, u64, u64)>> {
+        let files = self.files.try_lock_for(patience)?;
+        Some(files.values().flat_map(|file| &file.streams).filter_map(|stream| stream.look()).collect())
     }
 
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.

@@ -18,7 +18,7 @@ use super::features::Features;
 use super::proxy::{Host, Proxy};
 use super::reply::{Parser, Reply};
 use super::stream::{self, Step, Stream};
-use super::tls::{Connector, Slot};
+use super::tls::{Connector, Slot, TlsStream};
 use super::{Config, Error};
 
 /// One control connection.
@@ -136,12 +136,9 @@ impl Control {
         self.slot.as_ref()
     }
 
-    /// Version and cipher, when this connection is inside TLS.
-    pub fn tls_description(&self) -> Option<String> {
-        match &self.stream {
-            Stream::Plain(_) => None,
-            Stream::Tls(tls) => Some(tls.description()),
-        }
+    /// What TLS has agreed on, when this connection is inside it.
+    pub fn tls(&self) -> Option<&TlsStream> {
+        self.stream.tls()
     }
 
     /// Sends all commands of a batch in one write; one reply is then owed for each.

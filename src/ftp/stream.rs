@@ -71,6 +71,14 @@ impl Stream {
         }
     }
 
+    /// What TLS has agreed on.
+    pub fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(tls),
+        }
+    }
+
     /// Whether this is inside TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
