@@ -31,7 +31,7 @@ pub use attributes::{Change, Stat};
 pub use errno::Errno;
 pub use options::Options;
 
-use crate::connection::Connections;
+use crate::connection::{Connections, Patience};
 use crate::ftp::codepage::Codepage;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
@@ -109,7 +109,15 @@ impl FileSystem {
             listings: options.dir_timeout,
         };
         let codepage = config.codepage;
-        let queue = Connections::start(config, features.clone(), options.max_conns, session);
+        let waiting = Waiting::new();
+        let patience: Patience = match options.hard {
+            true => {
+                let waiting = Arc::downgrade(&waiting);
+                Some(Box::new(move || waiting.upgrade()?.longest()))
+            }
+            false => None,
+        };
+        let queue = Connections::start(config, features.clone(), options.max_conns, patience, session);
         Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size),
@@ -118,7 +126,7 @@ impl FileSystem {
             handles: Handles::default(),
             listings: Listings::default(),
             ahead: Ahead::default(),
-            waiting: Waiting::new(),
+            waiting,
             features,
             options,
             zone: Mutex::new(0),
@@ -173,12 +181,13 @@ impl FileSystem {
 
     /// The moment after which nobody waits any more for a call that begins now.
     fn deadline(&self) -> Instant {
-        Instant::now() + self.options.timeout
+        Instant::now() + if self.options.hard { NEVER } else { self.options.timeout }
     }
 
     /// An answer that gives up by itself.
     fn hold<T: Send + 'static>(&self, caller: Caller, answer: Answer<T>) -> Answer<T> {
-        self.waiting.hold(caller, Some(self.options.timeout), answer)
+        let limit = (!self.options.hard).then_some(self.options.timeout);
+        self.waiting.hold(caller, limit, answer)
     }
 
     /// Where a node is on the server.
@@ -230,6 +239,8 @@ type Then = Box<dyn FnOnce(&FileSystem, Result<(), Error>) + Send>;
 /// Callers waiting for the same answer about one inode.
 type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
 
+/// A hundred years.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Between two looks whether a session has become free.
 const ANOTHER_TRY: Duration = Duration::from_secs(1);
 /// How long QUITs may take.
