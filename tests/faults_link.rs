@@ -149,7 +149,7 @@ fn ctrl_c_and_kill_end_every_call_that_waits() {
         ("rmdir", "rmdir folder"),
         ("unlink", "rm -f seen"),
         ("rename", "mv -f seen moved"),
-        ("close", "dd if=/dev/zero of=file bs=1000 count=1 status=none"),
+        ("close", "cp /etc/passwd file"),
         ("fsync", "dd if=/dev/zero of=file bs=1000 count=1 conv=fsync status=none"),
         ("truncate", "truncate -s 3 unseen"),
         ("utimes", "touch -d 2020-01-01 seen"),
@@ -171,10 +171,19 @@ fn ctrl_c_and_kill_end_every_call_that_waits() {
             eventually(&format!("{call} to wait"), || waits_in_fuse(program.id()));
             let asked = Instant::now();
             kill(Pid::from_raw(program.id() as i32), signal).unwrap();
-            let status = in_time(|| program.wait().unwrap());
+            let status = loop {
+                if let Some(status) = program.try_wait().unwrap() {
+                    break status;
+                }
+                assert!(asked.elapsed() < Duration::from_secs(20), "{call}: {signal} did not end it");
+                std::thread::sleep(Duration::from_millis(100));
+                if signal == Signal::SIGINT {
+                    // dd catches the first, and waits again for what it then closes.
+                    let _ = kill(Pid::from_raw(program.id() as i32), signal);
+                }
+            };
             assert!(!status.success(), "{call} {signal}");
             let took = asked.elapsed();
-            assert!(took < Duration::from_secs(20), "{call} {signal} took {took:?}");
             let mut slowest = slowest.lock().unwrap();
             if took > slowest.0 {
                 *slowest = (took, call);
@@ -216,7 +225,7 @@ fn other_folders_and_files_go_on_while_one_is_stuck() {
             fs::rename(at("third/made"), at("other/made")).unwrap();
             fs::remove_dir(at("other/made")).unwrap();
         }
-        assert!(stuck.try_wait().unwrap().is_none(), "{command} did not wait at all");
+        assert!(stuck.try_wait().unwrap().is_none(), "{command} did not wait: {}", mount.log());
         stuck.kill().unwrap();
         stuck.wait().unwrap();
         server.faults().clear();
