@@ -49,6 +49,7 @@ impl From<&Error> for Errno {
             Error::Login { .. } => libc::EACCES,
             Error::TooManySessions { .. } => libc::EBUSY,
             Error::TimedOut { .. } => libc::ETIMEDOUT,
+            Error::Replaced(_) => libc::ESTALE,
             Error::Unreachable { .. } => libc::EHOSTUNREACH,
             Error::Unsupported { .. } => libc::EOPNOTSUPP,
             Error::NameChanged => libc::EILSEQ,

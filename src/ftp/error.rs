@@ -9,6 +9,7 @@ use std::io;
 
 use super::path::BadName;
 use super::reply::Reply;
+use super::session::Told;
 
 /// An error of the FTP layer.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub enum Error {
     NotResumable { there: u64 },
     /// Somebody else changed the file on the server since our content was made from it.
     Changed { text: String },
+    /// The file on the server is not the one any more whose first part was read: what it is like now.
+    Replaced(Told),
     /// Reading or writing on the local side (the spool) failed while transferring.
     Local { errno: i32 },
     /// The caller no longer wants it (mount ending, deadline passed).
@@ -146,6 +149,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::Changed { text } => write!(f, "changed by somebody else on the server: {text}"),
+            Self::Replaced(_) => f.write_str("the file was changed on the server while it was read"),
             Self::Local { errno } => write!(f, "local disk: {}", io::Error::from_raw_os_error(*errno)),
             Self::Cancelled => f.write_str("cancelled"),
         }

@@ -195,6 +195,13 @@ impl Journal {
         &self.folder
     }
 
+    /// Removes the entries that were made ahead.
+    pub fn tidy(&self) {
+        for (number, _) in self.state.lock().spare.drain(..) {
+            let _ = std::fs::remove_file(entry(&self.folder, number));
+        }
+    }
+
     fn spare(&self) -> io::Result<(u64, File)> {
         let mut state = self.state.lock();
         if let Some(spare) = state.spare.pop() {
@@ -218,9 +225,7 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        for (number, _) in self.state.lock().spare.drain(..) {
-            let _ = std::fs::remove_file(entry(&self.folder, number));
-        }
+        self.tidy();
     }
 }
 

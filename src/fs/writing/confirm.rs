@@ -12,9 +12,11 @@ use std::time::Instant;
 use log::{debug, error, warn};
 
 use crate::fs::handles::Handle;
+use crate::fs::writeback::Careful;
 use crate::fs::{Answer, Caller, FileSystem};
 use crate::ftp::{Error, Name, Precision};
-use crate::queue::{Claim, Job, Priority};
+use crate::queue::{Claim, Job, Priority, Task};
+use crate::read::Content;
 use crate::tree::Ino;
 use crate::write::draft::Sending;
 use crate::write::journal::Place;
@@ -24,10 +26,7 @@ impl FileSystem {
     /// flush: every close() of a descriptor of this handle.
     pub fn flush(&self, caller: Caller, ino: Ino, handle: u64, answer: Answer<()>) {
         match self.handles.at(handle) {
-            Some(Handle::File { writable: true, .. }) => {
-                let answer = self.waiting.hold(caller, None, answer);
-                self.confirm(ino, answer);
-            }
+            Some(Handle::File { writable: true, .. }) => self.acknowledge(caller, ino, answer),
             _ => answer.ok(()),
         }
     }
@@ -68,25 +67,38 @@ impl FileSystem {
     }
 
     /// Starts the upload of a draft whose entry says that it is uploading.
-    pub(super) fn upload(&self, ino: Ino, priority: Priority) {
+    pub(in crate::fs) fn upload(&self, ino: Ino, priority: Priority) {
         if self.seal(ino, priority) {
             return;
         }
         let (Some(draft), Some(fs)) = (self.drafts.find(ino), self.arc()) else { return };
+        let care = self.care_for(ino);
         let keep_mode = self.tree.lock().node(ino).and_then(|node| node.attributes.mode);
         let claims = self.path(ino).ok().map(Claim::Exclusive);
         let exists = self.drafts.0.lock().get(&ino).is_some_and(|entry| !entry.only_local);
-        let end = Box::new(move |outcome, sending| fs.uploaded(ino, outcome, sending));
+        let usual = self.locate_visible(ino);
+        let locate = care.as_ref().map_or_else(|| usual.clone(), |care| care.locate(usual.clone()));
+        let end = {
+            let care = care.clone();
+            Box::new(move |outcome: Result<Uploaded, Error>, sending| match care {
+                Some(care) if fs.ended_otherwise(ino, &care, outcome.is_ok()) => {}
+                _ => fs.uploaded(ino, outcome, sending),
+            })
+        };
         let upload = Upload::new(
             draft,
-            self.locate_visible(ino),
+            locate,
             exists,
             keep_mode,
             self.options.in_place,
             self.options.spool_dir.clone(),
             end,
         );
-        self.submit(Job::of(priority, Box::new(upload)).claim(claims).with_data());
+        let task: Box<dyn Task> = match care {
+            Some(care) => Box::new(Careful { upload, care, locate: usual, has_looked: false }),
+            None => Box::new(upload),
+        };
+        self.submit(Job::of(priority, task).claim(claims).with_data());
     }
 
     /// As `locate`, but none for a file that was removed while open: its bytes are needed here only.
@@ -118,6 +130,7 @@ impl FileSystem {
             }
         }
         let removed = uploaded.removed;
+        let exact = uploaded.modified.filter(|time| time.precision == Precision::Second).map(|time| time.at);
         let (version, written) = {
             let mut tree = self.tree.lock();
             let written = tree.node(ino).map(|node| node.attributes.modified);
@@ -126,8 +139,11 @@ impl FileSystem {
                 .flatten();
             (version, written)
         };
-        let Ok(content) = self.content(ino) else { return self.forget_draft(ino) };
-        let (done, again) = {
+        let Ok(content) = self.content(ino) else {
+            self.pending_confirmed(ino, false, true);
+            return self.forget_draft(ino);
+        };
+        let (done, again, is_dirty) = {
             let mut drafts = self.drafts.0.lock();
             let Some(entry) = drafts.get_mut(&ino) else { return };
             entry.only_local &= removed;
@@ -141,7 +157,7 @@ impl FileSystem {
                 if let (Some(version), true) = (version, content.size <= KEEP_IN_CACHE && !draft.is_dirty())
                     && let Ok(crate::write::Piece::Here(data)) = draft.read(0, content.size as usize)
                 {
-                    self.reads.keep(ino, version, 0, &data);
+                    self.reads.keep(&Content { version, modified: exact, ..content.clone() }, &data);
                 }
                 (draft.is_dirty(), draft.size())
             };
@@ -174,8 +190,9 @@ impl FileSystem {
             if !dirty && opens == 0 {
                 drafts.remove(&ino);
             }
-            (done, again)
+            (done, again, dirty)
         };
+        self.pending_confirmed(ino, is_dirty, removed);
         done.into_iter().for_each(|answer| answer.ok(()));
         if again {
             self.upload(ino, Priority::Upload);
@@ -183,6 +200,10 @@ impl FileSystem {
     }
 
     fn upload_failed(&self, ino: Ino, error: &Error, sending: Sending) {
+        let sending = match self.pending_failed(ino, error, sending) {
+            Ok(()) => return,
+            Err(sending) => sending,
+        };
         let path = self.path(ino).map(|path| path.to_string()).unwrap_or_default();
         let errno = self.fail("upload", &path, error);
         let (waiting, open) = {
@@ -255,15 +276,22 @@ impl FileSystem {
             let drafts = self.drafts.0.lock();
             drafts.iter().filter(|(_, entry)| entry.draft.lock().is_dirty()).map(|(&ino, _)| ino).collect()
         };
-        dirty.into_iter().for_each(|ino| self.confirm(ino, Answer::new(drop)));
+        // What is in the journal goes by itself.
+        self.hurry_uploads();
+        let safe = self.safe_files();
+        dirty
+            .into_iter()
+            .filter(|ino| !safe.contains(ino))
+            .for_each(|ino| self.confirm(ino, Answer::new(drop)));
     }
 
     /// The mount ends: what is still not on the server is kept. Returns how many files.
     pub(in crate::fs) fn keep_everything(&self) -> usize {
+        let safe = self.safe_files();
         let drafts = self.drafts.0.lock();
         let unsent: Vec<_> =
             drafts.iter().filter(|(_, entry)| entry.uploading || entry.draft.lock().is_dirty()).collect();
-        for (ino, entry) in &unsent {
+        for (ino, entry) in unsent.iter().filter(|(ino, _)| !safe.contains(ino)) {
             self.keep(**ino, &entry.draft.lock(), entry.only_local, &Error::Cancelled);
         }
         unsent.len()

@@ -13,7 +13,7 @@ use log::{debug, warn};
 use super::super::codepage::Codepage;
 use super::super::path::{BadName, Name};
 use super::time::{self, Clock};
-use super::{Dialect, Draft, Entry, Format, Line, Listing, Zone, vms};
+use super::{Dialect, Draft, Entry, Format, Kind, Line, Listing, Zone, vms};
 
 /// Turns the bytes of a listing into entries while they arrive.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Parser {
     duplicates: usize,
     /// For the log.
     first_unparsed: Option<String>,
+    /// The folder's own line (`.`) was among them.
+    shows_itself: bool,
 }
 
 impl Parser {
@@ -68,6 +70,7 @@ impl Parser {
             bad_names: 0,
             duplicates: 0,
             first_unparsed: None,
+            shows_itself: false,
         }
     }
 
@@ -91,6 +94,11 @@ impl Parser {
             rest = after.get(1..).unwrap_or_default();
         }
         self.extend_partial(rest);
+    }
+
+    /// Whether the folder's own line was there: what a pattern matches has none.
+    pub fn shows_itself(&self) -> bool {
+        self.shows_itself
     }
 
     /// Takes out what has been parsed so far, so that a huge folder can be shown while it arrives.
@@ -244,6 +252,7 @@ impl Parser {
 
     fn entry(&mut self, draft: Draft<'_>) {
         if draft.name == b"." || draft.name == b".." {
+            self.shows_itself |= draft.name == b"." && draft.kind == Kind::Directory;
             return;
         }
         let (shown, target) = match self.codepage {
