@@ -96,6 +96,7 @@ impl Session {
         self.ready_way = way;
         match Data::begin_connect(&self.control, to) {
             Ok(data) => {
+                self.features.counters().data_connection();
                 self.ready = Some(data);
                 Ok(())
             }
@@ -108,7 +109,6 @@ impl Session {
         let Some(data) = &self.ready else { return Ok(()) };
         match data.wait_connected(Instant::now() + self.config.connect_timeout.min(PATIENCE)) {
             Ok(()) => {
-                self.features.counters().data_connection();
                 self.features.way_worked();
                 Ok(())
             }
