@@ -18,13 +18,14 @@ pub mod names;
 pub mod options;
 pub mod reading;
 mod times;
+pub mod writeback;
 pub mod writing;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 use parking_lot::Mutex;
 
 pub use answer::{Answer, Caller};
@@ -36,13 +37,14 @@ use crate::connection::Connections;
 use crate::ftp::codepage::Codepage;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
-use crate::read::{Content, Locate, Reads};
+use crate::read::{Content, Locate, Reads, UNKNOWN_SIZE};
 use crate::tree::{Ino, Lifetimes, Tree};
 use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
 use times::Times;
+use writeback::{Writeback, open_journal};
 use writing::Drafts;
 
 /// A mounted server.
@@ -51,6 +53,7 @@ pub struct FileSystem {
     queue: Arc<Queue>,
     reads: Arc<Reads>,
     drafts: Drafts,
+    writeback: Writeback,
     handles: Handles,
     listings: Listings,
     ahead: Ahead,
@@ -72,7 +75,17 @@ impl FileSystem {
     pub fn start(config: ftp::Config, options: Options) -> Result<Arc<Self>, Error> {
         let config = Arc::new(config);
         let features = Features::new();
-        let session = Session::open_proven(&config, &features)?;
+        let started = Instant::now();
+        let session = loop {
+            match Session::open_proven(&config, &features) {
+                // Others have them all: another mount of the same account gives some back when it rests.
+                Err(error @ Error::TooManySessions { .. }) if started.elapsed() < options.timeout => {
+                    warn!("{error}: waiting for one");
+                    std::thread::sleep(ANOTHER_TRY);
+                }
+                opened => break opened?,
+            }
+        };
         let root = session.root().clone();
         // More than the login is proven: that data connections work. What the listing tells is not kept: the first program
         // to look shall see the server as it is then.
@@ -89,7 +102,7 @@ impl FileSystem {
     fn over(
         config: Arc<ftp::Config>,
         features: Features,
-        options: Options,
+        mut options: Options,
         root: RemotePath,
         session: Option<Session>,
     ) -> Arc<Self> {
@@ -100,12 +113,19 @@ impl FileSystem {
             listings: options.dir_timeout,
         };
         let codepage = config.codepage;
+        let (journal, left) = open_journal(&options, &format!("{server} {:?}", config.folder));
+        let writeback = Writeback::new(options.writeback, journal);
+        if writeback.acknowledges() {
+            // What is uploaded while it is written needs no journal; only large files are, so that close() need not wait.
+            options.stream_from = options.stream_from.max(options.spool_size / 4);
+        }
         let queue = Connections::start(config, features.clone(), options.max_conns, session);
-        Arc::new_cyclic(|this| Self {
+        let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size),
             queue,
             drafts: Drafts::default(),
+            writeback,
             handles: Handles::default(),
             listings: Listings::default(),
             ahead: Ahead::default(),
@@ -116,7 +136,9 @@ impl FileSystem {
             server,
             codepage,
             this: this.clone(),
-        })
+        });
+        filesystem.restore(left);
+        filesystem
     }
 
     /// Brings what is not yet on the server there, for at most `limit`; then no more work is taken. Returns how many
@@ -124,10 +146,21 @@ impl FileSystem {
     pub fn shutdown(&self, limit: Duration) -> usize {
         let until = Instant::now() + limit;
         self.upload_everything();
-        while self.drafts.unconfirmed() > 0 && Instant::now() < until {
+        let mut told = Instant::now();
+        loop {
+            let left = self.drafts.unconfirmed();
+            // What the server refuses now, it refuses in a minute.
+            if left <= self.hopeless() || Instant::now() >= until {
+                break;
+            }
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                info!("{left} files are still to be uploaded");
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         let lost = self.keep_everything();
+        self.writeback.tidy();
         self.queue.close();
         let (mut open, _) = self.queue.connections();
         let until = Instant::now() + GOODBYE;
@@ -186,7 +219,13 @@ impl FileSystem {
     fn content(&self, ino: Ino) -> Result<Content, Errno> {
         let tree = self.tree.lock();
         let node = tree.node(ino).ok_or(Errno::STALE)?;
-        Ok(Content { ino, version: node.version, size: node.attributes.size, locate: self.locate(ino) })
+        Ok(Content {
+            ino,
+            version: node.version,
+            size: if node.has_unknown_size() { UNKNOWN_SIZE } else { node.attributes.size },
+            modified: node.exact_time(),
+            locate: self.locate(ino),
+        })
     }
 
     fn locate(&self, ino: Ino) -> Locate {
@@ -221,6 +260,10 @@ type Then = Box<dyn FnOnce(&FileSystem, Result<(), Error>) + Send>;
 /// Callers waiting for the same answer about one inode.
 type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
 
+/// How often the end says how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// Between two looks whether a session has become free.
+const ANOTHER_TRY: Duration = Duration::from_secs(1);
 /// How long QUITs may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// Nodes held in memory at most, as far as the kernel lets us forget: about 60 MB.

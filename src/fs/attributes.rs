@@ -111,7 +111,8 @@ impl FileSystem {
         }
     }
 
-    fn ask_one(&self, parent: Ino, ino: Ino, then: super::Then) {
+    /// Asks the server about one file.
+    pub(super) fn ask_one(&self, parent: Ino, ino: Ino, then: super::Then) {
         let (Ok(path), Some(fs)) = (self.path(ino), self.arc()) else {
             return then(self, Err(Error::Cancelled));
         };
@@ -175,6 +176,13 @@ impl FileSystem {
             let deferred = self.defer(ino, &change);
             if !deferred {
                 return self.change_on_server(caller, ino, change, answer);
+            }
+            if let (true, Some(fs)) = (self.is_pending(ino), self.arc()) {
+                let saved = move |outcome: Result<(), Errno>| match outcome {
+                    Ok(()) => fs.stat_after(ino, answer),
+                    Err(errno) => answer.error(errno),
+                };
+                return self.save_attributes(ino, self.hold(caller, Answer::new(saved)));
             }
         }
         // truncate(2) without an open file: nobody will close it, so it is done when this returns.

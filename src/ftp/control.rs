@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::command::Batch;
 use super::features::Features;
+use super::proxy::{Host, Proxy};
 use super::reply::{Parser, Reply};
 use super::stream::{self, Step, Stream};
 use super::tls::{Connector, Slot};
@@ -31,6 +32,8 @@ pub struct Control {
     /// Set by the first error; nothing is sent or read afterwards.
     ended: bool,
     peer: SocketAddr,
+    /// The proxy in between, and the server as it was named to it; `peer` is then the proxy.
+    proxy: Option<(Proxy, String)>,
     local: SocketAddr,
     slot: Option<Slot>,
     opened: Instant,
@@ -39,38 +42,62 @@ pub struct Control {
 }
 
 impl Control {
-    /// Resolves the host and connects to the first address that answers; the greeting is still to be read.
+    /// Resolves the host and connects to the first address that answers; the greeting is still to be read. The address that
+    /// worked last is tried first.
     pub fn connect(config: &Config, features: &Features) -> Result<Self, Error> {
-        let mut last = Error::Unreachable { text: format!("{} has no address", config.host) };
-        for address in resolve(config)?.into_iter().filter(|address| config.data.family.allows(address)) {
-            match stream::connect(address, None, Instant::now() + config.connect_timeout) {
-                Ok(tcp) => {
-                    let ends = tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?)));
-                    let (local, peer) =
-                        ends.map_err(|error| Error::Unreachable { text: error.to_string() })?;
-                    let number = features.counters().session();
-                    log::debug!(target: DIALOGUE, "[{number}] connected to {peer}");
-                    return Ok(Self {
-                        stream: Stream::Plain(tcp),
-                        parser: Parser::default(),
-                        features: features.clone(),
-                        timeout: config.timeout,
-                        owed: VecDeque::from(["connecting"]),
-                        ended: false,
-                        peer,
-                        local,
-                        slot: None,
-                        opened: Instant::now(),
-                        number,
-                    });
-                }
-                Err(error) => {
-                    log::debug!("{address}: {error}");
-                    last = Error::Unreachable { text: format!("{address}: {error}") };
-                }
-            }
+        let unreachable = |error: io::Error| Error::Unreachable { text: error.to_string() };
+        let mut addresses = resolve(config)?;
+        addresses.retain(|address| config.data.family.allows(address));
+        if addresses.is_empty() {
+            return Err(Error::Unreachable {
+                text: format!("{} has no address of the kind asked for", config.host),
+            });
         }
-        Err(last)
+        take_turns(&mut addresses);
+        let known = features.address();
+        addresses.sort_by_key(|address| Some(*address) != known);
+        let tcp = stream::connect_any(&addresses, config.connect_timeout).map_err(unreachable)?;
+        let (local, peer) =
+            tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?))).map_err(unreachable)?;
+        if let Some(proxy) = &config.proxy {
+            let deadline = Instant::now() + config.connect_timeout;
+            proxy.tunnel(&tcp, Host::new(bare(&config.host)), config.port, deadline).map_err(unreachable)?;
+        }
+        features.connected_to(peer);
+        let number = features.counters().session();
+        log::debug!(target: DIALOGUE, "[{number}] connected to {peer}");
+        Ok(Self {
+            stream: Stream::Plain(tcp),
+            parser: Parser::default(),
+            features: features.clone(),
+            timeout: config.timeout,
+            owed: VecDeque::from(["connecting"]),
+            ended: false,
+            peer,
+            proxy: config.proxy.clone().map(|proxy| (proxy, bare(&config.host).to_owned())),
+            local,
+            slot: None,
+            opened: Instant::now(),
+            number,
+        })
+    }
+
+    /// Connects once more to the server's host (an address equal to [`Control::peer`]'s means that) or to another one, for
+    /// data: the way that this connection took, and from the same local address, because servers refuse another. It is still
+    /// to be waited for ([`stream::wait_connected`]); only a proxy is waited for here, at most until the deadline.
+    pub fn begin_dial(&self, to: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
+        let Some((proxy, name)) = &self.proxy else {
+            return stream::begin_connect(to, Some(self.local.ip()));
+        };
+        let host = if to.ip() == self.peer.ip() { Host::new(name) } else { Host::Address(to.ip()) };
+        let tcp = stream::connect(self.peer, None, deadline)?;
+        proxy.tunnel(&tcp, host, to.port(), deadline)?;
+        Ok(tcp)
+    }
+
+    /// Whether a proxy stands between: then the address of the server is not known, and it cannot come to us.
+    pub fn is_proxied(&self) -> bool {
+        self.proxy.is_some()
     }
 
     /// Puts TLS around the connection and completes the handshake. Nothing that came in the clear is taken over.
@@ -367,14 +394,39 @@ impl Control {
     }
 }
 
-/// All addresses of the host, within twice the connect timeout: the resolver itself knows no deadline.
-fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Error> {
-    let bare = config.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&config.host);
-    let target = (bare.to_owned(), config.port);
+/// IPv4 and IPv6 by turns, the resolver's favourite first: where one kind does not work, the other is not far down (RFC 8305
+/// section 4).
+fn take_turns(addresses: &mut Vec<SocketAddr>) {
+    let is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.iter().partition(|address| address.is_ipv4() == is_ipv4);
+    let mut second = second.into_iter();
+    addresses.clear();
+    for address in first {
+        addresses.push(address);
+        addresses.extend(second.next());
+    }
+    addresses.extend(second);
+}
+
+/// A host without the brackets of an IPv6 address in a URL.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// All addresses of the host (or of the proxy, which then looks up the host), within twice the connect timeout: the
+/// resolver itself knows no deadline.
+pub fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Error> {
+    let (host, port) = match &config.proxy {
+        None => (bare(&config.host), config.port),
+        Some(proxy) => (proxy.host.as_str(), proxy.port),
+    };
+    let target = (host.to_owned(), port);
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(target.to_socket_addrs().map(Iterator::collect::<Vec<_>>)));
-    let unreachable = |text: String| Error::Unreachable { text: format!("{}: {text}", config.host) };
+    let unreachable = |text: String| Error::Unreachable { text: format!("{host}: {text}") };
     match receiver.recv_timeout(config.connect_timeout.saturating_mul(2)) {
+        Ok(Ok(addresses)) if addresses.is_empty() => Err(unreachable("it has no address".to_owned())),
         Ok(Ok(addresses)) => Ok(addresses),
         Ok(Err(error)) => Err(unreachable(error.to_string())),
         Err(_) => Err(unreachable("the name server does not answer".to_owned())),
@@ -387,3 +439,21 @@ const READ_AT_ONCE: usize = 16 * 1024;
 const TLS_LIFETIME: Duration = Duration::from_secs(50 * 60);
 /// The log target of what is said on control connections.
 const DIALOGUE: &str = "ftpfs::dialogue";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_both_kinds_are_tried_by_turns() {
+        let parse =
+            |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let mut addresses = parse(&["[::1]:21", "[::2]:21", "[::3]:21", "192.0.2.1:21"]);
+        take_turns(&mut addresses);
+        assert_eq!(addresses, parse(&["[::1]:21", "192.0.2.1:21", "[::2]:21", "[::3]:21"]));
+        let mut addresses = parse(&["192.0.2.1:21", "[::1]:21", "[::2]:21"]);
+        take_turns(&mut addresses);
+        assert_eq!(addresses, parse(&["192.0.2.1:21", "[::1]:21", "[::2]:21"]));
+        take_turns(&mut Vec::new());
+    }
+}

@@ -45,15 +45,15 @@ enum Channel {
 impl Data {
     /// Connects to the port that the server has opened for us.
     pub fn connect(control: &Control, to: SocketAddr, deadline: Instant) -> io::Result<Self> {
-        let data = Self::begin_connect(control, to)?;
+        let data = Self::begin_connect(control, to, deadline)?;
         data.wait_connected(deadline)?;
         Ok(data)
     }
 
-    /// As [`Data::connect`], without waiting: nothing may be done with it before [`Data::wait_connected`].
-    pub fn begin_connect(control: &Control, to: SocketAddr) -> io::Result<Self> {
-        let tcp = stream::begin_connect(to, Some(control.local().ip()))?;
-        if tcp.local_addr()? == to {
+    /// As [`Data::connect`], without waiting for the server: nothing may be done with it before [`Data::wait_connected`].
+    pub fn begin_connect(control: &Control, to: SocketAddr, deadline: Instant) -> io::Result<Self> {
+        let tcp = control.begin_dial(to, deadline)?;
+        if tcp.local_addr()? == to && !control.is_proxied() {
             // A port on this very machine that nobody listens on can connect to itself.
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
@@ -254,3 +254,27 @@ fn accept(listener: &TcpListener, server: IpAddr) -> io::Result<Option<TcpStream
 const READY_FOR: Duration = Duration::from_secs(240);
 /// How many connections from elsewhere are turned away before the port is given up.
 const MAX_STRANGERS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_server_may_come_to_the_port_that_it_was_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let to = listener.local_addr().unwrap();
+        let from = |host: &str| {
+            stream::connect(to, Some(host.parse().unwrap()), Instant::now() + Duration::from_secs(5)).unwrap()
+        };
+        let server = "127.0.0.1".parse().unwrap();
+        let stranger = from("127.0.0.2");
+        assert!(accept(&listener, server).unwrap().is_none());
+        let _server = from("127.0.0.1");
+        assert!(accept(&listener, server).unwrap().is_some());
+        let turned_away = Stream::Plain(stranger).read(&mut [0]);
+        assert!(matches!(turned_away, Ok(Step::Done(0)) | Err(_)), "{turned_away:?}");
+        let crowd: Vec<_> = (0..MAX_STRANGERS).map(|_| from("127.0.0.3")).collect();
+        assert!(accept(&listener, server).is_err(), "{} strangers are too many", crowd.len());
+    }
+}

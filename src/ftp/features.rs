@@ -10,6 +10,7 @@ pub mod server;
 pub mod troubles;
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -40,6 +41,8 @@ struct Inner {
 struct State {
     /// Seconds by which the server's MDTM is ahead of UTC (vsftpd with use_localtime), once that is known.
     zone_shift: Option<i64>,
+    /// The server's (or proxy's) address that answered last.
+    address: Option<SocketAddr>,
     server: Option<Server>,
     abilities: [Ability; Capability::COUNT],
     order: Order,
@@ -153,6 +156,11 @@ impl Features {
     /// Whether listings give seconds (MLSD), so that no MDTM is needed.
     pub fn has_exact_listing(&self) -> bool {
         self.ability(Capability::Mlst) == Ability::Yes && self.server().lists_with_mlsd()
+    }
+
+    /// Whether the server can be asked for the size of one file.
+    pub fn can_tell_size(&self) -> bool {
+        self.ability(Capability::Size) != Ability::No || self.ability(Capability::Mlst) == Ability::Yes
     }
 
     /// False when no way of setting a modification time is left.
@@ -355,6 +363,15 @@ impl Features {
         if self.0.state.lock().zone_shift.replace(shift) != Some(shift) {
             log::info!("this server's MDTM is {shift} s ahead of UTC");
         }
+    }
+
+    /// The address that answered last.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.0.state.lock().address
+    }
+
+    pub(super) fn connected_to(&self, address: SocketAddr) {
+        self.0.state.lock().address = Some(address);
     }
 
     /// How data connections are made.

@@ -22,7 +22,7 @@ mod upload;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use download::Download;
+pub use download::{Download, Told};
 pub use ready::{eprt_argument, port_argument};
 pub use upload::{After, How, Stored};
 

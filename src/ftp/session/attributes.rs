@@ -113,7 +113,10 @@ impl Session {
         while done < allowed().min(paths.len()) {
             let rest = paths.get(done..).unwrap_or_default();
             let first = done;
-            let most = move || if known { allowed() - first } else { MDTM_GROUP.min(allowed() - first) };
+            let most = move || {
+                let left = allowed().saturating_sub(first);
+                if known { left } else { MDTM_GROUP.min(left) }
+            };
             if self.features.ability(Capability::Mdtm) == Ability::No {
                 let none = vec![None; allowed().min(paths.len()) - done];
                 each(done, &none);
@@ -255,7 +258,7 @@ pub(super) fn shifted(at: SystemTime, seconds: i64) -> SystemTime {
 
 /// The entry in a reply to MLST (RFC 3659 section 7.2): the line that begins with a blank. Its name is what the server
 /// makes of the path (some give the target of a link), so ours is put in its place.
-fn mlst_entry(reply: &Reply, path: &RemotePath) -> Option<Entry> {
+pub(super) fn mlst_entry(reply: &Reply, path: &RemotePath) -> Option<Entry> {
     let name = own_name(path);
     let inner = reply.lines.get(1..reply.lines.len().saturating_sub(1))?;
     let facts = inner.iter().find_map(|line| {

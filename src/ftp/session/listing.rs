@@ -97,7 +97,7 @@ impl Session {
 
     /// A parser that knows this server's names and zone.
     pub(super) fn listing_parser(&self, format: Format) -> Parser {
-        let zone = if format == Format::List { self.config.list.zone } else { None };
+        let zone = if format == Format::List { self.config.list.zone.clone() } else { None };
         Parser::with_clock(format, SystemTime::now(), zone).in_codepage(self.config.codepage)
     }
 
@@ -120,9 +120,9 @@ impl Session {
             let piece = buffer.get(..n).unwrap_or_default();
             bytes += n;
             lines += piece.iter().filter(|&&b| b == b'\n').count();
-            if bytes > MAX_LISTING {
+            if bytes > MAX_LISTING || lines > MAX_LINES {
                 self.cut(&mut transfer);
-                return Err(self.end_on(Error::Protocol { text: "a listing without end".to_owned() }));
+                return Err(self.end_on(Error::Endless { command: transfer.command }));
             }
             parser.push(piece);
         }
@@ -141,5 +141,7 @@ pub(super) struct Fetched {
     lines: usize,
 }
 
+/// More names than that are a folder made to fill our memory: about 200 bytes each while a listing is taken over.
+const MAX_LINES: usize = 1_000_000;
 /// A million names of 255 bytes.
-pub(super) const MAX_LISTING: usize = 512 * 1024 * 1024;
+pub(super) const MAX_LISTING: usize = 256 * 1024 * 1024;

@@ -190,6 +190,14 @@ impl Session {
             return Err(self.not_let_in(pass));
         }
 
+        let is_public = ["anonymous", "ftp"].iter().any(|user| config.user.eq_ignore_ascii_case(user));
+        if is_first && self.control.slot().is_none() && !is_public {
+            log::warn!(
+                "the password of {} went to {} in clear text: ftpes:// protects it",
+                config.user,
+                config.host
+            );
+        }
         let mut replies = Vec::new();
         if together {
             for _ in &behind {

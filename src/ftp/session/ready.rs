@@ -94,7 +94,8 @@ impl Session {
             to.set_ip(host);
         }
         self.ready_way = way;
-        match Data::begin_connect(&self.control, to) {
+        let deadline = Instant::now() + self.config.connect_timeout.min(PATIENCE);
+        match Data::begin_connect(&self.control, to, deadline) {
             Ok(data) => {
                 self.features.counters().data_connection();
                 self.ready = Some(data);
@@ -236,16 +237,25 @@ impl Session {
     /// What to try when a way has failed.
     fn next_way(&self, failed: Way) -> Way {
         let is_ipv4 = self.control.peer().ip().to_canonical().is_ipv4();
+        let is_proxied = self.control.is_proxied();
         match failed {
             // PASV cannot name an IPv6 address.
-            Way::Epsv if is_ipv4 => Way::Pasv,
-            Way::Epsv | Way::Pasv | Way::PasvReply if self.config.data.mode == DataMode::Auto => Way::Active,
+            Way::Epsv if is_ipv4 || is_proxied => Way::Pasv,
+            // Through a proxy nobody can come to us.
+            Way::Epsv | Way::Pasv | Way::PasvReply
+                if self.config.data.mode == DataMode::Auto && !is_proxied =>
+            {
+                Way::Active
+            }
             _ => Way::Epsv,
         }
     }
 
     /// The address in a 227 reply if it can be meant: not a special one, and not a private one from a public server.
     fn reachable(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        if self.control.is_proxied() {
+            return is_public(address).then_some(address);
+        }
         let IpAddr::V4(server) = self.control.peer().ip().to_canonical() else { return None };
         let is_sound = address == server || is_public(address) || (is_private(address) && is_private(server));
         is_sound.then_some(address)
