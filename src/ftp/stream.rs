@@ -4,7 +4,7 @@
 //! because a deadline on a blocking socket is a deadline per system call, not per wait. Used by `control` and `data`.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -130,6 +130,14 @@ impl Stream {
         }
     }
 
+    /// Ends the connection when nothing of what was sent has been acknowledged for so long: the peer, or the way to it, is gone.
+    pub fn give_up_after(&self, silence: Duration) {
+        let milliseconds = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = socket::setsockopt(self.tcp(), sockopt::TcpUserTimeout, &milliseconds) {
+            log::debug!("TCP_USER_TIMEOUT: {error}");
+        }
+    }
+
     /// Lets the peer send only so many bytes more until this is said anew (what it was allowed before stays allowed). Not
     /// SO_RCVBUF: a buffer that was set no longer grows with a long line. TLS adds its own: a few bytes per 16 KiB.
     pub fn limit_window(&self, bytes: usize) {
@@ -163,6 +171,13 @@ impl Stream {
             Self::Tls(_) => None,
         }
     }
+}
+
+/// Whether this machine still has the address of a connection.
+pub fn is_own_address(local: SocketAddr) -> bool {
+    let mut probe = local;
+    probe.set_port(0);
+    !matches!(UdpSocket::bind(probe), Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 /// Waits until one of the sockets is ready, or has failed; `TimedOut` when the deadline passes first.
