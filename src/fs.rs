@@ -102,7 +102,7 @@ impl FileSystem {
         let queue = Connections::start(config, features.clone(), options.max_conns, session);
         Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
-            reads: Reads::new(queue.clone(), options.cache_size),
+            reads: Reads::new(queue.clone(), options.cache_size, options.disk_cache.as_ref(), &server),
             queue,
             drafts: Drafts::default(),
             handles: Handles::default(),
@@ -127,6 +127,7 @@ impl FileSystem {
             std::thread::sleep(Duration::from_millis(10));
         }
         let lost = self.keep_everything();
+        self.reads.settle();
         self.queue.close();
         let (mut open, _) = self.queue.connections();
         let until = Instant::now() + GOODBYE;

@@ -44,7 +44,7 @@ enum Channel {
 impl Data {
     /// Connects to the port that the server has opened for us.
     pub fn connect(control: &Control, to: SocketAddr, deadline: Instant) -> io::Result<Self> {
-        let tcp = stream::connect(to, Some(control.local().ip()), deadline)?;
+        let tcp = stream::connect_held(to, Some(control.local().ip()), deadline)?;
         if tcp.local_addr()? == to {
             // A port on this very machine that nobody listens on can connect to itself.
             return Err(io::ErrorKind::ConnectionRefused.into());
@@ -138,10 +138,17 @@ impl Data {
         }
     }
 
-    /// See [`Stream::limit_window`].
-    pub fn limit_window(&self, bytes: usize) {
+    /// See [`Stream::hold_back`].
+    pub fn hold_back(&self) {
         if let Channel::Open(stream) = &self.channel {
-            stream.limit_window(bytes);
+            stream.hold_back();
+        }
+    }
+
+    /// See [`Stream::let_go`].
+    pub fn let_go(&self) {
+        if let Channel::Open(stream) = &self.channel {
+            stream.let_go();
         }
     }
 
