@@ -110,17 +110,8 @@ impl Stream {
     /// until the first is acknowledged, which by default we do 40 ms later: measured on six of ten servers, 44 ms a
     /// transfer. The kernel falls back by itself, so this is said anew whenever replies are due.
     pub fn quick_ack(&self) {
-        let on: libc::c_int = 1;
-        // SAFETY: the option's value is an int that lives for the call, and its size is passed. Failure changes nothing.
-        unsafe {
-            libc::setsockopt(
-                self.tcp().as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_QUICKACK,
-                std::ptr::from_ref(&on).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            );
-        }
+        // Failure changes nothing.
+        set_option(self.tcp(), libc::IPPROTO_TCP, libc::TCP_QUICKACK, 1);
     }
 
     /// Keeps the window as small as [`connect_held`] made it until [`Stream::let_go`]: most of what the peer would send is
@@ -137,6 +128,8 @@ impl Stream {
         if can_unlock(self.tcp()) {
             set_window(self.tcp(), FIRST_WINDOW);
             unlock(self.tcp());
+            // What the buffer was at first bounds the window until it outgrows the one just set, which it then never needs to.
+            set_option(self.tcp(), libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, libc::c_int::MAX >> 1);
         }
     }
 
@@ -249,14 +242,18 @@ fn set_window(socket: &impl AsFd, bytes: usize) {
 
 /// Lets a receive buffer that was set grow again.
 fn unlock(socket: &impl AsFd) -> bool {
-    let none: libc::c_int = 0;
+    set_option(socket, libc::SOL_SOCKET, SO_BUF_LOCK, 0)
+}
+
+/// For the options that `nix` does not know.
+fn set_option(socket: &impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> bool {
     // SAFETY: the option's value is an int that lives for the call, and its size is passed.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_BUF_LOCK,
-            std::ptr::from_ref(&none).cast(),
+            level,
+            option,
+            std::ptr::from_ref(&value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
