@@ -7,7 +7,8 @@
 //! What may be retried is retried here: when the connection is lost under a job, the job is attempted again on a new
 //! one (it is told which attempt this is, so that a rename whose reply was lost can look before it repeats itself).
 //! "Too many sessions" is not an error while another session lives: the job goes back, the thread ends, and the queue
-//! keeps to the smaller number. A panic in a job costs that job and its session, not the mount.
+//! keeps to the smaller number. Where none lives, others have them all (another mount of the same account, say): it is asked
+//! again for nearly as long as a caller waits, and a mount that rests gives its sessions back sooner than that. A panic in a job costs that job and its session, not the mount.
 //!
 //! Started by [`Connections::start`]; the queue is the only way in.
 
@@ -57,6 +58,18 @@ impl Connections {
     }
 }
 
+impl Connections {
+    /// How long a session is kept that others may need: less than they wait for it.
+    fn rest(&self) -> Duration {
+        SPARE_LIMIT.min(self.config.timeout / 2)
+    }
+
+    /// How long sessions that others have are waited for: the caller shall get the reason before its time is over.
+    fn patience_with_others(&self) -> Duration {
+        self.config.timeout * 9 / 10
+    }
+}
+
 struct Connection {
     shared: Arc<Connections>,
     queue: Arc<Queue>,
@@ -73,7 +86,8 @@ impl Connection {
         }
         let mut ready = false;
         loop {
-            let patience = if ready || self.session.is_none() { UPKEEP } else { GRACE };
+            let patience =
+                if ready || self.session.is_none() { UPKEEP.min(self.shared.rest()) } else { GRACE };
             match self.queue.next(self.slot, ready, patience) {
                 Next::Job(job) => {
                     let goes_on = self.serve(job);
@@ -83,7 +97,7 @@ impl Connection {
                         break;
                     }
                 }
-                Next::Idle if self.idle_since.elapsed() > IDLE_LIMIT => break,
+                Next::Idle if self.idle_since.elapsed() >= self.rest() => break,
                 Next::Idle => ready = self.make_ready(),
                 Next::Close => break,
             }
@@ -140,9 +154,10 @@ impl Connection {
             let restarting = matches!(error, Error::Unreachable { .. } | Error::TooManySessions { .. });
             // A whole time-out has passed in silence: whoever waits is told now.
             let silent = matches!(error, Error::TimedOut { .. }) && !progress;
-            let again = match restarting {
-                true => started.elapsed() < PATIENCE,
-                false => error.is_transient() && attempt < MAX_ATTEMPTS && !silent,
+            let again = match &error {
+                Error::TooManySessions { .. } => started.elapsed() < self.shared.patience_with_others(),
+                Error::Unreachable { .. } => started.elapsed() < PATIENCE,
+                _ => error.is_transient() && attempt < MAX_ATTEMPTS && !silent,
             };
             if !again {
                 job.task.finish(Err(error));
@@ -193,6 +208,11 @@ impl Connection {
         false
     }
 
+    /// How long this connection is kept without a job.
+    fn rest(&self) -> Duration {
+        if self.queue.is_spare(self.slot) { self.shared.rest() } else { IDLE_LIMIT }
+    }
+
     fn drop_session(&mut self) {
         self.session = None;
         self.queue.set_live(self.slot, false);
@@ -215,6 +235,8 @@ const GRACE: Duration = Duration::from_millis(2);
 const UPKEEP: Duration = Duration::from_secs(20);
 /// After this long without a job a connection is given back to the server: it comes back on demand.
 const IDLE_LIMIT: Duration = Duration::from_secs(120);
+/// As [`IDLE_LIMIT`], when another session lives, or the server has said that it allows few.
+const SPARE_LIMIT: Duration = Duration::from_secs(15);
 /// Attempts at one job when connections break under it.
 const MAX_ATTEMPTS: u32 = 3;
 /// How long a server that refuses connections is asked again: a restart takes this long, a dead server is told soon.

@@ -1,6 +1,6 @@
 //! The file system: one method per file call, answered from memory or by a job.
 //!
-//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`], [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
+//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`] (with [`times`]), [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
 //! [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the answer is sent
 //! before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno in
 //! [`errno`], and nowhere else.
@@ -17,13 +17,15 @@ mod handles;
 pub mod names;
 pub mod options;
 pub mod reading;
+mod times;
+pub mod writeback;
 pub mod writing;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 use parking_lot::Mutex;
 
 pub use answer::{Answer, Caller};
@@ -41,6 +43,8 @@ use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
+use times::Times;
+use writeback::{Writeback, open_journal};
 use writing::Drafts;
 
 /// A mounted server.
@@ -49,14 +53,14 @@ pub struct FileSystem {
     queue: Arc<Queue>,
     reads: Arc<Reads>,
     drafts: Drafts,
+    writeback: Writeback,
     handles: Handles,
     listings: Listings,
     ahead: Ahead,
+    times: Times,
     waiting: Arc<Waiting>,
     features: Features,
     options: Options,
-    /// Seconds that LIST's times are away from UTC, as far as MDTM has shown.
-    zone: Mutex<i64>,
     /// The server's address without a password, for messages.
     server: String,
     codepage: Option<Codepage>,
@@ -71,7 +75,17 @@ impl FileSystem {
     pub fn start(config: ftp::Config, options: Options) -> Result<Arc<Self>, Error> {
         let config = Arc::new(config);
         let features = Features::new();
-        let session = Session::open_proven(&config, &features)?;
+        let started = Instant::now();
+        let session = loop {
+            match Session::open_proven(&config, &features) {
+                // Others have them all: another mount of the same account gives some back when it rests.
+                Err(error @ Error::TooManySessions { .. }) if started.elapsed() < options.timeout => {
+                    warn!("{error}: waiting for one");
+                    std::thread::sleep(ANOTHER_TRY);
+                }
+                opened => break opened?,
+            }
+        };
         let root = session.root().clone();
         // More than the login is proven: that data connections work. What the listing tells is not kept: the first program
         // to look shall see the server as it is then.
@@ -88,7 +102,7 @@ impl FileSystem {
     fn over(
         config: Arc<ftp::Config>,
         features: Features,
-        options: Options,
+        mut options: Options,
         root: RemotePath,
         session: Option<Session>,
     ) -> Arc<Self> {
@@ -99,23 +113,32 @@ impl FileSystem {
             listings: options.dir_timeout,
         };
         let codepage = config.codepage;
+        let (journal, left) = open_journal(&options, &format!("{server} {:?}", config.folder));
+        let writeback = Writeback::new(options.writeback, journal);
+        if writeback.acknowledges() {
+            // What is uploaded while it is written needs no journal; only large files are, so that close() need not wait.
+            options.stream_from = options.stream_from.max(options.spool_size / 4);
+        }
         let queue = Connections::start(config, features.clone(), options.max_conns, session);
-        Arc::new_cyclic(|this| Self {
+        let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size, options.disk_cache.as_ref(), &server),
             queue,
             drafts: Drafts::default(),
+            writeback,
             handles: Handles::default(),
             listings: Listings::default(),
             ahead: Ahead::default(),
             waiting: Waiting::new(),
             features,
             options,
-            zone: Mutex::new(0),
+            times: Times::default(),
             server,
             codepage,
             this: this.clone(),
-        })
+        });
+        filesystem.restore(left);
+        filesystem
     }
 
     /// Brings what is not yet on the server there, for at most `limit`; then no more work is taken. Returns how many
@@ -123,11 +146,22 @@ impl FileSystem {
     pub fn shutdown(&self, limit: Duration) -> usize {
         let until = Instant::now() + limit;
         self.upload_everything();
-        while self.drafts.unconfirmed() > 0 && Instant::now() < until {
+        let mut told = Instant::now();
+        loop {
+            let left = self.drafts.unconfirmed();
+            // What the server refuses now, it refuses in a minute.
+            if left <= self.hopeless() || Instant::now() >= until {
+                break;
+            }
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                info!("{left} files are still to be uploaded");
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         let lost = self.keep_everything();
         self.reads.settle();
+        self.writeback.tidy();
         self.queue.close();
         let (mut open, _) = self.queue.connections();
         let until = Instant::now() + GOODBYE;
@@ -227,6 +261,10 @@ type Then = Box<dyn FnOnce(&FileSystem, Result<(), Error>) + Send>;
 /// Callers waiting for the same answer about one inode.
 type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
 
+/// How often the end says how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// Between two looks whether a session has become free.
+const ANOTHER_TRY: Duration = Duration::from_secs(1);
 /// How long QUITs may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// Nodes held in memory at most, as far as the kernel lets us forget: about 60 MB.

@@ -18,6 +18,7 @@ pub mod explain;
 pub mod features;
 pub mod listing;
 pub mod path;
+pub mod proxy;
 pub mod refusal;
 pub mod replace;
 pub mod reply;

@@ -202,7 +202,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         node: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -212,10 +212,11 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.fs.write(ino(node), offset, bytes) {
+        let answer = Answer::new(move |written| match written {
             Ok(written) => reply.written(written as u32),
             Err(errno) => reply.error(error(errno)),
-        }
+        });
+        self.fs.write(caller(req), ino(node), offset, bytes, answer);
     }
 
     fn flush(&self, req: &Request, node: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {

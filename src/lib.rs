@@ -1,6 +1,6 @@
 //! ftpfs: an FTP or FTPS server as a local folder.
 //!
-//! The way of a request, from the kernel to the wire (calls go down only):
+//! This page is the map. The way of a request, from the kernel to the wire, calls going down only (`tests/layers.rs` checks it):
 //!
 //! ```text
 //! program ─ kernel ─▶ fuse ─▶ fs ──▶ tree   (names, attributes, listings)      answered from memory: done
@@ -16,6 +16,11 @@
 //!                                      ▼
 //!                                    server
 //! ```
+//!
+//! Where to begin reading: [`fuse`] (what the kernel asks), [`fs`] (who answers it), [`queue`] and [`connection`] (how few
+//! connections serve many callers), [`ftp::session`] (one straight line per operation), [`ftp::listing`] (what servers print).
+//! Beside the way of a request: [`cli`] and [`mount`] start it, [`status`] shows it, [`doctor`] examines a server without it.
+//! `docs/architecture.md` has the reasons. It is a library only so that tests, fuzzers and benchmarks can reach the rooms.
 
 pub mod cli;
 pub mod connection;

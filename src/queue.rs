@@ -171,6 +171,12 @@ impl Queue {
         self.state.lock().slots.iter().any(|other| other.id != slot && other.live)
     }
 
+    /// Whether the session of a slot that rests may be missed elsewhere: it is not the only one, or there are few.
+    pub(crate) fn is_spare(&self, slot: SlotId) -> bool {
+        let state = self.state.lock();
+        state.limit < state.limit_wanted || state.slots.iter().any(|other| other.id != slot && other.live)
+    }
+
     /// A further session could not be had just now: not tried again for a while unless there is none at all.
     pub(crate) fn pause_growth(&self) {
         self.state.lock().growth_failed = Some(Instant::now());

@@ -13,7 +13,7 @@
 //!
 //! Nor may a reader get a mixture of two files. What the server said of a content when it was first read is kept
 //! ([`versions`]); whenever more of it is fetched the server says it again, and a difference is an error that tells what
-//! the file is like now ([`Error::Changed`]).
+//! the file is like now ([`Error::Replaced`]).
 //!
 //! `fs` calls [`Reads::read`]; nothing here knows why somebody reads.
 

@@ -12,12 +12,15 @@
 //! `fs::writing` owns the drafts and calls this; nothing here sends a reply.
 
 pub mod draft;
+pub mod journal;
 pub mod kept;
 pub mod ranges;
 pub mod spool;
+pub mod streaming;
 pub mod temporary;
 pub mod upload;
 
-pub use draft::{Base, Draft, Piece};
+pub use draft::{Base, Draft, Piece, Wish};
+pub use streaming::Streaming;
 pub use temporary::{is_left_over, is_temporary, temporary_name};
 pub use upload::{Upload, Uploaded};

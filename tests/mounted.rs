@@ -16,6 +16,12 @@ use harness::{Kind, Mounted, servers, shell};
 use nix::libc;
 
 on_each_server! {
+    [
+        vsftpd Vsftpd, proftpd Proftpd, pure_ftpd PureFtpd, pyftpdlib Pyftpdlib,
+        // Servers that allow few sessions. Every other number on every server: FTPFS_MAX_SESSIONS=3 cargo test --test mounted
+        one_session Vsftpd 1, two_sessions Proftpd 2
+    ]
+
     fn ls_shows_names_sizes_kinds_and_times(at: &mut Mounted) {
         at.server.put("letter", "Dear reader,\n");
         at.server.make_folder("drawer");

@@ -10,7 +10,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ftpfs::ftp::listing::{Format, Listing, Parser, mlsx_entry, parse_time};
+use ftpfs::ftp::listing::{Format, Listing, Parser, Zone, mlsx_entry, parse_time};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
 fn parsed(format: Format, zone: Option<i64>, bytes: &[u8], chunk: usize) -> Listing {
     // 2026-11-21: a fixed clock, so that a finding can be repeated.
     let now = UNIX_EPOCH + Duration::from_secs(1_795_262_400);
-    let mut parser = Parser::with_clock(format, now, zone);
+    let mut parser = Parser::with_clock(format, now, zone.map(Zone::Fixed));
     bytes.chunks(chunk).for_each(|chunk| parser.push(chunk));
     parser.finish()
 }

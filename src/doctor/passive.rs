@@ -66,7 +66,7 @@ fn plain(config: &Config, dialogue: &mut Dialogue, report: &mut Report<'_>) -> R
     };
     let announced = Ipv4Addr::from(address);
     to.set_port(port);
-    if announced == server {
+    if announced == server || dialogue.control.is_proxied() {
         return Ok(transfer(config, dialogue, report, "PASV", to, ""));
     }
     let what = if announced.is_private() || announced.is_loopback() || announced.is_link_local() {
@@ -88,7 +88,7 @@ fn plain(config: &Config, dialogue: &mut Dialogue, report: &mut Report<'_>) -> R
         ));
     } else if !announced.is_private() && !announced.is_unspecified() {
         report.advise(format!(
-            "The server wants data connections to go to {announced} (a cluster, perhaps): `-o use_pasv_ip` follows it. Only \
+            "The server wants data connections to go to {announced} (a cluster, perhaps): `-o pasv_address=reply` follows it. Only \
              do so if you trust the server."
         ));
     }

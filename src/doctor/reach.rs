@@ -1,22 +1,25 @@
 //! Names, addresses, and whether anybody listens there.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::Report;
 use super::report::Failing;
 use crate::ftp::Config;
 use crate::ftp::config::Family;
-use crate::ftp::stream;
+use crate::ftp::{control, stream};
 
 /// Resolves the name and tries every address. Gives the family to use; none when nobody answers.
 pub fn check(config: &Config, report: &mut Report<'_>) -> Option<Family> {
-    let addresses = match resolve(config) {
+    if let Some(proxy) = &config.proxy {
+        report.note("connect", format!("through {proxy}, which looks up the name"));
+        return Some(config.data.family);
+    }
+    let addresses = match control::resolve(config) {
         Ok(addresses) => addresses,
-        Err(why) => {
-            report.fails("name", format!("{}: {why}", config.host));
+        Err(error) => {
+            report.fails("name", error.to_string());
             report.stops(Failing::Reach);
             report.advise(format!(
                 "The name {} cannot be resolved: check how it is spelt, and the name server (`getent hosts {}`).",
@@ -81,19 +84,6 @@ fn why_unreachable(config: &Config, errors: &[io::Error]) -> String {
             "There is no way to {host} from here: check this machine's network, or the VPN that leads there."
         ),
         _ => format!("{host}, port {port}, cannot be reached."),
-    }
-}
-
-/// The resolver knows no deadline: it is asked on a thread, which is left behind when it does not answer.
-fn resolve(config: &Config) -> Result<Vec<SocketAddr>, String> {
-    let target = (config.host.trim_matches(['[', ']']).to_owned(), config.port);
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || sender.send(target.to_socket_addrs().map(Iterator::collect::<Vec<_>>)));
-    match receiver.recv_timeout(config.connect_timeout.saturating_mul(2)) {
-        Ok(Ok(addresses)) if addresses.is_empty() => Err("it has no address".to_owned()),
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the name server does not answer".to_owned()),
     }
 }
 

@@ -49,17 +49,20 @@ impl From<&Error> for Errno {
             Error::Login { .. } => libc::EACCES,
             Error::TooManySessions { .. } => libc::EBUSY,
             Error::TimedOut { .. } => libc::ETIMEDOUT,
-            Error::Changed(_) => libc::ESTALE,
+            Error::Replaced(_) => libc::ESTALE,
             Error::Unreachable { .. } => libc::EHOSTUNREACH,
             Error::Unsupported { .. } => libc::EOPNOTSUPP,
             Error::NameChanged => libc::EILSEQ,
+            Error::Changed { .. } => libc::ESTALE,
             Error::BadName(bad) => return (*bad).into(),
             Error::Local { errno } => *errno,
             Error::Lost { .. }
             | Error::Data { .. }
             | Error::Tls { .. }
             | Error::Protocol { .. }
+            | Error::Endless { .. }
             | Error::WrongLength { .. }
+            | Error::NotResumable { .. }
             | Error::Cancelled => libc::EIO,
         })
     }

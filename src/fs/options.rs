@@ -36,6 +36,14 @@ pub struct Options {
     pub timeout: Duration,
     /// Where large drafts are, and what could not be uploaded.
     pub spool_dir: PathBuf,
+    /// close() answers when the data is safe on the local disk.
+    pub writeback: bool,
+    /// Bytes on the local disk that files may take while they are written and uploaded at the same time.
+    pub spool_size: u64,
+    /// A file written from its start on is uploaded while it is written once so many bytes are there.
+    pub stream_from: u64,
+    /// A small change in a file of at least this size is written into it on the server.
+    pub patch_from: u64,
     /// Write existing files directly instead of replacing them in one step.
     pub in_place: bool,
     /// Refuse what the server cannot do (chmod, chown, utimes) instead of accepting it quietly.
@@ -61,6 +69,10 @@ impl Options {
             max_conns: 8,
             timeout: Duration::from_secs(30),
             spool_dir: PathBuf::from("/var/tmp/ftpfs"),
+            writeback: false,
+            spool_size: 1 << 30,
+            stream_from: 4 << 20,
+            patch_from: 16 << 20,
             in_place: false,
             strict_attributes: false,
         }

@@ -180,6 +180,17 @@ impl FileSystem {
         match piece {
             Err(error) => answer.error(error.into()),
             Ok(Piece::Here(data)) => answer.ok(data),
+            Ok(Piece::Sent) => {
+                let Some(fs) = self.arc() else { return };
+                let answer = self.waiting.hold(caller, None, answer);
+                self.confirm(
+                    ino,
+                    Answer::new(move |outcome| match outcome {
+                        Ok(()) => fs.read(caller, ino, handle, offset, len, answer),
+                        Err(errno) => answer.error(errno),
+                    }),
+                );
+            }
             Ok(Piece::Missing(content, gap)) => {
                 let Some(fs) = self.arc() else { return };
                 let answer = self.hold(caller, answer);
@@ -244,7 +255,7 @@ impl FileSystem {
     fn read_failed(&self, call: Call, version: Version, error: &Error, answer: Answer<Vec<u8>>) {
         self.note_failure(call.ino, version, error);
         let has_grown = || self.tree.lock().node(call.ino).is_some_and(|node| node.same_since <= version);
-        if call.tries > 0 && matches!(error, Error::Changed(_)) && has_grown() {
+        if call.tries > 0 && matches!(error, Error::Replaced(_)) && has_grown() {
             return self.read_here(Call { tries: call.tries - 1, ..call }, answer);
         }
         answer.error(self.fail_at("read", call.ino, error));
@@ -255,7 +266,7 @@ impl FileSystem {
         let mut tree = self.tree.lock();
         let Some(node) = tree.node_mut(ino).filter(|node| node.version == version) else { return };
         match error {
-            Error::Changed(told) => node.told(told.size, told.modified),
+            Error::Replaced(told) => node.told(told.size, told.modified),
             // What we believed of this file is wrong: ask before the next open.
             Error::WrongLength { .. } | Error::Refused { .. } => node.expire(),
             _ => {}

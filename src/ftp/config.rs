@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::codepage::Codepage;
+use super::listing::Zone;
+use super::proxy::Proxy;
 
 /// How to reach one server.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct Config {
     pub tls: Tls,
     /// How data connections are made.
     pub data: DataPolicy,
+    /// What stands between; control and data connections go through it, and only passive ones can.
+    pub proxy: Option<Proxy>,
     /// How names are encoded on the server, when not in UTF-8.
     pub codepage: Option<Codepage>,
     /// How folders are listed.
@@ -48,6 +52,7 @@ impl Config {
             connect_timeout: Duration::from_secs(15),
             tls: Tls::default(),
             data: DataPolicy::default(),
+            proxy: None,
             codepage: None,
             list: ListPolicy::default(),
         }
@@ -124,8 +129,8 @@ pub struct ListPolicy {
     pub no_mlsd: bool,
     /// The options of LIST (`-a`); found out when none.
     pub options: Option<String>,
-    /// Seconds by which times in LIST are ahead of UTC; taken for UTC, and corrected by MDTM, when none.
-    pub zone: Option<i64>,
+    /// The zone of the times in LIST; taken for UTC, and corrected by MDTM, when none.
+    pub zone: Option<Zone>,
 }
 
 /// How data connections are made. The default suits nearly everybody.

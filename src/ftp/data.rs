@@ -27,6 +27,9 @@ use super::tls::{Connector, Slot};
 pub struct Data {
     channel: Channel,
     opened: Instant,
+    port: u16,
+    /// Made with a small window.
+    is_small: bool,
 }
 
 enum Channel {
@@ -44,12 +47,39 @@ enum Channel {
 impl Data {
     /// Connects to the port that the server has opened for us.
     pub fn connect(control: &Control, to: SocketAddr, deadline: Instant) -> io::Result<Self> {
-        let tcp = stream::connect_held(to, Some(control.local().ip()), deadline)?;
-        if tcp.local_addr()? == to {
+        let data = Self::begin_connect(control, to, deadline)?;
+        data.wait_connected(deadline)?;
+        Ok(data)
+    }
+
+    /// As [`Data::connect`], without waiting for the server: nothing may be done with it before [`Data::wait_connected`].
+    pub fn begin_connect(control: &Control, to: SocketAddr, deadline: Instant) -> io::Result<Self> {
+        let tcp = control.begin_dial(to, deadline)?;
+        if tcp.local_addr()? == to && !control.is_proxied() {
             // A port on this very machine that nobody listens on can connect to itself.
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        Ok(Self { channel: Channel::Open(Stream::Plain(tcp)), opened: Instant::now() })
+        let is_small = !control.is_proxied();
+        let channel = Channel::Open(Stream::Plain(tcp));
+        Ok(Self { channel, opened: Instant::now(), port: to.port(), is_small })
+    }
+
+    /// Waits until a passive connection stands.
+    pub fn wait_connected(&self, deadline: Instant) -> io::Result<()> {
+        match &self.channel {
+            Channel::Open(Stream::Plain(tcp)) => stream::wait_connected(tcp, deadline),
+            _ => Ok(()),
+        }
+    }
+
+    /// The server's port when passive, ours when active.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether a passive connection is still being made.
+    pub fn is_connecting(&self) -> bool {
+        matches!(&self.channel, Channel::Open(stream) if !stream.is_connected())
     }
 
     /// Listens for the server's connection, and gives the address to tell it.
@@ -74,7 +104,7 @@ impl Data {
         listener.set_nonblocking(true)?;
         let address = SocketAddr::new(policy.active_address.unwrap_or(here), listener.local_addr()?.port());
         let channel = Channel::Listening { listener, server: control.peer().ip(), tls: None };
-        Ok((Self { channel, opened: Instant::now() }, address))
+        Ok((Self { channel, opened: Instant::now(), port: address.port(), is_small: false }, address))
     }
 
     /// Begins TLS: now, or once the server has connected.
@@ -140,14 +170,15 @@ impl Data {
 
     /// See [`Stream::hold_back`].
     pub fn hold_back(&self) {
-        if let Channel::Open(stream) = &self.channel {
+        // What has been offered must not be taken back: it would be dropped when it comes.
+        if let (true, Channel::Open(stream)) = (self.is_small, &self.channel) {
             stream.hold_back();
         }
     }
 
     /// See [`Stream::let_go`].
     pub fn let_go(&self) {
-        if let Channel::Open(stream) = &self.channel {
+        if let (true, Channel::Open(stream)) = (self.is_small, &self.channel) {
             stream.let_go();
         }
     }
@@ -168,7 +199,7 @@ impl Data {
     /// Whether it may still be used for a transfer: young enough, and not closed by the server.
     pub fn is_ready(&self) -> bool {
         let is_open = match &self.channel {
-            Channel::Open(stream) => stream.is_quiet(),
+            Channel::Open(stream) => stream.is_connected() && stream.is_quiet(),
             Channel::Listening { .. } => true,
             Channel::Closed => false,
         };
@@ -235,3 +266,27 @@ fn accept(listener: &TcpListener, server: IpAddr) -> io::Result<Option<TcpStream
 const READY_FOR: Duration = Duration::from_secs(240);
 /// How many connections from elsewhere are turned away before the port is given up.
 const MAX_STRANGERS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_server_may_come_to_the_port_that_it_was_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let to = listener.local_addr().unwrap();
+        let from = |host: &str| {
+            stream::connect(to, Some(host.parse().unwrap()), Instant::now() + Duration::from_secs(5)).unwrap()
+        };
+        let server = "127.0.0.1".parse().unwrap();
+        let stranger = from("127.0.0.2");
+        assert!(accept(&listener, server).unwrap().is_none());
+        let _server = from("127.0.0.1");
+        assert!(accept(&listener, server).unwrap().is_some());
+        let turned_away = Stream::Plain(stranger).read(&mut [0]);
+        assert!(matches!(turned_away, Ok(Step::Done(0)) | Err(_)), "{turned_away:?}");
+        let crowd: Vec<_> = (0..MAX_STRANGERS).map(|_| from("127.0.0.3")).collect();
+        assert!(accept(&listener, server).is_err(), "{} strangers are too many", crowd.len());
+    }
+}

@@ -32,6 +32,9 @@ pub enum Error {
     Tls { text: String },
     /// The answer makes no sense. The session cannot be used again.
     Protocol { text: String },
+    /// The answer is longer than anything honest, and was given up. The session cannot be used again; asking again would bring
+    /// the same.
+    Endless { command: &'static str },
     /// This server has no way to do it (learned from FEAT or from 500, 502, 504).
     Unsupported { command: &'static str },
     /// The name cannot be sent.
@@ -40,8 +43,12 @@ pub enum Error {
     NameChanged,
     /// The transfer ended with another number of bytes than was agreed.
     WrongLength { expected: u64, got: u64 },
+    /// An upload broke off, and cannot go on from what the server has of it.
+    NotResumable { there: u64 },
+    /// Somebody else changed the file on the server since our content was made from it.
+    Changed { text: String },
     /// The file on the server is not the one any more whose first part was read: what it is like now.
-    Changed(Told),
+    Replaced(Told),
     /// Reading or writing on the local side (the spool) failed while transferring.
     Local { errno: i32 },
     /// The caller no longer wants it (mount ending, deadline passed).
@@ -76,6 +83,7 @@ impl Error {
             Self::Lost { .. }
                 | Self::TimedOut { .. }
                 | Self::Protocol { .. }
+                | Self::Endless { .. }
                 | Self::TooManySessions { .. }
                 | Self::Unreachable { .. }
                 | Self::Tls { .. }
@@ -125,11 +133,19 @@ impl fmt::Display for Error {
             // I/O errors of a TLS stream say so themselves.
             Self::Tls { text } => write!(f, "TLS: {}", text.strip_prefix("TLS: ").unwrap_or(text)),
             Self::Protocol { text } => write!(f, "the server's answer makes no sense: {text}"),
+            Self::Endless { command } => write!(f, "the server's answer to {command} has no end"),
             Self::Unsupported { command } => write!(f, "this server cannot do {command}"),
             Self::BadName(bad) => bad.fmt(f),
             Self::NameChanged => f.write_str("this server cannot store this name as it is"),
             Self::WrongLength { expected, got } => write!(f, "transfer of {got} bytes instead of {expected}"),
-            Self::Changed(_) => f.write_str("the file was changed on the server while it was read"),
+            Self::NotResumable { there } => {
+                write!(
+                    f,
+                    "the upload broke off and cannot be continued from the {there} bytes that are there"
+                )
+            }
+            Self::Changed { text } => write!(f, "changed by somebody else on the server: {text}"),
+            Self::Replaced(_) => f.write_str("the file was changed on the server while it was read"),
             Self::Local { errno } => write!(f, "local disk: {}", io::Error::from_raw_os_error(*errno)),
             Self::Cancelled => f.write_str("cancelled"),
         }

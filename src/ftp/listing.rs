@@ -23,12 +23,14 @@ mod rare;
 mod time;
 mod unix;
 mod vms;
+mod zone;
 
 use std::time::SystemTime;
 
 pub use self::parser::Parser;
 use self::time::Clock;
 pub use self::time::parse_time;
+pub use self::zone::Zone;
 use super::path::Name;
 
 /// One entry of a folder, as the server tells it.

@@ -43,13 +43,13 @@ impl Versions {
     /// Compares what the server says now with what it said at first.
     ///
     /// # Errors
-    /// `Changed` when it is another content.
+    /// `Replaced` when it is another content.
     pub(super) fn check(&self, content: &Content, told: Told) -> Result<(), Error> {
         let mut known = self.0.lock();
         let Some(first) = known.get_mut(&(content.ino, content.version)) else {
             // It may have grown since it was listed; what is missing at its end can not be read.
             if content.size != UNKNOWN_SIZE && told.size.is_some_and(|size| size < content.size) {
-                return Err(Error::Changed(told));
+                return Err(Error::Replaced(told));
             }
             known.put((content.ino, content.version), told);
             return Ok(());
@@ -57,7 +57,7 @@ impl Versions {
         let differs = |a: Option<u64>, b: Option<u64>| a.is_some() && b.is_some() && a != b;
         let is_later = first.modified.zip(told.modified).is_some_and(|(a, b)| a != b);
         if differs(first.size, told.size) || is_later {
-            return Err(Error::Changed(told));
+            return Err(Error::Replaced(told));
         }
         first.size = first.size.or(told.size);
         first.modified = first.modified.or(told.modified);
@@ -92,8 +92,8 @@ mod tests {
         assert!(versions.knows(&content));
         versions.check(&content, told(100, 7)).unwrap();
         versions.check(&content, Told::default()).unwrap();
-        assert!(matches!(versions.check(&content, told(100, 8)), Err(Error::Changed(_))));
-        assert!(matches!(versions.check(&content, told(101, 7)), Err(Error::Changed(_))));
+        assert!(matches!(versions.check(&content, told(100, 8)), Err(Error::Replaced(_))));
+        assert!(matches!(versions.check(&content, told(101, 7)), Err(Error::Replaced(_))));
     }
 
     #[test]
@@ -101,16 +101,16 @@ mod tests {
         let versions = Versions::default();
         let content = content(1, 100);
         versions.note(&content, None);
-        assert!(matches!(versions.check(&content, told(99, 7)), Err(Error::Changed(_))));
+        assert!(matches!(versions.check(&content, told(99, 7)), Err(Error::Replaced(_))));
         versions.check(&content, told(100, 7)).unwrap();
-        assert!(matches!(versions.check(&content, told(100, 8)), Err(Error::Changed(_))));
+        assert!(matches!(versions.check(&content, told(100, 8)), Err(Error::Replaced(_))));
     }
 
     #[test]
     fn a_content_that_has_grown_before_its_first_byte_came_is_read_up_to_the_size_that_was_listed() {
         let versions = Versions::default();
         versions.check(&content(1, 100), told(150, 7)).unwrap();
-        assert!(matches!(versions.check(&content(2, 100), told(50, 7)), Err(Error::Changed(_))));
+        assert!(matches!(versions.check(&content(2, 100), told(50, 7)), Err(Error::Replaced(_))));
         versions.check(&content(3, UNKNOWN_SIZE), told(50, 7)).unwrap();
     }
 }

@@ -1,13 +1,23 @@
 //! A draft: a file as its writers see it, above what the server has.
+//!
+//! One that is written from its start on can be uploaded meanwhile ([`outgoing`]); what it does then is told in
+//! [`super::streaming`].
+
+pub mod outgoing;
 
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use parking_lot::Condvar;
 
 use super::ranges::Ranges;
 use super::spool::Spool;
+use crate::ftp::Error;
 use crate::read::Content;
+use outgoing::{Outgoing, Room};
 
 /// The local state of a file that somebody changes.
 pub struct Draft {
@@ -25,10 +35,24 @@ pub struct Draft {
     smallest: u64,
     /// How far the upload that runs has read the draft.
     sent: u64,
+    /// It is uploaded while it is written.
+    outgoing: Option<Outgoing>,
+    /// Below this the spool has let go of what was sent, though it is not confirmed.
+    dropped: u64,
+    /// It was tried, and is not worth another try before the next confirmed upload.
+    must_not_stream: bool,
+    /// Why it ended.
+    failed: Option<Error>,
+    /// Something came that an upload under way waits for.
+    changed: Arc<Condvar>,
     /// A time set by a program after its last write, to be set on the server with the data.
     pub modified: Option<SystemTime>,
     /// Permission bits set by a program, likewise.
     pub mode: Option<u32>,
+    /// When the content on the server was modified, to the second; none when that is not known.
+    pub base_time: Option<SystemTime>,
+    /// Counts what programs changed.
+    generation: u64,
 }
 
 /// The content on the server below a draft.
@@ -45,6 +69,20 @@ pub enum Piece {
     Here(Vec<u8>),
     /// This part must be fetched from the base first.
     Missing(Content, Range<u64>),
+    /// The spool has let go of it, and the server has not confirmed it: it can be read once that has happened.
+    Sent,
+}
+
+/// What a write calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Nothing,
+    /// An upload that goes on while the file is written.
+    Begin,
+    /// There is enough again for the one that was parked.
+    GoOn,
+    /// The writer is too far ahead.
+    Room,
 }
 
 /// How a draft can be brought to the server.
@@ -80,10 +118,17 @@ impl Draft {
             dirty: Ranges::default(),
             resized: false,
             sent: 0,
+            outgoing: None,
+            dropped: 0,
+            must_not_stream: false,
+            failed: None,
+            changed: Arc::default(),
             base,
             smallest: size,
             modified: None,
             mode: None,
+            base_time: None,
+            generation: 0,
         }
     }
 
@@ -93,19 +138,27 @@ impl Draft {
 
     /// Writes at an offset; large drafts go to a file in `folder`.
     pub fn write(&mut self, offset: u64, data: &[u8], folder: &Path) -> io::Result<()> {
+        if self.is_lost() {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        self.goes_back(offset);
         self.spool.write_at(offset, data, folder)?;
         let range = offset..offset + data.len() as u64;
         self.size = self.size.max(range.end);
         self.present.insert(range.clone());
         self.dirty.insert(range);
         self.modified = None;
+        self.generation += 1;
+        self.changed.notify_all();
         Ok(())
     }
 
     /// Cuts or grows the file; what is gained reads as zeros.
     pub fn resize(&mut self, size: u64) -> io::Result<()> {
+        self.goes_back(size);
         self.smallest = self.smallest.min(size);
         if size < self.size {
+            self.dropped = self.dropped.min(size);
             self.spool.truncate(size)?;
             self.present.truncate(size);
             self.dirty.truncate(size);
@@ -116,6 +169,8 @@ impl Draft {
         self.resized |= size != self.size;
         self.size = size;
         self.modified = None;
+        self.generation += 1;
+        self.changed.notify_all();
         Ok(())
     }
 
@@ -124,6 +179,13 @@ impl Draft {
         let range = offset.min(self.size)..(offset + len as u64).min(self.size);
         if let Some((content, gap)) = self.first_gap(range.clone()) {
             return Ok(Piece::Missing(content, gap));
+        }
+        if !range.is_empty() && !self.present.gaps(range.start..range.end.min(self.dropped)).is_empty() {
+            return if self.is_lost() {
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            } else {
+                Ok(Piece::Sent)
+            };
         }
         let mut data = vec![0; (range.end - range.start) as usize];
         self.spool.read_at(range.start, &mut data)?;
@@ -154,12 +216,15 @@ impl Draft {
 
     /// Fills `buffer` from the spool at an offset, for the upload: everything must be present.
     pub(super) fn copy_out(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if !self.present.gaps(offset..self.dropped.clamp(offset, offset + buffer.len() as u64)).is_empty() {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         self.spool.read_at(offset, buffer)
     }
 
     /// How far the upload that runs has come; bytes given to the connection, not yet confirmed.
     pub fn sent(&self) -> u64 {
-        self.sent
+        self.outgoing.as_ref().map_or(self.sent, |outgoing| outgoing.sent)
     }
 
     pub(super) fn note_sent(&mut self, upto: u64) {
@@ -202,6 +267,7 @@ impl Draft {
 
     /// The upload failed: everything is to be sent again.
     pub fn upload_failed(&mut self, sending: Sending) {
+        self.outgoing = None;
         self.dirty.extend(sending.dirty);
         self.dirty.truncate(self.size);
         self.resized |= sending.resized;
@@ -213,12 +279,254 @@ impl Draft {
     pub fn upload_confirmed(&mut self, content: Content) {
         let limit = content.size.min(self.smallest);
         self.base = Some(Base { content, limit });
+        self.outgoing = None;
+        self.dropped = 0;
+        self.must_not_stream = false;
+        self.failed = None;
     }
 
-    /// The parts that only this draft has, for [`super::kept`].
+    /// Whether an upload may begin now that `from` bytes are there, while more are written: the file is new or was emptied,
+    /// and is written from its start on.
+    pub fn may_stream(&self, from: u64) -> bool {
+        self.outgoing.is_none()
+            && !self.must_not_stream
+            && self.dropped == 0
+            && self.base.as_ref().is_none_or(|base| base.limit == 0)
+            && self.dirty.reach(0) >= from
+    }
+
+    /// An upload begins that goes on while the file is written.
+    pub fn begin_streaming(&mut self) {
+        self.outgoing = Some(Outgoing::default());
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        self.outgoing.is_some()
+    }
+
+    /// What is there now is what shall be confirmed; what is written from now on belongs to the next upload.
+    pub fn seal(&mut self) {
+        if self.outgoing.as_ref().is_some_and(|outgoing| outgoing.sealed.is_none()) {
+            let sending = self.begin_upload();
+            let size = self.size;
+            if let Some(outgoing) = &mut self.outgoing {
+                outgoing.sealed = Some((size, sending));
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether a change at `offset` touches what is no longer here but with the server: the upload must be sealed first.
+    pub fn must_be_sealed_before(&self, offset: u64) -> bool {
+        let unsealed = self.outgoing.as_ref().is_some_and(|outgoing| outgoing.sealed.is_none());
+        unsealed && self.dropped > 0 && self.sent() > offset
+    }
+
+    /// A change at `offset`, or of everything behind it: whether that has been sent already.
+    fn goes_back(&mut self, offset: u64) {
+        if let Some(outgoing) = self.outgoing.as_mut().filter(|outgoing| outgoing.sealed.is_none()) {
+            outgoing.spoiled |= offset < outgoing.sent;
+        }
+    }
+
+    /// Looks after the disk limit, and says what the upload under way needs.
+    pub fn after_write(&mut self, limit: u64, from: u64) -> Wish {
+        if self.may_stream(from) {
+            return Wish::Begin;
+        }
+        let reach = self.reach();
+        let Some(outgoing) = &mut self.outgoing else { return Wish::Nothing };
+        if outgoing.sealed.is_some() {
+            return Wish::Nothing;
+        }
+        outgoing.hold(reach.saturating_sub(self.dropped));
+        if let Some(end) = outgoing.droppable(limit)
+            && end > self.dropped
+            && !outgoing.spoiled
+            && self.spool.let_go(self.dropped..end)
+        {
+            self.present.cut_front(end);
+            self.dropped = end;
+            outgoing.hold(reach.saturating_sub(end));
+        }
+        if outgoing.parked && reach.saturating_sub(outgoing.sent) >= from.min(limit / 8) {
+            return Wish::GoOn;
+        }
+        if outgoing.is_full(reach, limit) && !outgoing.spoiled { Wish::Room } else { Wish::Nothing }
+    }
+
+    /// Whether so much waits to be sent that a connection is worth it.
+    pub fn has_more(&self, from: u64) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| {
+            !outgoing.blocked.is_empty()
+                || outgoing.spoiled
+                || self.reach().saturating_sub(outgoing.sent) >= from
+        })
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.sealed.is_some())
+    }
+
+    pub fn is_parked(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.parked)
+    }
+
+    /// A time or permission bits for what is sealed. False when nothing is.
+    pub fn defer_sealed(&mut self, modified: Option<SystemTime>, mode: Option<u32>) -> bool {
+        let Some((_, sending)) = self.outgoing.as_mut().and_then(|outgoing| outgoing.sealed.as_mut()) else {
+            return false;
+        };
+        sending.modified = modified.or(sending.modified);
+        sending.mode = mode.map(|mode| mode & 0o7777).or(sending.mode);
+        true
+    }
+
+    /// Lets a writer wait until there is room. Gives it back when there is some already.
+    pub fn wait_for_room(&mut self, limit: u64, room: Room) -> Option<Room> {
+        let reach = self.reach();
+        match &mut self.outgoing {
+            Some(outgoing) if !outgoing.spoiled && outgoing.is_full(reach, limit) => {
+                outgoing.blocked.push(room);
+                None
+            }
+            _ => Some(room),
+        }
+    }
+
+    /// The upload under way has come to nothing before it was sealed: all of it is sent at close(). Until then no more is
+    /// taken than the disk limit allows when there was an error.
+    pub fn end_streaming(&mut self, failed: Option<Error>) {
+        self.outgoing = None;
+        self.must_not_stream = true;
+        self.failed = failed;
+    }
+
+    /// The upload under way is over, however it went: what was sealed, and who waits for room.
+    pub fn take_outgoing(&mut self) -> (Option<Sending>, Vec<Room>) {
+        let Some(outgoing) = &mut self.outgoing else { return Default::default() };
+        (outgoing.sealed.as_ref().map(|(_, sending)| sending.clone()), std::mem::take(&mut outgoing.blocked))
+    }
+
+    /// Why nothing more is taken: there is no room for it, and its upload has failed.
+    pub fn failure(&self, limit: u64) -> Option<&Error> {
+        self.failed.as_ref().filter(|_| self.size > limit)
+    }
+
+    /// What the upload under way does next, when `at` bytes of the file are given to the connection: how many more there
+    /// are. None when it is to come to an end here.
+    pub(super) fn ready(&self, at: u64) -> Option<u64> {
+        let outgoing = self.outgoing.as_ref().filter(|outgoing| !outgoing.spoiled)?;
+        match &outgoing.sealed {
+            Some((size, _)) => Some(size.saturating_sub(at)).filter(|&left| left > 0),
+            None => Some(self.present.reach(at).min(self.size).saturating_sub(at)),
+        }
+    }
+
+    /// What is to be confirmed once it is sealed.
+    pub(super) fn sealed(&self) -> Option<(u64, Sending)> {
+        self.outgoing.as_ref()?.sealed.clone()
+    }
+
+    pub(super) fn is_spoiled(&self) -> bool {
+        self.outgoing.as_ref().is_none_or(|outgoing| outgoing.spoiled)
+    }
+
+    /// So many bytes are given to the connection. Gives those who waited for room, when there is some.
+    pub(super) fn note_outgoing(&mut self, upto: u64, limit: u64) -> Vec<Room> {
+        let reach = self.reach();
+        let Some(outgoing) = &mut self.outgoing else { return Vec::new() };
+        outgoing.sent = upto;
+        outgoing.parked = false;
+        if outgoing.is_full(reach, limit) { Vec::new() } else { std::mem::take(&mut outgoing.blocked) }
+    }
+
+    /// No connection works on it now.
+    pub fn park(&mut self) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.parked = true;
+        }
+    }
+
+    /// Below this the spool holds nothing any more.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    pub(super) fn changed(&self) -> Arc<Condvar> {
+        self.changed.clone()
+    }
+
+    /// Whether a part of it is nowhere any more: the spool has let go of it, and its upload has failed.
+    pub fn is_lost(&self) -> bool {
+        self.dropped > 0 && self.outgoing.is_none()
+    }
+
+    /// How far it is written without a gap.
+    fn reach(&self) -> u64 {
+        self.present.reach(self.dropped).min(self.size)
+    }
+
+    /// A draft made again from what a [`Record`](super::journal::Record) says, whose bytes `bytes` brings (offset, buffer).
+    ///
+    /// # Errors
+    /// Those of the local disk.
+    pub fn restored(
+        record: &super::journal::Record,
+        base: Option<Base>,
+        folder: &Path,
+        mut bytes: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let mut draft = Self { resized: true, ..Self::over(base, record.size) };
+        let mut buffer = vec![0; 128 * 1024];
+        for part in &record.parts {
+            let mut at = part.start;
+            while at < part.end {
+                let len = buffer.len().min((part.end - at) as usize);
+                let piece = buffer.get_mut(..len).unwrap_or_default();
+                bytes(at, piece)?;
+                draft.spool.write_at(at, piece, folder)?;
+                at += len as u64;
+            }
+            draft.present.insert(part.clone());
+            draft.dirty.insert(part.clone());
+        }
+        draft.modified = record.modified;
+        draft.mode = record.mode;
+        Ok(draft)
+    }
+
+    /// Bytes that only this draft has.
+    pub fn held(&self) -> u64 {
+        self.unsent().iter().map(|part| part.end - part.start).sum()
+    }
+
+    /// Counts what programs changed: as long as it stays the same, so did the draft.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A time or permission bits were set.
+    pub fn note_attributes(&mut self) {
+        self.generation += 1;
+    }
+
+    /// What the server has below it, for a record. `is_new`: it has no such file.
+    pub(crate) fn below(&self, is_new: bool) -> super::journal::Below {
+        use super::journal::Below;
+        match &self.base {
+            Some(base) => {
+                Below::File { size: base.content.size, limit: base.limit, modified: self.base_time }
+            }
+            None if is_new => Below::Nothing,
+            None => Below::Unknown,
+        }
+    }
+
+    /// The parts that only this draft has, for [`super::kept`] and [`super::journal`].
     pub(super) fn unsent(&self) -> Vec<Range<u64>> {
         match &self.base {
-            None => std::iter::once(0..self.size).collect(),
+            None => std::iter::once(self.dropped..self.size).collect(),
             Some(_) => self.present.iter().cloned().collect(),
         }
     }

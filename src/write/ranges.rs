@@ -36,6 +36,20 @@ impl Ranges {
         }
     }
 
+    /// Takes away everything before `start`.
+    pub fn cut_front(&mut self, start: u64) {
+        self.0.retain(|range| range.end > start);
+        if let Some(first) = self.0.first_mut() {
+            first.start = first.start.max(start);
+        }
+    }
+
+    /// The end of what is in the set from `at` on without a gap; `at` when it is not in the set.
+    pub fn reach(&self, at: u64) -> u64 {
+        let next = self.0.partition_point(|range| range.end <= at);
+        self.0.get(next).filter(|range| range.start <= at).map_or(at, |range| range.end)
+    }
+
     /// The parts of `within` that are not in the set.
     pub fn gaps(&self, within: Range<u64>) -> Vec<Range<u64>> {
         let mut gaps = Vec::new();
@@ -83,15 +97,21 @@ mod tests {
             let mut bytes = [false; 64];
             for _ in 0..12 {
                 let (a, b) = (random(65), random(65));
-                if random(5) == 0 {
+                let kind = random(10);
+                if kind < 2 {
                     ranges.truncate(a);
                     bytes[a as usize..].fill(false);
+                } else if kind == 2 {
+                    ranges.cut_front(b);
+                    bytes[..b as usize].fill(false);
                 } else {
                     ranges.insert(a.min(b)..a.max(b));
                     bytes[a.min(b) as usize..a.max(b) as usize].fill(true);
                 }
                 assert!(ranges.0.iter().all(|r| !r.is_empty()), "{ranges:?}");
                 assert!(ranges.0.windows(2).all(|w| w[0].end < w[1].start), "{ranges:?}");
+                let reach = (a..64).find(|&i| !bytes[i as usize]).unwrap_or(64.max(a));
+                assert_eq!(ranges.reach(a), reach, "{a} in {ranges:?}");
                 let (from, to) = (random(32), 32 + random(33));
                 let mut missing = [false; 64];
                 ranges

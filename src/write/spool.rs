@@ -6,9 +6,12 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::fcntl::{FallocateFlags, fallocate};
 
 /// Bytes at offsets; what was never written reads as zeros.
 pub struct Spool(Place);
@@ -79,6 +82,16 @@ impl Spool {
             Place::Disk(file) if file.metadata()?.len() > end => file.set_len(end),
             Place::Disk(_) => Ok(()),
         }
+    }
+
+    /// Gives the room of a part back to the disk. False when that cannot be: nothing is forgotten then.
+    pub fn let_go(&mut self, part: Range<u64>) -> bool {
+        let Place::Disk(file) = &self.0 else { return false };
+        let (Ok(start), Ok(len)) = (i64::try_from(part.start), i64::try_from(part.end - part.start)) else {
+            return false;
+        };
+        let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(file, how, start, len).is_ok()
     }
 
     fn move_to(&mut self, folder: &Path) -> io::Result<()> {

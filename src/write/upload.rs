@@ -35,6 +35,8 @@ pub struct Upload {
     change: Change,
     sending: Sending,
     temporary: Option<RemotePath>,
+    /// An earlier upload of the same bytes may have come through in part.
+    is_repeated: bool,
     product: Option<Uploaded>,
     end: Box<dyn FnOnce(Result<Uploaded, Error>, Sending) + Send>,
 }
@@ -53,7 +55,7 @@ pub struct Uploaded {
 }
 
 impl Uploaded {
-    fn of(size: u64) -> Self {
+    pub(super) fn of(size: u64) -> Self {
         Self { size, removed: false, modified: None, modified_set: None, mode_set: None }
     }
 }
@@ -85,9 +87,34 @@ impl Upload {
             change,
             sending,
             temporary: None,
+            is_repeated: false,
             product: None,
             end,
         }
+    }
+
+    /// Some of it may be on the server already, from an upload that was cut: it is looked at before anything is added.
+    pub fn repeated(&mut self) {
+        self.is_repeated = true;
+    }
+
+    /// What it would have added to is not there.
+    pub fn sends_all(&mut self) {
+        self.change = Change::Rewritten;
+    }
+
+    /// The server has all of it already, from an upload whose end nobody saw: only what a program has set goes there.
+    pub fn already_there(
+        &mut self,
+        session: &mut Session,
+        path: &RemotePath,
+        size: u64,
+        at: Option<Modified>,
+    ) {
+        let modified_set = self.sending.modified.map(|at| session.set_modified(path, at));
+        let mode_set = self.sending.mode.map(|mode| session.set_mode(path, mode));
+        let at = if matches!(modified_set, Some(Ok(()))) { None } else { at };
+        self.product = Some(Uploaded { modified: at, modified_set, mode_set, ..Uploaded::of(size) });
     }
 }
 
@@ -99,6 +126,9 @@ impl Task for Upload {
             self.product = Some(Uploaded { removed: true, ..Uploaded::of(size) });
             return Ok(());
         };
+        if self.draft.lock().is_lost() {
+            return Err(Error::Local { errno: libc::EIO });
+        }
         let done = match self.change.clone() {
             Change::Added(range) if session.features().can_append() => {
                 match self.append(session, &path, range, turn) {
@@ -131,7 +161,7 @@ impl Upload {
         turn: &Turn<'_>,
     ) -> Result<Uploaded, Error> {
         let mut start = range.start;
-        if turn.attempt > 0 {
+        if turn.attempt > 0 || self.is_repeated {
             // The attempt before may have added some of it, or all.
             let there = session.stat(path)?.size.ok_or(Error::Unsupported { command: "SIZE" })?;
             start = there.clamp(range.start, range.end);
@@ -216,7 +246,14 @@ impl Upload {
 
     fn store_new(&self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
         spelling::check_before(session, path)?;
-        let stored = self.store(session, path, NEW_FILE_MODE)?;
+        let stored = match self.store(session, path, NEW_FILE_MODE) {
+            Err(error) if matches!(error.refusal(), Some(Refusal::NoSpace | Refusal::Quota)) => {
+                // Half a file would only take more room.
+                let _ = session.delete(path);
+                return Err(error);
+            }
+            stored => stored?,
+        };
         match spelling::check(session, path) {
             Err(Error::NameChanged) => session.delete(path).and(Err(Error::NameChanged)),
             checked => checked.map(|()| stored),
@@ -238,7 +275,12 @@ impl Upload {
 
 /// Success needs the right size on the server: told with the upload, or looked up where the server has no SIZE or no
 /// longer knows the file.
-fn confirmed(session: &mut Session, path: &RemotePath, stored: Stored, size: u64) -> Result<Uploaded, Error> {
+pub(super) fn confirmed(
+    session: &mut Session,
+    path: &RemotePath,
+    stored: Stored,
+    size: u64,
+) -> Result<Uploaded, Error> {
     let Stored { modified, modified_set, mode_set, .. } = stored;
     let confirmed = Uploaded { modified, modified_set, mode_set, ..Uploaded::of(size) };
     let got = match (stored.size, path.parent(), path.name()) {
@@ -260,7 +302,7 @@ fn confirmed(session: &mut Session, path: &RemotePath, stored: Stored, size: u64
 }
 
 /// Whether STOR of a new name was refused because the folder takes none: nothing was stored.
-fn forbids_new_files(session: &mut Session, temporary: &RemotePath, error: &Error) -> bool {
+pub(super) fn forbids_new_files(session: &mut Session, temporary: &RemotePath, error: &Error) -> bool {
     let Error::Refused { meaning, reply, .. } = error else { return false };
     let forbidden = matches!(meaning, Refusal::Denied | Refusal::NotPermitted | Refusal::Unclear);
     forbidden && reply.code / 10 == 55 && session.stat(temporary).is_err_and(|e| e.refusal().is_some())

@@ -50,27 +50,45 @@ impl Mounted {
     }
 }
 
-/// Runs a promise on one server.
+/// Runs a promise on one server. The variable `FTPFS_MAX_SESSIONS` makes the server allow so many sessions only.
 pub fn check(kind: Kind, promise: fn(&mut Mounted)) {
-    if let Some(mut mounted) = Mounted::new(kind, &Options::default(), &[]) {
+    check_within(kind, sessions_asked_for(), promise);
+}
+
+/// Runs a promise on one server that allows so many sessions.
+pub fn check_within(kind: Kind, max_sessions: Option<u32>, promise: fn(&mut Mounted)) {
+    let options = Options { max_sessions, ..Options::default() };
+    if let Some(mut mounted) = Mounted::new(kind, &options, &[]) {
         promise(&mut mounted);
     }
 }
 
+fn sessions_asked_for() -> Option<u32> {
+    let text = std::env::var("FTPFS_MAX_SESSIONS").ok()?;
+    Some(text.parse().expect("FTPFS_MAX_SESSIONS is a number"))
+}
+
 /// Functions that take a `&mut Mounted` become tests: `vsftpd::name`, `proftpd::name`, `pure_ftpd::name`, `pyftpdlib::name`; or
-/// on other servers, when these are given first: `[twisted Twisted, aioftp Aioftp]`.
+/// on other servers, when these are given first: `[twisted Twisted, aioftp Aioftp]`. A number behind a server is how many
+/// sessions it allows: `[two_sessions Proftpd 2]`.
 #[macro_export]
 macro_rules! on_each_server {
-    (@tests $module:ident $kind:ident [$($name:ident)*]) => {
+    (@check $kind:ident [], $promise:path) => {
+        $crate::harness::each::check($crate::harness::Kind::$kind, $promise)
+    };
+    (@check $kind:ident [$sessions:literal], $promise:path) => {
+        $crate::harness::each::check_within($crate::harness::Kind::$kind, Some($sessions), $promise)
+    };
+    (@tests $module:ident $kind:ident $sessions:tt [$($name:ident)*]) => {
         mod $module {
             $(#[test]
             fn $name() {
-                $crate::harness::each::check($crate::harness::Kind::$kind, super::promises::$name);
+                $crate::on_each_server!(@check $kind $sessions, super::promises::$name);
             })*
         }
     };
-    (@each [$($module:ident $kind:ident),*] $names:tt) => {
-        $(on_each_server!(@tests $module $kind $names);)*
+    (@each [$($module:ident $kind:ident $($sessions:literal)?),*] $names:tt) => {
+        $(on_each_server!(@tests $module $kind [$($sessions)?] $names);)*
     };
     ([$($server:tt)*] $($(#[$meta:meta])* fn $name:ident($at:ident: &mut Mounted) $body:block)*) => {
         mod promises {

@@ -11,6 +11,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::scratch::{Scratch, mounts_below};
+use super::standstill::{self, Guard};
 
 /// Something that can be mounted.
 pub trait Target {
@@ -43,16 +44,25 @@ impl Mount {
 
     /// As [`Mount::new`]; says how the program ended when it did not mount.
     pub fn attempt(target: &dyn Target, options: &[&str]) -> Result<Self, Refused> {
-        let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
-        Self::run(&program, target, options)
+        Self::run(&program(), &[], target, options)
     }
 
-    fn run(program: &str, target: &dyn Target, options: &[&str]) -> Result<Self, Refused> {
+    /// As [`Mount::new`], through a command that limits it: `["prlimit", "--as=1000000000"]`. It must become the program.
+    #[track_caller]
+    pub fn through(command: &[&str], target: &dyn Target, options: &[&str]) -> Self {
+        match Self::run(&program(), command, target, options) {
+            Ok(mount) => mount,
+            Err(refused) => panic!("not mounted ({:?}):\n{}", refused.status, refused.log),
+        }
+    }
+
+    fn run(program: &str, through: &[&str], target: &dyn Target, options: &[&str]) -> Result<Self, Refused> {
         let scratch = Scratch::new("mount");
         let (point, log) = (scratch.path().join("point"), scratch.path().join("log"));
         fs::create_dir(&point).unwrap();
-        let process = start(program, target, options, &point, &log);
-        let watched = Some(watch(process.id()));
+        let command = [through, &[program]].concat();
+        let process = start(&command, target, options, &point, &log);
+        let watched = Some(watch(process.id(), program, &point, LONGEST));
         let mut mount = Self { process, watched, program: program.to_string(), point, log, scratch };
         mount.wait_until_mounted()?;
         Ok(mount)
@@ -63,11 +73,32 @@ impl Mount {
     pub fn remount(&mut self, target: &dyn Target, options: &[&str]) {
         let status = self.umount();
         assert!(status.success(), "ftpfs ended with {status}:\n{}", self.log());
-        self.process = start(&self.program, target, options, &self.point, &self.log);
-        self.watched = Some(watch(self.process.id()));
+        self.process = start(&[&self.program], target, options, &self.point, &self.log);
+        self.watched = Some(watch(self.process.id(), &self.program, &self.point, LONGEST));
         if let Err(refused) = self.wait_until_mounted() {
             panic!("not mounted again ({:?}):\n{}", refused.status, refused.log);
         }
+    }
+
+    /// After the program has died: takes the dead mount away, and mounts in the same place, with the same spool folder.
+    #[track_caller]
+    pub fn again(&mut self, target: &dyn Target, options: &[&str]) {
+        self.watched = None;
+        assert!(self.wait(ENDS_WITHIN).is_some(), "it lives:\n{}", self.log());
+        let deadline = Instant::now() + ENDS_WITHIN;
+        while self.is_mounted() && Instant::now() < deadline {
+            let _ = Command::new("umount").arg("--lazy").arg(&self.point).output();
+        }
+        self.process = start(&[&self.program], target, options, &self.point, &self.log);
+        self.watched = Some(watch(self.process.id(), &self.program, &self.point, LONGEST));
+        if let Err(refused) = self.wait_until_mounted() {
+            panic!("not mounted again ({:?}):\n{}", refused.status, refused.log);
+        }
+    }
+
+    /// The spool folder.
+    pub fn spool(&self) -> PathBuf {
+        self.point.with_file_name("spool")
     }
 
     fn wait_until_mounted(&mut self) -> Result<(), Refused> {
@@ -86,6 +117,23 @@ impl Mount {
 
     pub fn path(&self) -> &Path {
         &self.point
+    }
+
+    /// The watchdog's patience from now on: for tests that are long because they were asked to be.
+    pub fn may_take(&mut self, limit: Duration) {
+        self.watched = Some(watch(self.pid(), &self.program, &self.point, limit));
+    }
+
+    /// Sees to it that something moves at least every `limit`, see [`Guard`].
+    pub fn guard(&self, limit: Duration) -> Guard {
+        Guard::new(self.pid(), &self.program, &self.point, limit)
+    }
+
+    /// `ftpfs status`, with these arguments besides.
+    pub fn status(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("timeout");
+        command.args(["20", &self.program, "status"]).args(arguments).arg(&self.point);
+        String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
     }
 
     pub fn pid(&self) -> u32 {
@@ -159,14 +207,19 @@ pub struct Refused {
     pub log: String,
 }
 
-fn start(program: &str, target: &dyn Target, options: &[&str], point: &Path, log: &Path) -> Child {
+fn program() -> String {
+    std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into())
+}
+
+fn start(program: &[&str], target: &dyn Target, options: &[&str], point: &Path, log: &Path) -> Child {
     let output = File::create(log).unwrap();
     // setpriv becomes the program: the process that we hold is the program itself.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--", program, "-f"]);
+    command.args(["--pdeathsig", "TERM", "--"]).args(program).arg("-f");
     // Nothing is kept where an installed ftpfs keeps it.
     let spool = format!("spool_dir={}", point.with_file_name("spool").display());
-    command.args(["-o", &[options, &[spool.as_str()]].concat().join(",")]);
+    // The last of two counts: a test may choose another place.
+    command.args(["-o", &[&[spool.as_str()], options].concat().join(",")]);
     command.arg(target.url()).arg(point).env("FTPFS_PASSWORD", target.password());
     if std::env::var_os("FTPFS_LOG").is_none() {
         command.env("FTPFS_LOG", "ftpfs=debug");
@@ -177,11 +230,13 @@ fn start(program: &str, target: &dyn Target, options: &[&str], point: &Path, log
 
 /// A call that hangs in the kernel cannot be given up by the test that made it. Killing the program ends every such call
 /// with an error, so the test fails instead of standing still.
-fn watch(pid: u32) -> Sender<()> {
+fn watch(pid: u32, program: &str, point: &Path, limit: Duration) -> Sender<()> {
     let (watched, ended) = channel();
+    let (program, point) = (program.to_owned(), point.to_owned());
     std::thread::spawn(move || {
-        if ended.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("--- ftpfs is killed: its test has taken {LONGEST:?}");
+        if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("--- ftpfs is killed: its test has taken {limit:?}");
+            eprintln!("{}", standstill::describe(pid, &program, &point));
             let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }

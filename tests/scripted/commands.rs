@@ -5,7 +5,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 
-use super::data::{Content, Data};
+use super::data::{Content, Data, Lines};
 use super::faults::Fault;
 use super::session::{Flow, Session};
 use super::{jail, listing, time};
@@ -36,6 +36,9 @@ impl Session<'_> {
             "SYST" => self.reply("215 UNIX Type: L8"),
             "NOOP" => self.reply("200 Zzz."),
             "OPTS" => self.opts(argument),
+            // RFC 4217: for whoever puts TLS in front of the control connection (data stays in the clear).
+            "PBSZ" => self.reply("200 PBSZ=0"),
+            "PROT" if argument == b"C" => self.reply("200 In the clear."),
             "TYPE" => self.set_type(argument),
             "MODE" | "STRU" | "ALLO" => self.reply("200 As always."),
             "PWD" | "XPWD" => self.pwd(),
@@ -226,12 +229,23 @@ impl Session<'_> {
     }
 
     fn send_listing(&mut self, argument: &[u8], made: io::Result<Vec<u8>>) -> io::Result<()> {
-        if let Some(Fault::Content(bytes)) = self.fault.take_if(|fault| matches!(fault, Fault::Content(_))) {
-            return self.transfer(Content::Bytes(bytes));
+        if let Some(content) = self.scripted_content() {
+            return self.transfer(content);
         }
         match made {
             Ok(bytes) => self.transfer(Content::Bytes(bytes)),
             Err(e) => self.refuse(argument, &e),
+        }
+    }
+
+    fn scripted_content(&mut self) -> Option<Content> {
+        match self.fault.take()? {
+            Fault::Content(bytes) => Some(Content::Bytes(bytes)),
+            Fault::Lines { line, bytes } => Some(Content::Lines(Lines::new(line, bytes))),
+            other => {
+                self.fault = Some(other);
+                None
+            }
         }
     }
 
@@ -279,11 +293,16 @@ impl Session<'_> {
     }
 
     fn retr(&mut self, argument: &[u8]) -> io::Result<()> {
-        if let Some(Fault::Content(bytes)) = self.fault.take_if(|fault| matches!(fault, Fault::Content(_))) {
-            return self.transfer(Content::Bytes(bytes));
+        let offset = self.rest;
+        match self.scripted_content() {
+            Some(Content::Bytes(mut bytes)) => {
+                bytes.drain(..bytes.len().min(usize::try_from(offset).unwrap_or(usize::MAX)));
+                return self.transfer(Content::Bytes(bytes));
+            }
+            Some(content) => return self.transfer(content),
+            None => {}
         }
         let path = jail::resolve(&self.cwd, argument);
-        let offset = self.rest;
         let open = |at: std::path::PathBuf| {
             if !fs::metadata(&at)?.is_file() {
                 return Err(io::Error::other("not a plain file"));

@@ -22,6 +22,8 @@ pub struct Counts {
     pub data_connections: u64,
     pub bytes_sent: u64,
     pub bytes_received: u64,
+    /// Bytes of floods on control connections that a client has taken to the end.
+    pub flooded: u64,
     /// Commands by name.
     pub commands: BTreeMap<String, u64>,
     /// Every command line with its session's number, in order of arrival; passwords left out.
@@ -82,6 +84,10 @@ impl Counters {
 
     pub(super) fn sent(&self, bytes: usize) {
         locked(&self.0).bytes_sent += bytes as u64;
+    }
+
+    pub(super) fn flooded(&self, bytes: u64) {
+        locked(&self.0).flooded += bytes;
     }
 
     pub(super) fn received(&self, bytes: usize) {

@@ -20,6 +20,7 @@ pub(super) enum Data {
 pub(super) enum Content {
     Bytes(Vec<u8>),
     File(File),
+    Lines(Lines),
     Store(File),
 }
 
@@ -59,6 +60,7 @@ impl Session<'_> {
         self.reply("150 Here we go.")?;
         let moved = match content {
             Content::Bytes(bytes) => self.send(&mut bytes.as_slice(), &stream, after),
+            Content::Lines(mut lines) => self.send(&mut lines, &stream, after),
             Content::File(mut file) => self.send(&mut file, &stream, after),
             Content::Store(file) => self.receive(file, &stream, after, end == DataEnd::Swallowed),
         };
@@ -135,6 +137,35 @@ impl Session<'_> {
             left -= kept as u64;
         }
         Ok(())
+    }
+}
+
+/// A line again and again, with a number in the place of `{}`.
+pub(super) struct Lines {
+    line: String,
+    left: u64,
+    number: u64,
+    made: Vec<u8>,
+}
+
+impl Lines {
+    pub fn new(line: String, bytes: u64) -> Self {
+        Self { line, left: bytes, number: 0, made: Vec::new() }
+    }
+}
+
+impl Read for Lines {
+    fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
+        while self.made.len() < block.len() && self.left > 0 {
+            let line = self.line.replace("{}", &self.number.to_string());
+            self.number += 1;
+            self.left = self.left.saturating_sub(line.len().max(1) as u64);
+            self.made.extend(line.bytes());
+        }
+        let length = self.made.len().min(block.len());
+        block[..length].copy_from_slice(&self.made[..length]);
+        self.made.drain(..length);
+        Ok(length)
     }
 }
 

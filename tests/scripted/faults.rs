@@ -96,6 +96,10 @@ pub enum Fault {
     Reply(String),
     /// Nothing is done; these bytes are sent as they are.
     Raw(Vec<u8>),
+    /// These bytes are sent first; then it is done and answered as it should be.
+    First(Vec<u8>),
+    /// Nothing is done; the head is sent, and the unit again and again, until so many bytes have gone or the client has.
+    Flood { head: Vec<u8>, unit: Vec<u8>, bytes: u64 },
     /// Nothing is done; the control connection is closed without a word.
     Close,
     /// Nothing is done or said; the session stays open until the client leaves.
@@ -109,8 +113,11 @@ pub enum Fault {
     Data { after: u64, end: DataEnd, then: Then },
     /// 150, but the data connection is never served.
     NoData(Then),
-    /// RETR, LIST or MLSD send these bytes instead, and 226.
+    /// RETR (from REST's offset on), LIST or MLSD send these bytes instead, and 226.
     Content(Vec<u8>),
+    /// RETR, LIST or MLSD send this line instead, again and again, `{}` in it being a number that counts up, until so many
+    /// bytes have gone or the client has; then 226.
+    Lines { line: String, bytes: u64 },
     /// PASV names this address (with the true port).
     Address([u8; 4]),
 }

@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -79,6 +79,7 @@ impl Server {
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
             jail: jail::Jail::new(root)?,
+            max_sessions: AtomicUsize::new(options.max_sessions),
             options,
             faults: Faults::default(),
             counters: Counters::default(),
@@ -127,6 +128,11 @@ impl Server {
         &self.shared.counters
     }
 
+    /// From now on so many sessions are allowed; those that are open stay.
+    pub fn set_max_sessions(&self, most: usize) {
+        self.shared.max_sessions.store(most, Ordering::SeqCst);
+    }
+
     /// Ends every session as a broken line does: no reply, no good-bye. New ones are welcome.
     pub fn drop_sessions(&self) {
         for socket in locked(&self.shared.sockets).values() {
@@ -151,6 +157,7 @@ impl Drop for Server {
 struct Shared {
     jail: jail::Jail,
     options: Options,
+    max_sessions: AtomicUsize,
     faults: Faults,
     counters: Counters,
     ending: AtomicBool,

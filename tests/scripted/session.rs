@@ -13,7 +13,7 @@ use super::faults::{Fault, Then};
 pub(super) fn serve(shared: &Shared, stream: TcpStream) {
     let Ok(_tracked) = shared.track(&stream) else { return };
     let _ = stream.set_nodelay(true);
-    let Some(number) = shared.counters.opened(shared.options.max_sessions) else {
+    let Some(number) = shared.counters.opened(shared.max_sessions.load(Ordering::SeqCst)) else {
         let _ = (&stream).write_all(b"421 There are too many connections from your internet address.\r\n");
         return;
     };
@@ -100,6 +100,11 @@ impl<'a> Session<'a> {
         match fault {
             Fault::Reply(text) => self.reply(&text)?,
             Fault::Raw(bytes) => (&mut &*self.stream).write_all(&bytes)?,
+            Fault::First(bytes) => {
+                (&mut &*self.stream).write_all(&bytes)?;
+                return self.execute(verb, argument);
+            }
+            Fault::Flood { head, unit, bytes } => self.flood(&head, &unit, bytes)?,
             Fault::Close => return Ok(Flow::End),
             Fault::Silent => return self.until_the_client_leaves(),
             Fault::Delay(time) => {
@@ -134,6 +139,19 @@ impl<'a> Session<'a> {
         }
         // One write: some clients take a reply for two when it comes in pieces.
         (&mut &*self.stream).write_all(&[text, b"\r\n"].concat())
+    }
+
+    fn flood(&mut self, head: &[u8], unit: &[u8], bytes: u64) -> io::Result<()> {
+        let block = unit.repeat((64 * 1024 / unit.len().max(1)).max(1));
+        let mut to = self.stream;
+        to.write_all(head)?;
+        let mut sent = 0;
+        while sent < bytes && !self.shared.ending.load(Ordering::SeqCst) {
+            to.write_all(&block)?;
+            sent += block.len() as u64;
+        }
+        self.shared.counters.flooded(sent);
+        Ok(())
     }
 
     /// The scripted end of a command. An error ends the session.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::values::{
     address, codepage, digest, group, list_command, mode, number, path, pem, ports, seconds, size, switch,
-    text, user, zone,
+    text, user,
 };
 use super::{Act, Group, Spec, Value};
 use crate::ftp::config::{DataMode, Family, PasvAddress, Secret, TlsMode, TlsVersion};
@@ -24,6 +24,8 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Login, "account", Needed("TEXT"), Set(|s, v| { s.login.account = Some(Secret::new(v.as_encoded_bytes())); Ok(()) }), "for servers that ask for ACCT"),
     common(Login, "password_stdin", Nothing, Set(|s, _| { s.login.password_stdin = true; Ok(()) }), "the password is the first line of standard input"),
     common(Login, "netrc", Maybe("FILE"), Set(|s, v| { if !v.is_empty() { s.login.netrc = Some(path(v)?); } Ok(()) }), "another file than ~/.netrc"),
+    spec(Login, "no_prompt", Nothing, Set(|s, _| { s.login.never_ask = true; Ok(()) }), "fail when there is no password, rather than ask on the terminal or by systemd-ask-password"),
+    common(Login, "config", Needed("FILE"), Set(|s, v| { s.config = Some(path(v)?); Ok(()) }), "instead of /etc/ftpfs.toml and ~/.config/ftpfs/config.toml"),
     common(Login, "port", Needed("N"), Set(|s, v| { s.port = u16::try_from(number(v, 1, 65535)?).ok(); Ok(()) }), "port of the server (the URL's port counts more)"),
 
     // Ownership.
@@ -83,6 +85,7 @@ pub(super) const TABLE: &[Spec] = &[
     common(Connection, "timeout", Needed("SECS"), Set(|s, v| { s.filesystem.timeout = seconds(v, 1.0)?; Ok(()) }), "longest wait for the server (30)"),
     common(Connection, "connect_timeout", Needed("SECS"), Set(|s, v| { s.connect_timeout = seconds(v, 1.0)?; Ok(()) }), "longest wait for a connection (15)"),
     common(Connection, "max_conns", Needed("N"), Set(|s, v| { s.filesystem.max_conns = usize::try_from(number(v, 1, 64)?).unwrap_or(1); Ok(()) }), "most sessions at a time (8; the server's limit is learned)"),
+    spec(Connection, "umount_timeout", Needed("SECS"), Set(|s, v| { s.shutdown_timeout = seconds(v, 0.0)?; Ok(()) }), "the same as shutdown_timeout"),
     common(Connection, "shutdown_timeout", Needed("SECS"), Set(|s, v| { s.shutdown_timeout = seconds(v, 0.0)?; Ok(()) }), "how long the end may wait for uploads (75)"),
     spec(Connection, "read_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.timeout = seconds(v, 1.0)?; Ok(()) }), "davfs2's name of timeout"),
     spec(Connection, "ServerAliveInterval", Needed("SECS"), Quiet(ALWAYS_RECONNECTS), ""),
@@ -96,16 +99,16 @@ pub(super) const TABLE: &[Spec] = &[
     common(Connection, "ipv4", Nothing, Set(|s, _| { s.data.family = Family::V4; Ok(()) }), "use IPv4 only"),
     common(Connection, "ipv6", Nothing, Set(|s, _| { s.data.family = Family::V6; Ok(()) }), "use IPv6 only"),
     spec(Connection, "interface", Needed("NAME"), Refuse(NOT_YET), ""),
-    spec(Connection, "proxy", Needed("HOST"), Refuse(NO_PROXY), ""),
-    spec(Connection, "proxy_user", Needed("NAME"), Refuse(NO_PROXY), ""),
-    spec(Connection, "proxytunnel", Nothing, Refuse(NO_PROXY), ""),
-    spec(Connection, "proxy_anyauth", Nothing, Refuse(NO_PROXY), ""),
-    spec(Connection, "proxy_basic", Nothing, Refuse(NO_PROXY), ""),
-    spec(Connection, "proxy_digest", Nothing, Refuse(NO_PROXY), ""),
-    spec(Connection, "proxy_ntlm", Nothing, Refuse(NO_PROXY), ""),
-    spec(Connection, "httpproxy", Needed("HOST"), Refuse(NO_PROXY), ""),
-    spec(Connection, "socks4", Needed("HOST"), Refuse(NO_PROXY), ""),
-    spec(Connection, "socks5", Needed("HOST"), Refuse(NO_PROXY), ""),
+    common(Connection, "proxy", Needed("URL"), Set(|s, v| { s.proxy = Some(text(v)?.parse()?); Ok(()) }), "go through socks5://HOST:PORT or http://HOST:PORT (CONNECT); passive only"),
+    spec(Connection, "httpproxy", Nothing, Quiet("is the default of proxy="), ""),
+    spec(Connection, "proxytunnel", Nothing, Quiet(TUNNEL), ""),
+    spec(Connection, "proxy_anyauth", Nothing, Quiet(TUNNEL), ""),
+    spec(Connection, "proxy_basic", Nothing, Quiet(TUNNEL), ""),
+    spec(Connection, "socks5", Needed("HOST"), Set(|s, v| { s.proxy = Some(format!("socks5://{}", text(v)?).parse()?); Ok(()) }), "the same as proxy=socks5://HOST"),
+    spec(Connection, "proxy_user", Needed("NAME"), Refuse("write proxy_username= and proxy_password= into the credentials file"), ""),
+    spec(Connection, "proxy_digest", Nothing, Refuse(ONLY_BASIC), ""),
+    spec(Connection, "proxy_ntlm", Nothing, Refuse(ONLY_BASIC), ""),
+    spec(Connection, "socks4", Needed("HOST"), Refuse("SOCKS4 cannot ask for a password: proxy=socks5://HOST"), ""),
 
     // FTP.
     common(Protocol, "active", Nothing, Set(|s, _| { s.data.mode = DataMode::Active; Ok(()) }), "the server connects to us"),
@@ -113,7 +116,8 @@ pub(super) const TABLE: &[Spec] = &[
     common(Protocol, "active_ports", Needed("A-B"), Set(|s, v| { s.data.active_ports = Some(ports(v)?); Ok(()) }), "ports to listen on when active"),
     common(Protocol, "active_address", Needed("ADDR"), Set(|s, v| { s.data.active_address = Some(address(v)?); Ok(()) }), "the address to tell the server when active, behind NAT"),
     spec(Protocol, "ftp_port", Needed("-"), Set(|s, v| { if v != "-" { s.data.active_address = Some(address(v)?); } s.data.mode = DataMode::Active; Ok(()) }), "curlftpfs's name of active (with an address: of active_address too)"),
-    spec(Protocol, "use_pasv_ip", Nothing, Set(|s, _| { s.data.pasv_address = PasvAddress::Reply; Ok(()) }), "data connections go to the address in the server's reply"),
+    spec(Protocol, "pasv_address", Needed("reply"), Set(|s, v| { s.data.pasv_address = match v.to_str() { Some("reply") => PasvAddress::Reply, Some("control") => PasvAddress::Control, _ => return Err("reply, or control (the default)".into()) }; Ok(()) }), "data connections go to the address in the server's reply to PASV"),
+    spec(Protocol, "use_pasv_ip", Nothing, Set(|s, _| { s.data.pasv_address = PasvAddress::Reply; Ok(()) }), "lftp's name of pasv_address=reply"),
     spec(Protocol, "disable_epsv", Nothing, Quiet(LEARNED), ""),
     spec(Protocol, "enable_epsv", Nothing, Quiet(LEARNED), ""),
     spec(Protocol, "disable_eprt", Nothing, Quiet(LEARNED), ""),
@@ -125,11 +129,13 @@ pub(super) const TABLE: &[Spec] = &[
     common(Protocol, "codepage", Needed("NAME"), Set(|s, v| { s.codepage = codepage(v)?; Ok(()) }), "encoding of names on the server: gbk, shift_jis, cp949, cp1251, iso-8859-1 ... (UTF-8)"),
     spec(Protocol, "disable_mlsd", Nothing, Set(|s, _| { s.list.no_mlsd = true; Ok(()) }), "LIST instead of MLSD, for servers whose MLSD is wrong"),
     spec(Protocol, "list_hidden", Nothing, Quiet("hidden names are always asked for"), ""),
-    spec(Protocol, "tz", Needed("OFFSET"), Set(|s, v| { s.list.zone = Some(zone(v)?); Ok(()) }), "zone of the times in LIST: +02:00 (learned from MDTM where the server has it)"),
+    spec(Protocol, "tz", Needed("ZONE"), Set(|s, v| { s.list.zone = Some(text(v)?.parse()?); Ok(()) }), "zone of the times in LIST: +02:00 or Europe/Berlin (learned from MDTM where the server has it)"),
 
     // TLS.
-    common(Tls, "ssl", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; Ok(()) }), "TLS or nothing (AUTH TLS), as with ftpes://"),
-    spec(Tls, "ssl_try", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Try; Ok(()) }), "TLS where the server has it, else in the clear: who interferes can read the password"),
+    common(Tls, "tls", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; Ok(()) }), "TLS or nothing (AUTH TLS), as with ftpes://"),
+    spec(Tls, "tls", Needed("try"), Set(|s, v| match v.to_str() { Some("try") => { s.tls.mode = TlsMode::Try; Ok(()) } _ => Err("tls (TLS or nothing) or tls=try".into()) }), "TLS where the server has it, else in the clear: who interferes can read the password"),
+    spec(Tls, "ssl", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; Ok(()) }), "curlftpfs's name of tls"),
+    spec(Tls, "ssl_try", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Try; Ok(()) }), "the same as tls=try"),
     spec(Tls, "ssl_control", Nothing, Set(|s, _| { s.tls.mode = TlsMode::Explicit; s.tls.protect_data = false; Ok(()) }), "TLS for commands only; files go in the clear"),
     common(Tls, "cacert", Needed("FILE"), Set(|s, v| { s.tls.ca = Some(path(v)?); Ok(()) }), "trust these certificates (PEM) instead of the system's; a self-signed server's own works"),
     spec(Tls, "trust_server_cert", Needed("FILE"), Set(|s, v| { s.tls.ca = Some(path(v)?); Ok(()) }), "davfs2's name of cacert"),
@@ -137,7 +143,8 @@ pub(super) const TABLE: &[Spec] = &[
     common(Tls, "cert", Needed("FILE"), Set(|s, v| { s.tls.certificate = Some(path(v)?); Ok(()) }), "our own certificate (PEM)"),
     common(Tls, "key", Needed("FILE"), Set(|s, v| { s.tls.key = Some(path(v)?); Ok(()) }), "its key (PEM), when it is not in the same file"),
     spec(Tls, "tls_name", Needed("NAME"), Set(|s, v| { s.tls.name = Some(text(v)?); Ok(()) }), "the name in the server's certificate, when it is not the host's"),
-    spec(Tls, "no_verify_peer", Nothing, Set(|s, _| { s.tls.verify = false; Ok(()) }), "any certificate will do: who sits between can read and change everything; pin= is better"),
+    spec(Tls, "no_verify", Nothing, Set(|s, _| { s.tls.verify = false; Ok(()) }), "any certificate will do: who sits between can read and change everything; pin= is better"),
+    spec(Tls, "no_verify_peer", Nothing, Set(|s, _| { s.tls.verify = false; Ok(()) }), "curlftpfs's name of no_verify"),
     spec(Tls, "tls_version", Needed("1.2|1.3"), Set(|s, v| { s.tls.version = Some(match v.to_str() { Some("1.2") => TlsVersion::V12, Some("1.3") => TlsVersion::V13, _ => return Err("1.2 or 1.3".into()) }); Ok(()) }), "this version only, for servers that do the other one wrong"),
     spec(Tls, "allow_old_tls", Nothing, Set(|s, _| { s.tls.allow_old = true; Ok(()) }), "TLS 1.0 and weak ciphers, for old devices"),
     spec(Tls, "lax_end", Nothing, Set(|s, _| { s.tls.lax_end = true; Ok(()) }), "accept transfers that end without TLS's goodbye, which may have been cut"),
@@ -155,6 +162,10 @@ pub(super) const TABLE: &[Spec] = &[
 
     // Files.
     common(Files, "spool_dir", Needed("DIR"), Set(|s, v| { s.spool_dir = Some(path(v)?); Ok(()) }), "where files wait until they are uploaded (/var/cache/ftpfs, ~/.cache/ftpfs)"),
+    common(Files, "writeback", Nothing, Set(|s, _| { s.filesystem.writeback = true; Ok(()) }), "close() answers when the file is safe on the local disk; the server gets it afterwards"),
+    common(Files, "spool_size", Needed("SIZE"), Set(|s, v| { s.filesystem.spool_size = size(v)?.max(1 << 16); Ok(()) }), "local disk that large files may take while they are written and uploaded at once; beyond it writers wait (1G)"),
+    spec(Files, "stream_from", Needed("SIZE"), Set(|s, v| { s.filesystem.stream_from = size(v)?.max(1); Ok(()) }), "uploads begin while a file is written once it has this size (4M)"),
+    spec(Files, "patch_from", Needed("SIZE"), Set(|s, v| { s.filesystem.patch_from = size(v)?.max(1); Ok(()) }), "small changes are written into files of at least this size (16M)"),
     common(Files, "in_place", Nothing, Set(|s, _| { s.filesystem.in_place = true; Ok(()) }), "overwrite files on the server instead of uploading beside and renaming"),
     spec(Files, "atomic", Nothing, Set(|s, _| { s.filesystem.in_place = false; Ok(()) }), "upload beside, then rename (the default)"),
     common(Files, "strict_attributes", Nothing, Set(|s, _| { s.filesystem.strict_attributes = true; Ok(()) }), "chmod, chown and utime fail where the server cannot do them"),
@@ -166,7 +177,7 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Files, "sync", Nothing, Quiet(CLOSE_WAITS), ""),
     spec(Files, "dirsync", Nothing, Quiet(CLOSE_WAITS), ""),
     spec(Files, "async", Nothing, Quiet(CLOSE_WAITS), ""),
-    spec(Files, "delay_upload", Needed("SECS"), Refuse("close() answers when the server has confirmed the file"), ""),
+    spec(Files, "delay_upload", Needed("SECS"), Refuse("close() answers when the server has confirmed the file; `writeback` uploads afterwards"), ""),
     spec(Files, "hard_remove", Nothing, Quiet("files that are open when removed stay readable"), ""),
     spec(Files, "use_ino", Nothing, Quiet(OWN_INODES), ""),
     spec(Files, "readdir_ino", Nothing, Quiet(OWN_INODES), ""),
@@ -237,9 +248,11 @@ const LISTED: &str = "links live as long as their listing";
 const VERSIONS: &str = "cached contents are dropped when size or time of the file changes";
 const KERNEL: &str = "the sizes agreed on with the kernel are the fast ones";
 const ALWAYS_RECONNECTS: &str = "connections are kept alive and replaced as needed";
-const CLOSE_WAITS: &str = "close() and fsync() always wait for the server";
+const CLOSE_WAITS: &str = "close() and fsync() wait for the server (close() does not with writeback)";
 const OWN_INODES: &str = "FTP has no inode numbers; ours are stable while mounted";
-const NO_PROXY: &str = "proxies are not supported: use a tunnel (ssh -L, a VPN)";
+const TUNNEL: &str =
+    "proxies are asked for a tunnel (CONNECT), with a password in the clear (Basic) when they want one";
+const ONLY_BASIC: &str = "only Basic, which sends the password in the clear, is supported";
 const LINKS: &str = "targets are always rewritten relative to the link, and never lead out of the mount";
 const LEARNED: &str = "which way works is tried once (EPSV, PASV, active) and remembered";
 const NOT_YET: &str = "this version cannot do it yet";

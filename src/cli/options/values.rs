@@ -39,27 +39,6 @@ pub(super) fn seconds(value: &OsStr, least: f64) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-/// A zone as an offset from UTC, in seconds: `+02:00`, `-7`, `UTC`.
-pub(super) fn zone(value: &OsStr) -> Result<i64, String> {
-    const WANTED: &str = "an offset from UTC such as +02:00 or -7 is needed (LIST does not tell summer time)";
-    let text = text(value)?;
-    if text.eq_ignore_ascii_case("utc") {
-        return Ok(0);
-    }
-    let (sign, digits) = match text.split_at_checked(1) {
-        Some(("+", digits)) => (1, digits),
-        Some(("-", digits)) => (-1, digits),
-        _ => return Err(WANTED.into()),
-    };
-    let (hours, minutes) = digits.split_once(':').unwrap_or((digits, "0"));
-    match (hours.parse::<u8>(), minutes.parse::<u8>()) {
-        (Ok(hours @ 0..=14), Ok(minutes @ 0..60)) => {
-            Ok(sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60))
-        }
-        _ => Err(WANTED.into()),
-    }
-}
-
 /// An encoding of names.
 pub(super) fn codepage(value: &OsStr) -> Result<Option<Codepage>, String> {
     let name = text(value)?;

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) use self::columns::unix_date;
 pub(super) use self::months::month;
-use super::{Modified, Precision};
+use super::{Modified, Precision, Zone};
 
 /// Reads a time as MDTM, `modify` and MFMT spell it: `YYYYMMDDHHMMSS[.fraction]`, UTC (RFC 3659 section 2.3).
 ///
@@ -47,37 +47,41 @@ pub fn parse_time(text: &[u8]) -> Option<SystemTime> {
 }
 
 /// What a LIST date is read against.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Clock {
     /// The server's local time, in seconds since 1970 as if it were UTC.
     local_now: i64,
-    /// Local time minus UTC, in seconds.
-    zone: i64,
+    zone: Zone,
 }
 
 impl Clock {
-    /// A clock for a server whose local time is `zone` seconds ahead of UTC.
-    pub(super) fn new(now: SystemTime, zone: i64) -> Self {
+    /// The clock of a server in that zone.
+    pub(super) fn new(now: SystemTime, zone: Zone) -> Self {
         let now = match now.duration_since(UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
             Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |s| -s),
         };
-        // A zone beyond a day is nonsense; clamped, so that the sums below cannot overflow.
-        let zone = zone.clamp(-DAY, DAY);
-        Self { local_now: now.saturating_add(zone), zone }
+        Self { local_now: now.saturating_add(zone.ahead_at(now)), zone }
     }
 
     /// A full date with a time of the day in seconds.
     pub(super) fn at(&self, date: (i64, i64, i64), seconds: i64, precision: Precision) -> Option<Modified> {
         let (year, month, day) = date;
         let local = days(year, month, day)? * DAY + seconds;
-        Some(Modified { at: since_epoch(local - self.zone)?, precision })
+        Some(Modified { at: since_epoch(local - self.zone.ahead_at_local(local))?, precision })
+    }
+
+    /// The same clock where a date tells its zone.
+    fn in_zone(&self, seconds: i64) -> Self {
+        Self { local_now: self.local_now, zone: Zone::Fixed(seconds) }
     }
 
     /// Whether a time is not in the future (with a day of slack).
     pub(super) fn is_past(&self, modified: &Modified) -> bool {
-        since_epoch(self.local_now.saturating_sub(self.zone).saturating_add(DAY))
-            .is_none_or(|now| modified.at <= now)
+        since_epoch(
+            self.local_now.saturating_sub(self.zone.ahead_at_local(self.local_now)).saturating_add(DAY),
+        )
+        .is_none_or(|now| modified.at <= now)
     }
 
     /// A date without its year: the last such day that is not in the future.
@@ -299,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_year_is_the_one_that_keeps_a_date_out_of_the_future() {
-        let clock = Clock::new(parse_time(b"20260301100000").unwrap(), 0);
+        let clock = Clock::new(parse_time(b"20260301100000").unwrap(), Zone::Fixed(0));
         let year = |month, day| clock.recent(month, day, 0, Precision::Minute).map(|m| m.at);
         assert_eq!(year(3, 2), parse_time(b"20260302000000"));
         assert_eq!(year(3, 3), parse_time(b"20250303000000"));

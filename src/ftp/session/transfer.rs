@@ -196,9 +196,22 @@ impl Session {
         }
     }
 
-    /// Reads the final reply once the data has ended. Ok on 2xx only.
+    /// Reads the final reply once the data has ended, and asks for the next data connection meanwhile where that may be.
+    /// Ok on 2xx only.
     pub(super) fn conclude(&mut self, transfer: &mut Transfer) -> Result<Reply, Error> {
         transfer.data = None;
+        if !self.may_ask_behind(transfer) {
+            return self.concluded(transfer);
+        }
+        self.send(&[Command::Epsv])?;
+        let outcome = self.concluded(transfer);
+        if !self.control.has_ended() {
+            self.take_port_behind();
+        }
+        outcome
+    }
+
+    fn concluded(&mut self, transfer: &mut Transfer) -> Result<Reply, Error> {
         let reply = match transfer.last.take() {
             Some(reply) => reply,
             None => loop {

@@ -3,8 +3,6 @@
 //! The form is told by the first column's first byte and then by what follows; nothing is guessed that could also be the
 //! size before the date or the name behind it.
 
-use std::time::Duration;
-
 use super::{
     Clock, Order, day_month_year, four_digits, month, number, numeric_date, time_of_day, token, two_digits,
 };
@@ -129,13 +127,7 @@ fn numeric_forms(text: &[u8], first: &[u8], end: usize, clock: &Clock) -> Option
             && let Some(zone) = zone_offset(zone)
             && precision == Precision::Second
         {
-            let local = clock.at(date, seconds, precision)?;
-            let at = if zone < clock.zone {
-                local.at.checked_add(Duration::from_secs((clock.zone - zone).unsigned_abs()))?
-            } else {
-                local.at.checked_sub(Duration::from_secs((zone - clock.zone).unsigned_abs()))?
-            };
-            return Some((Some(Modified { at, precision }), after));
+            return Some((Some(clock.in_zone(zone).at(date, seconds, precision)?), after));
         }
         return Some((Some(clock.at(date, seconds, precision)?), end));
     }

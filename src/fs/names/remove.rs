@@ -1,0 +1,215 @@
+//! Removing names: unlink and rmdir.
+//!
+//! A file that programs still have open must stay readable for them, and a big one cannot be kept on this side: it is
+//! moved to a hidden name on the server (as NFS does) and deleted with its last handle. A folder that holds only such
+//! files is empty to programs, so they move up before it is removed. Called by `fuse`.
+
+use std::time::Instant;
+
+use log::warn;
+
+use super::already_done;
+use crate::fs::{Answer, Caller, Errno, FileSystem};
+use crate::ftp::{Error, Name, Refusal, RemotePath, Session, explain};
+use crate::queue::{Claim, Job, Priority, Turn};
+use crate::tree::{Child, Ino};
+use crate::write::temporary::{empty_out, temporary_name};
+
+impl FileSystem {
+    /// rmdir.
+    pub fn remove_folder(&self, caller: Caller, parent: Ino, name: &[u8], answer: Answer<()>) {
+        let (name, path) = match self.target(parent, name) {
+            Ok(target) => target,
+            Err(errno) => return answer.error(errno),
+        };
+        // Files that only exist here so far would be lost with it.
+        if self.has_local_children(parent, &name) {
+            return answer.error(Errno::NOTEMPTY);
+        }
+        // Files in it that were removed while open move up, and stay hidden: to programs the folder is empty.
+        let hidden = self.hidden_in(parent, &name);
+        let folder = path.parent().unwrap_or_else(RemotePath::root);
+        let attempt = {
+            let (path, hidden, fs) = (path.clone(), hidden, self.this.clone());
+            move |session: &mut Session, turn: &Turn<'_>| {
+                for (ino, old, new) in &hidden {
+                    if session.rename(&path.join(old), &folder.join(new)).is_ok()
+                        && let Some(fs) = fs.upgrade()
+                    {
+                        fs.tree.lock().hide(*ino, parent, new);
+                    }
+                }
+                let outcome = session.remove_directory(&path);
+                match outcome.map_err(|error| explain::remove_directory(session, &path, error)) {
+                    Err(error) if error.refusal() == Some(Refusal::NotEmpty) && empty_out(session, &path) => {
+                        session.remove_directory(&path)
+                    }
+                    outcome => already_done(outcome, turn),
+                }
+            }
+        };
+        self.remove_by(caller, parent, name, path, "remove the folder", attempt, answer);
+    }
+
+    /// The hidden files in a folder, with their names and new ones.
+    fn hidden_in(&self, parent: Ino, name: &Name) -> Vec<(Ino, Name, Name)> {
+        let tree = self.tree.lock();
+        let Child::Known(folder) = tree.child_as_listed(parent, name) else { return Vec::new() };
+        let hidden = tree.hidden_in(folder).into_iter();
+        hidden.filter_map(|ino| Some((ino, tree.node(ino)?.name.clone()?, temporary_name().ok()?))).collect()
+    }
+
+    pub(super) fn has_local_children(&self, parent: Ino, name: &Name) -> bool {
+        let tree = self.tree.lock();
+        let Child::Known(folder) = tree.child_as_listed(parent, name) else { return false };
+        let children = tree.node(folder).and_then(|node| node.folder.as_ref());
+        children.is_some_and(|f| {
+            f.children.values().any(|child| tree.node(*child).is_some_and(|node| node.local))
+        })
+    }
+
+    /// unlink. A file that is still open is moved out of sight on the server, and deleted when it is closed.
+    pub fn remove_file(&self, caller: Caller, parent: Ino, name: &[u8], answer: Answer<()>) {
+        let (name, path) = match self.target(parent, name) {
+            Ok(target) => target,
+            Err(errno) => return answer.error(errno),
+        };
+        let known = self.tree.lock().child_as_listed(parent, &name);
+        if matches!(known, Child::Known(ino) if self.drafts.is_only_local(ino)) {
+            return self.remove_settled_file(caller, parent, name, path, answer);
+        }
+        self.when_settled(caller, &[path.clone()], answer, move |fs, _, answer| {
+            fs.remove_settled_file(caller, parent, name, path, answer);
+        });
+    }
+
+    /// Removes a file that no upload is left of, or that is only here.
+    fn remove_settled_file(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: Name,
+        path: RemotePath,
+        answer: Answer<()>,
+    ) {
+        let (ino, opens) = {
+            let tree = self.tree.lock();
+            match tree.child(parent, &name, Instant::now()) {
+                Child::Known(ino) => (Some(ino), tree.node(ino).map_or(0, |node| node.opens)),
+                _ => (None, 0),
+            }
+        };
+        if let Some(ino) = ino
+            && self.drafts.is_only_local(ino)
+        {
+            self.forget_pending(ino);
+            self.tree.lock().remove(parent, &name, Instant::now());
+            self.drafts.abandon_unless_open(ino, opens);
+            return answer.ok(());
+        }
+        if let (Some(ino), 1..) = (ino, opens) {
+            return self.hide(caller, parent, name, ino, answer);
+        }
+        let attempt = {
+            let path = path.clone();
+            move |session: &mut Session, turn: &Turn<'_>| {
+                let outcome = session.delete(&path).map_err(|error| explain::delete(session, &path, error));
+                already_done(outcome, turn)
+            }
+        };
+        self.remove_by(caller, parent, name, path, "delete", attempt, answer);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call, shared by two kinds of removal")]
+    fn remove_by(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: Name,
+        path: RemotePath,
+        what: &'static str,
+        attempt: impl FnMut(&mut Session, &Turn<'_>) -> Result<(), Error> + Send + 'static,
+        answer: Answer<()>,
+    ) {
+        let Some(fs) = self.arc() else { return };
+        let answer = self.hold(caller, answer);
+        let claims = [Claim::Tree(path.clone())];
+        let end = move |outcome: Result<(), Error>| match outcome {
+            Err(error) => {
+                fs.tree.lock().expire_listing(parent);
+                answer.error(fs.fail(what, &path, &error));
+            }
+            Ok(()) => {
+                fs.forget_name(parent, &name);
+                fs.tree.lock().remove(parent, &name, Instant::now());
+                answer.ok(());
+            }
+        };
+        self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
+    }
+
+    /// What stood under this name is gone for good: nothing of it needs to be uploaded any more.
+    pub(super) fn forget_name(&self, parent: Ino, name: &Name) {
+        let known = self.tree.lock().child_as_listed(parent, name);
+        if let Child::Known(ino) = known {
+            self.forget_pending(ino);
+        }
+    }
+
+    fn hide(&self, caller: Caller, parent: Ino, name: Name, ino: Ino, answer: Answer<()>) {
+        let (Ok(path), Ok(hidden), Some(fs)) = (self.path_of(parent, &name), temporary_name(), self.arc())
+        else {
+            return answer.error(Errno::STALE);
+        };
+        let answer = self.hold(caller, answer);
+        let hidden_path = path.parent().unwrap_or_else(RemotePath::root).join(&hidden);
+        let claims = [Claim::Exclusive(path.clone()), Claim::Exclusive(hidden_path.clone())];
+        let shown = path.clone();
+        let attempt = move |session: &mut Session, turn: &Turn<'_>| {
+            let outcome = session.rename(&path, &hidden_path);
+            already_done(outcome.map_err(|error| explain::rename(session, &path, &hidden_path, error)), turn)
+        };
+        let end = move |outcome: Result<(), Error>| match outcome {
+            Err(error) => answer.error(fs.fail("delete the open file", &shown, &error)),
+            Ok(()) => {
+                fs.forget_pending(ino);
+                let mut tree = fs.tree.lock();
+                tree.remove(parent, &name, Instant::now());
+                tree.hide(ino, parent, &hidden);
+                drop(tree);
+                // Before the answer: whoever removes the folder next must find it empty.
+                fs.delete_hidden_if_closed(ino);
+                answer.ok(());
+            }
+        };
+        self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
+    }
+
+    /// The last handle of a removed file is closed: now it goes on the server too.
+    pub(in crate::fs) fn delete_hidden_if_closed(&self, ino: Ino) {
+        let path = {
+            let mut tree = self.tree.lock();
+            let path = tree.path(ino);
+            let Some(node) = tree.node_mut(ino).filter(|node| node.hidden && node.opens == 0) else { return };
+            // No longer, so that it is done once.
+            node.hidden = false;
+            path
+        };
+        let (Some(path), Some(fs)) = (path, self.arc()) else { return };
+        let shown = path.clone();
+        let claims = [Claim::Exclusive(path)];
+        // Where it is may change until then: with its folder, or out of a folder that is removed.
+        let locate = self.locate(ino);
+        let attempt = move |session: &mut Session, turn: &Turn<'_>| match locate() {
+            Some(path) => already_done(session.delete(&path), turn),
+            None => Ok(()),
+        };
+        let end = move |outcome: Result<(), Error>| {
+            fs.tree.lock().unhide(ino);
+            if let Err(error) = outcome {
+                warn!("{shown} is left over on the server: {error}");
+            }
+        };
+        self.submit(Job::new(Priority::BackgroundUpload, attempt, end).claim(claims));
+    }
+}

@@ -1,0 +1,181 @@
+//! The table of the files that are being changed: one [`Draft`] each, and who waits for its upload.
+//!
+//! Its lock is the first in the order (the drafts, one draft, the tree) and is never held across I/O on the network.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::fs::Answer;
+use crate::queue::Ticket;
+use crate::tree::Ino;
+use crate::write::draft::Sending;
+use crate::write::{Draft, Streaming};
+
+/// The files that are being changed.
+#[derive(Default)]
+pub struct Drafts(pub(super) Mutex<HashMap<Ino, Entry>>);
+
+pub(super) struct Entry {
+    pub draft: Arc<Mutex<Draft>>,
+    /// The server has no such file yet.
+    pub only_local: bool,
+    pub uploading: bool,
+    /// It is uploaded while it is written, and this is how far that is.
+    pub stage: Option<Stage>,
+    pub ticket: Option<Ticket>,
+    /// They wait for the upload that runs.
+    pub waiting: Vec<Answer<()>>,
+    /// They came after a write during that upload: they wait for the next.
+    pub next: Vec<Answer<()>>,
+    pub kept: Option<PathBuf>,
+}
+
+/// How far an upload is that began before close().
+pub(super) enum Stage {
+    /// To a temporary name.
+    Sending,
+    /// No job: it goes on when there is more.
+    Parked(Box<Streaming>),
+    /// All is sent and confirmed; now it gets its name.
+    Placing,
+}
+
+impl Entry {
+    /// The task that waits for more to be written; it counts as going on from here.
+    pub fn unpark(&mut self) -> Option<Box<Streaming>> {
+        match self.stage.replace(Stage::Sending) {
+            Some(Stage::Parked(task)) => Some(task),
+            other => {
+                self.stage = other;
+                None
+            }
+        }
+    }
+
+    /// Whether what is sent has not got its name yet.
+    pub fn is_being_sent(&self) -> bool {
+        matches!(self.stage, Some(Stage::Sending | Stage::Parked(_)))
+    }
+
+    /// Whether the server is being told of the file's name just now.
+    fn is_told(&self) -> bool {
+        self.uploading && matches!(self.stage, None | Some(Stage::Placing))
+    }
+}
+
+impl Drafts {
+    /// The draft of a file that is being changed.
+    pub fn find(&self, ino: Ino) -> Option<Arc<Mutex<Draft>>> {
+        self.0.lock().get(&ino).map(|entry| entry.draft.clone())
+    }
+
+    /// Whether the server does not know this file, and is not being told of it just now.
+    pub fn is_only_local(&self, ino: Ino) -> bool {
+        self.0.lock().get(&ino).is_some_and(|entry| entry.only_local && !entry.is_told())
+    }
+
+    /// Whether the server has no such file, also while it is being told of it.
+    pub fn is_new(&self, ino: Ino) -> bool {
+        self.0.lock().get(&ino).is_some_and(|entry| entry.only_local)
+    }
+
+    pub fn is_uploading(&self, ino: Ino) -> bool {
+        self.0.lock().get(&ino).is_some_and(|entry| entry.uploading)
+    }
+
+    /// An upload that nobody waits for begins: true. False while another runs; none when there is nothing to send.
+    pub fn begin(&self, ino: Ino) -> Option<bool> {
+        let mut drafts = self.0.lock();
+        let entry = drafts.get_mut(&ino)?;
+        if entry.uploading || entry.stage.is_some() {
+            return Some(false);
+        }
+        entry.uploading = entry.draft.lock().is_dirty();
+        entry.uploading.then_some(true)
+    }
+
+    /// The upload has failed, and will be tried again: gives back who waits for it.
+    pub fn failed(&self, ino: Ino, sending: Sending) -> Vec<Answer<()>> {
+        let mut drafts = self.0.lock();
+        let Some(entry) = drafts.get_mut(&ino) else { return Vec::new() };
+        entry.draft.lock().upload_failed(sending);
+        entry.uploading = false;
+        let mut waiting = std::mem::take(&mut entry.waiting);
+        waiting.append(&mut entry.next);
+        waiting
+    }
+
+    /// The local version is given up: gives back who waits for it.
+    pub fn give_up(&self, ino: Ino) -> Vec<Answer<()>> {
+        let entry = self.0.lock().remove(&ino);
+        entry.into_iter().flat_map(|entry| entry.waiting.into_iter().chain(entry.next)).collect()
+    }
+
+    /// A draft made from what was kept: there may be such a file on the server.
+    pub fn plant(&self, ino: Ino, draft: Draft) {
+        self.add(ino, draft, false);
+    }
+
+    /// How many files the server lacks something of.
+    pub fn unconfirmed(&self) -> usize {
+        self.0.lock().values().filter(|entry| entry.uploading || entry.draft.lock().is_dirty()).count()
+    }
+
+    /// A file that the server does not know has been renamed over one that it has: its upload replaces that one.
+    pub fn will_replace(&self, ino: Ino) {
+        if let Some(entry) = self.0.lock().get_mut(&ino) {
+            entry.only_local = false;
+        }
+    }
+
+    /// The same files, with how far they are: inode, size, bytes sent, whether an upload runs. None when a lock cannot be
+    /// had within `patience`.
+    pub fn look(&self, patience: Duration) -> Option<Vec<(Ino, u64, u64, bool)>> {
+        let drafts = self.0.try_lock_for(patience)?;
+        let mut found = Vec::new();
+        for (&ino, entry) in drafts.iter() {
+            // One file's disk may be slow: what is known of it is that an upload runs, or not.
+            let Some(draft) = entry.draft.try_lock_for(patience / 4) else {
+                found.push((ino, 0, 0, entry.uploading));
+                continue;
+            };
+            if entry.uploading || draft.is_dirty() {
+                let is_running = entry.uploading || entry.stage.is_some();
+                found.push((ino, draft.size(), draft.sent(), is_running));
+            }
+        }
+        Some(found)
+    }
+
+    /// The files that the server lacks something of.
+    pub fn unconfirmed_files(&self) -> Vec<Ino> {
+        let drafts = self.0.lock();
+        let lacks = |entry: &Entry| entry.uploading || entry.draft.lock().is_dirty();
+        drafts.iter().filter(|(_, entry)| lacks(entry)).map(|(&ino, _)| ino).collect()
+    }
+
+    /// The file was removed before the server knew it.
+    pub fn abandon_unless_open(&self, ino: Ino, opens: u32) {
+        if opens == 0 {
+            self.0.lock().remove(&ino);
+        }
+    }
+
+    pub(super) fn add(&self, ino: Ino, draft: Draft, only_local: bool) -> Arc<Mutex<Draft>> {
+        let entry = || Entry {
+            draft: Arc::new(Mutex::new(draft)),
+            only_local,
+            uploading: false,
+            stage: None,
+            ticket: None,
+            waiting: Vec::new(),
+            next: Vec::new(),
+            kept: None,
+        };
+        self.0.lock().entry(ino).or_insert_with(entry).draft.clone()
+    }
+}

@@ -1,0 +1,301 @@
+//! Few sessions: servers that allow one, two or three of them, a limit that drops, an account that two mounts share, and many
+//! programs at once. Everything goes on, only slower; and nothing waits for itself.
+//!
+//! `tests/mounted.rs` keeps its promises on servers with one and with two sessions as well (and with any other number by
+//! `FTPFS_MAX_SESSIONS`). `FTPFS_OPERATIONS` makes the long test here longer.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::IntoRawFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use harness::scratch::Scratch;
+use harness::scripted::{Options, Server};
+use harness::standstill::Guard;
+use harness::{Kind, Mount, Relay, shell};
+
+#[test]
+fn sixty_four_programs_share_one_session_two_or_eight() {
+    for (kind, sessions) in [(Kind::Vsftpd, 1), (Kind::Proftpd, 2), (Kind::PureFtpd, 8)] {
+        let options = harness::Options { max_sessions: Some(sessions), ..Default::default() };
+        let Some(server) = harness::Server::start_with(kind, &options) else { continue };
+        let mount = Mount::new(&server, &[]);
+        let guard = mount.guard(STUCK);
+        std::thread::scope(|scope| {
+            for number in 0..64 {
+                let (mount, guard) = (&mount, &guard);
+                scope.spawn(move || {
+                    // Each in a folder of its own and in one that all of them share.
+                    shell::ok(
+                        mount.path(),
+                        &format!(
+                            "mkdir d{number} && seq {number} 5000 > d{number}/a && cp d{number}/a d{number}/b && \
+                             mkdir -p shared && echo {number} > shared/f{number} && ls shared > /dev/null && \
+                             mv d{number}/b shared/b{number} && cmp d{number}/a shared/b{number} && \
+                             echo end >> d{number}/a && tail -n 1 d{number}/a | grep -qx end && rm shared/b{number}"
+                        ),
+                    );
+                    guard.tick();
+                });
+            }
+        });
+        for number in 0..64 {
+            let wanted: String =
+                (number..=5000).map(|n| format!("{n}\n")).chain(["end\n".to_owned()]).collect();
+            assert!(server.read(format!("d{number}/a")) == wanted.as_bytes(), "{kind:?} d{number}/a");
+            assert_eq!(server.read(format!("shared/f{number}")), format!("{number}\n").as_bytes());
+        }
+        assert_eq!(fs::read_dir(server.root().join("shared")).unwrap().count(), 64, "{kind:?}");
+    }
+}
+
+#[test]
+fn ten_thousand_mixed_operations_come_to_their_end() {
+    let total =
+        std::env::var("FTPFS_OPERATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000_u64);
+    for (sessions, total) in [(1, total / 5), (3, total)] {
+        let scratch = Scratch::new("served");
+        let options = Options { max_sessions: sessions, ..Options::default() };
+        let server = Server::start_with(scratch.path(), options).unwrap();
+        let mut mount = Mount::new(&server, &[]);
+        mount.may_take(STUCK + Duration::from_millis(total * 20));
+        let guard = mount.guard(STUCK);
+        let slowest = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for worker in 0..WORKERS {
+                let (path, guard, slowest) = (mount.path(), &guard, &slowest);
+                scope.spawn(move || mix(path, worker, total / WORKERS, guard, slowest));
+            }
+        });
+        assert!(guard.ticks() >= total / WORKERS * WORKERS);
+        assert!(server.counters().now().most_open <= sessions as u64);
+        eprintln!(
+            "{sessions} sessions: {} operations, the slowest took {} ms",
+            guard.ticks(),
+            slowest.load(Ordering::Relaxed)
+        );
+        // Nothing is left waiting inside.
+        until("an idle queue", || mount.status(&[]).contains("0 jobs for a connection, 0 calls"));
+    }
+}
+
+/// One program of several: works in a folder of its own, where it knows what to expect, and in one that all of them use at once.
+fn mix(root: &Path, worker: u64, count: u64, guard: &Guard, slowest: &AtomicU64) {
+    let mut dice = worker * 7919 + 1;
+    let mut roll = |below: u64| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) % below
+    };
+    let own = root.join(format!("own{worker}"));
+    fs::create_dir(&own).unwrap();
+    let _ = fs::create_dir(root.join("shared"));
+    let mut known: [Option<Vec<u8>>; 4] = [const { None }; 4];
+    for step in 0..count {
+        let started = Instant::now();
+        let slot = roll(4) as usize;
+        let at = own.join(format!("f{slot}"));
+        let shared = root.join("shared").join(format!("s{}", roll(6)));
+        match roll(10) {
+            0..=2 => {
+                let content = format!("{worker} {step} ").repeat(1 + roll(2000) as usize).into_bytes();
+                write(&at, &content).unwrap();
+                known[slot] = Some(content);
+            }
+            3 => {
+                let other = roll(4) as usize;
+                let moved = fs::rename(&at, own.join(format!("f{other}")));
+                assert_eq!(moved.is_ok(), known[slot].is_some(), "{moved:?}");
+                if other != slot && known[slot].is_some() {
+                    known[other] = known[slot].take();
+                }
+            }
+            4 => {
+                let removed = fs::remove_file(&at);
+                assert_eq!(removed.is_ok(), known[slot].take().is_some(), "{removed:?}");
+            }
+            5 => {
+                let count = fs::read_dir(&own).unwrap().count();
+                assert_eq!(count, known.iter().flatten().count());
+            }
+            // What others do there at the same time decides; only that it ends is asked.
+            6 => drop(write(&shared, &vec![worker as u8; roll(100_000) as usize])),
+            7 => drop(fs::read(&shared)),
+            8 => drop(fs::rename(&shared, root.join("shared").join(format!("s{}", roll(6))))),
+            _ => assert_eq!(fs::read(&at).ok(), known[slot], "{}", at.display()),
+        }
+        slowest.fetch_max(started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        guard.tick();
+    }
+}
+
+#[test]
+fn a_limit_that_drops_while_work_is_under_way_only_makes_it_slower() {
+    let scratch = Scratch::new("served");
+    let server = Server::start(scratch.path()).unwrap();
+    let mount = Mount::new(&server, &["timeout=20"]);
+    let guard = mount.guard(STUCK);
+    let stop = AtomicBool::new(false);
+    let work = || {
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                let (mount, guard, stop) = (&mount, &guard, &stop);
+                scope.spawn(move || {
+                    let folder = mount.path().join(format!("w{worker}"));
+                    let _ = fs::create_dir(&folder);
+                    for round in 0..200_u32 {
+                        if round >= 20 && stop.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        let at = folder.join((round % 5).to_string());
+                        let content = round.to_le_bytes().repeat(2000 + round as usize);
+                        write(&at, &content).unwrap();
+                        assert!(fs::read(&at).unwrap() == content);
+                        guard.tick();
+                    }
+                });
+            }
+            for limit in [3, 1, 2] {
+                let before = guard.ticks();
+                until("some work", || guard.ticks() > before + 20);
+                server.set_max_sessions(limit);
+                server.drop_sessions();
+            }
+            stop.store(true, Ordering::SeqCst);
+        });
+    };
+    work();
+    assert!(server.counters().now().open <= 2);
+}
+
+#[test]
+fn two_mounts_share_the_only_two_sessions_of_an_account() {
+    let scratch = Scratch::new("served");
+    let server =
+        Server::start_with(scratch.path(), Options { max_sessions: 2, ..Options::default() }).unwrap();
+    let first = Mount::new(&server, &[]);
+    let second = Mount::new(&server, &[]);
+    std::thread::scope(|scope| {
+        for mount in [&first, &second] {
+            for worker in 0..4 {
+                let name = format!("{}-{worker}", mount.pid());
+                scope.spawn(move || {
+                    let guard = mount.guard(STUCK);
+                    for round in 0..20_u8 {
+                        let content = vec![round; 50_000];
+                        write(&mount.path().join(&name), &content).unwrap();
+                        assert!(fs::read(mount.path().join(&name)).unwrap() == content);
+                        guard.tick();
+                    }
+                });
+            }
+        }
+    });
+    assert!(server.counters().now().most_open <= 2);
+}
+
+#[test]
+fn a_mount_that_rests_gives_sessions_back_to_one_that_has_none() {
+    let scratch = Scratch::new("served");
+    fs::write(scratch.path().join("file"), "text").unwrap();
+    let server =
+        Server::start_with(scratch.path(), Options { max_sessions: 2, ..Options::default() }).unwrap();
+    let first = Mount::new(&server, &["timeout=4"]);
+    let second = Mount::new(&server, &["delay_connect"]);
+    // The first takes both.
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let path = first.path().join(format!("n{n}"));
+            scope.spawn(move || write(&path, &vec![1; 300_000]).unwrap());
+        }
+    });
+    assert_eq!(server.counters().now().open, 2);
+    assert_eq!(fs::read(second.path().join("file")).unwrap(), b"text");
+    // And a third is mounted when one of them rests.
+    drop(Mount::new(&server, &[]));
+    assert_eq!(fs::read(first.path().join("n1")).unwrap().len(), 300_000);
+}
+
+#[test]
+fn ls_during_a_big_download_with_two_sessions_takes_three_round_trips_at_most() {
+    let scratch = Scratch::new("served");
+    for folder in ["a", "b", "c", "d"] {
+        fs::create_dir(scratch.path().join(folder)).unwrap();
+        fs::write(scratch.path().join(folder).join("inside"), "x").unwrap();
+    }
+    File::create(scratch.path().join("film")).unwrap().set_len(4 << 30).unwrap();
+    let server =
+        Server::start_with(scratch.path(), Options { max_sessions: 2, ..Options::default() }).unwrap();
+    let relay = Relay::new(&server);
+    let mount = Mount::new(&relay, &["no_prefetch"]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (path, stop) = (mount.path().join("film"), &stop);
+        scope.spawn(move || {
+            let mut film = File::open(path).unwrap();
+            let mut block = vec![0; 1 << 20];
+            while !stop.load(Ordering::SeqCst) && film.read(&mut block).is_ok_and(|n| n > 0) {}
+        });
+        until("the download", || relay.traffic().bytes_down > 20 << 20);
+        for folder in ["a", "b", "c", "d"] {
+            until("a second session", || mount.status(&[]).contains(": ready"));
+            relay.reset();
+            let names: Vec<_> = fs::read_dir(mount.path().join(folder)).unwrap().collect();
+            let traffic = relay.traffic();
+            assert_eq!(names.len(), 1);
+            // A data connection that is made while somebody waits is a round trip, too.
+            let trips = traffic.turns + traffic.data_connections;
+            eprintln!("{folder}: {trips} round trips: {traffic:?}");
+            assert!(trips <= 3, "{folder}: {traffic:?}");
+            until("the download goes on", || relay.traffic().bytes_down > 5 << 20);
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn more_programs_than_sessions_wait_their_turn_and_none_is_refused() {
+    let scratch = Scratch::new("served");
+    let server =
+        Server::start_with(scratch.path(), Options { max_sessions: 1, ..Options::default() }).unwrap();
+    File::create(scratch.path().join("film")).unwrap().set_len(1 << 30).unwrap();
+    fs::write(scratch.path().join("letter"), "text").unwrap();
+    let mount = Mount::new(&server, &[]);
+    let mut film = Command::new("cat")
+        .arg(mount.path().join("film"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the download", || server.counters().now().bytes_sent > 20 << 20);
+    // The only session is taken by the film: what is short goes in between.
+    assert_eq!(fs::read(mount.path().join("letter")).unwrap(), b"text");
+    shell::ok(mount.path(), "ls && mkdir new && mv letter new/ && echo more >> new/letter && rm -r new");
+    let _ = film.kill();
+    let _ = film.wait();
+    assert_eq!(server.counters().now().most_open, 1);
+}
+
+fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    Ok(nix::unistd::close(file.into_raw_fd())?)
+}
+
+#[track_caller]
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+const WORKERS: u64 = 16;
+/// Nothing at all has come to its end for so long: it never will. Twice the default time-out.
+const STUCK: Duration = Duration::from_secs(60);
