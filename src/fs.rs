@@ -131,7 +131,7 @@ impl FileSystem {
         let queue = Connections::start(config, features.clone(), options.max_conns, patience, session);
         let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
-            reads: Reads::new(queue.clone(), options.cache_size),
+            reads: Reads::new(queue.clone(), options.cache_size, options.disk_cache.as_ref(), &server),
             queue,
             drafts: Drafts::default(),
             writeback,
@@ -169,6 +169,7 @@ impl FileSystem {
             std::thread::sleep(Duration::from_millis(10));
         }
         let lost = self.keep_everything();
+        self.reads.settle();
         self.writeback.tidy();
         self.queue.close();
         let (mut open, _) = self.queue.connections();
