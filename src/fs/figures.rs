@@ -27,6 +27,8 @@ pub struct Figures {
     pub open_files: usize,
     /// None when the drafts are just being worked on.
     pub uploads: Option<Vec<UploadFigures>>,
+    /// Files and bytes in the journal of `writeback`.
+    pub journal: (usize, u64),
     /// Bytes.
     pub cached: u64,
     pub cache_limit: u64,
@@ -63,6 +65,7 @@ impl FileSystem {
             waiting_calls: self.waiting.count(),
             open_files: self.handles.count(),
             uploads: self.upload_figures(),
+            journal: self.writeback.held(),
             cached: self.reads.cached_bytes(),
             cache_limit: self.reads.cache_limit(),
             hits,

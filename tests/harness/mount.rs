@@ -89,8 +89,8 @@ impl Mount {
         while self.is_mounted() && Instant::now() < deadline {
             let _ = Command::new("umount").arg("--lazy").arg(&self.point).output();
         }
-        self.process = start(&self.program, target, options, &self.point, &self.log);
-        self.watched = Some(watch(self.process.id()));
+        self.process = start(&[&self.program], target, options, &self.point, &self.log);
+        self.watched = Some(watch(self.process.id(), &self.program, &self.point, LONGEST));
         if let Err(refused) = self.wait_until_mounted() {
             panic!("not mounted again ({:?}):\n{}", refused.status, refused.log);
         }
