@@ -173,6 +173,12 @@ impl FileSystem {
         }
         if change.mode.is_some() || change.modified.is_some() {
             let deferred = self.defer(ino, &change);
+            if let (false, true, Ok(path)) = (deferred, self.is_pending(ino), self.path(ino)) {
+                // Its upload may take longer than a call may wait for a connection.
+                return self.when_settled(caller, &[path], answer, move |fs, _, answer| {
+                    fs.change_known(caller, ino, change, answer);
+                });
+            }
             if !deferred {
                 return self.change_on_server(caller, ino, change, answer);
             }
