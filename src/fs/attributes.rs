@@ -260,6 +260,9 @@ impl FileSystem {
                     }
                 }
                 drop(tree);
+                if let (Some(at), true, Some(draft)) = (change.modified, time, fs.drafts.find(ino)) {
+                    draft.lock().base_time = Some(to_the_second(at));
+                }
                 fs.stat_after(ino, answer);
             }
         };
