@@ -1,6 +1,6 @@
 //! The file system: one method per file call, answered from memory or by a job.
 //!
-//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`], [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
+//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`] (with [`times`]), [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
 //! [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the answer is sent
 //! before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno in
 //! [`errno`], and nowhere else.
@@ -17,6 +17,7 @@ mod handles;
 pub mod names;
 pub mod options;
 pub mod reading;
+mod times;
 pub mod writeback;
 pub mod writing;
 
@@ -36,12 +37,13 @@ use crate::connection::Connections;
 use crate::ftp::codepage::Codepage;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
-use crate::read::{Content, Locate, Reads};
+use crate::read::{Content, Locate, Reads, UNKNOWN_SIZE};
 use crate::tree::{Ino, Lifetimes, Tree};
 use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
+use times::Times;
 use writeback::{Writeback, open_journal};
 use writing::Drafts;
 
@@ -55,11 +57,10 @@ pub struct FileSystem {
     handles: Handles,
     listings: Listings,
     ahead: Ahead,
+    times: Times,
     waiting: Arc<Waiting>,
     features: Features,
     options: Options,
-    /// Seconds that LIST's times are away from UTC, as far as MDTM has shown.
-    zone: Mutex<i64>,
     /// The server's address without a password, for messages.
     server: String,
     codepage: Option<Codepage>,
@@ -131,7 +132,7 @@ impl FileSystem {
             waiting: Waiting::new(),
             features,
             options,
-            zone: Mutex::new(0),
+            times: Times::default(),
             server,
             codepage,
             this: this.clone(),
@@ -218,7 +219,13 @@ impl FileSystem {
     fn content(&self, ino: Ino) -> Result<Content, Errno> {
         let tree = self.tree.lock();
         let node = tree.node(ino).ok_or(Errno::STALE)?;
-        Ok(Content { ino, version: node.version, size: node.attributes.size, locate: self.locate(ino) })
+        Ok(Content {
+            ino,
+            version: node.version,
+            size: if node.has_unknown_size() { UNKNOWN_SIZE } else { node.attributes.size },
+            modified: node.exact_time(),
+            locate: self.locate(ino),
+        })
     }
 
     fn locate(&self, ino: Ino) -> Locate {

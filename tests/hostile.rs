@@ -37,13 +37,15 @@ fn replies_of_a_gibibyte_and_without_end_are_given_up_early() {
         (Vec::new(), b"\xff\xf6".to_vec()),
     ];
     each(floods.to_vec(), |(head, unit)| {
-        for verb in ["MLSD", "RETR", "STOR", "MKD", "RNTO", "SIZE", "EPSV"] {
+        // One flood at every place; the others where it matters most.
+        let all = ["RETR", "RNTO", "SIZE", "EPSV", "MLSD", "STOR", "MKD"];
+        for verb in if head == b"250 " { &all[..] } else { &all[4..] } {
             let day = Day::new();
             day.put("file", b"text");
             let flood = Fault::Flood { head: head.clone(), unit: unit.clone(), bytes: GIB };
             day.server.faults().add(Rule::on(verb).act(flood));
             let shown = || format!("{verb}: {}{}...", head.escape_ascii(), unit.escape_ascii());
-            day.lives_through(&shown());
+            day.lives_through_lies(&shown());
             assert_eq!(day.server.counters().now().flooded, 0, "{} was read to its end", shown());
             day.is_well_again(&shown());
         }
@@ -66,19 +68,19 @@ fn a_greeting_or_a_login_without_end_fails_the_mount_in_time() {
 
 #[test]
 fn a_hundred_thousand_preliminary_replies_are_not_waited_through() {
-    for verb in ["RETR", "STOR", "MLSD", "MKD", "DELE", "CONNECT"] {
+    each(vec!["RETR", "STOR", "MLSD", "MKD", "DELE", "CONNECT"], |verb| {
         let day = Day::new();
         day.put("file", b"text");
         day.server.drop_sessions();
         day.server.faults().add(Rule::on(verb).act(Fault::First(b"150 Soon.\r\n".repeat(100_000))));
         day.lives_through(verb);
         day.is_well_again(verb);
-    }
+    });
 }
 
 #[test]
 fn replies_that_come_before_their_commands_answer_nothing() {
-    for verb in ["EPSV", "MLSD", "STOR", "RETR", "SIZE"] {
+    each(vec!["EPSV", "MLSD", "STOR", "RETR", "SIZE"], |verb| {
         for early in
             ["226 Transfer complete.\r\n", "250 Done.\r\n", "350 Go on.\r\n", "213 4\r\n", "226 \r\n250 \r\n"]
         {
@@ -88,27 +90,28 @@ fn replies_that_come_before_their_commands_answer_nothing() {
             day.lives_through(&format!("{verb}: {early:?}"));
             day.is_well_again(&format!("{verb}: {early:?}"));
         }
-    }
+    });
 }
 
 #[test]
 fn listings_without_end_are_given_up_and_cost_bounded_memory() {
     let lines = [
-        "type=file;size=4;modify=20200101000000; file {}\r\n",
         "type=file;size=4; no end of a line {}",
         "type=dir; d{}\r\n",
         // The same name, for ever.
-        "type=file;size=4;modify=20200101000000; file\r\n",
-        "{}\r\n",
+        "type=file; file\r\n",
+        "\r\n",
     ];
     each(lines.to_vec(), |line| {
-        let day = Day::with(Options::default(), &["timeout=20", "connect_timeout=2"]);
+        let day = Day::with(Options::default(), &["timeout=40"]);
         day.put("folder/file", b"text");
         let fault = Fault::Lines { line: (*line).to_owned(), bytes: 4 * GIB };
         day.server.faults().add(Rule::on("MLSD").path("folder").act(fault));
         let listed = in_time(|| fs::read_dir(day.path("folder")).map(Iterator::count));
         assert!(listed.is_err(), "{line}: {listed:?}");
         assert!(day.server.counters().now().bytes_sent < GIB, "{line}");
+        let asked = day.server.counters().now().lines.into_iter().filter(|(_, line)| line == "MLSD /folder");
+        assert_eq!(asked.count(), 1, "{line}: asked again for the same");
         // A million names were held for a moment: what is needed to see that there are too many.
         assert!(day.mount.peak_memory() < 900 << 10, "{line}: {} KiB", day.mount.peak_memory());
         day.server.faults().clear();
@@ -167,7 +170,7 @@ fn links_in_a_circle_and_links_that_lead_out_are_errors() {
 
 #[test]
 fn sizes_and_times_that_no_file_has_harm_nobody() {
-    for facts in [
+    let odd = vec![
         "size=-1;modify=20200101000000",
         "size=18446744073709551616;modify=20200101000000",
         "size=18446744073709551615;modify=20200101000000",
@@ -180,7 +183,8 @@ fn sizes_and_times_that_no_file_has_harm_nobody() {
         "size=4;modify=20201332256199",
         "size=4;modify=-2020010100000",
         "size=;modify=",
-    ] {
+    ];
+    each(odd, |facts| {
         for without in [vec![], vec!["SIZE", "MDTM"]] {
             let day = Day::with(Options { without, ..Options::default() }, &SHORT);
             day.put("good", b"good");
@@ -202,12 +206,12 @@ fn sizes_and_times_that_no_file_has_harm_nobody() {
             assert_eq!(fs::read(day.path("good")).unwrap(), b"good", "{facts}");
             assert!(day.mount.peak_memory() < BOUND, "{facts}");
         }
-    }
+    });
 }
 
 #[test]
 fn what_size_mdtm_and_mlst_say_beside_the_truth_harms_nobody() {
-    for (verb, text) in [
+    let lies = vec![
         ("SIZE", "213 -1"),
         ("SIZE", "213 18446744073709551616"),
         ("SIZE", "213 9223372036854775807"),
@@ -220,15 +224,16 @@ fn what_size_mdtm_and_mlst_say_beside_the_truth_harms_nobody() {
         ("MLST", "250-Listing\r\n type=file;size=-1;modify=0; /file\r\n250 End"),
         ("MLST", "250-Listing\r\n type=dir; /file\r\n250 End"),
         ("MLST", "250-Listing\r\n250 End"),
-    ] {
+    ];
+    each(lies, |(verb, text)| {
         for without in [vec![], vec!["MLSD", "MLST"]] {
             let day = Day::with(Options { without, ..Options::default() }, &SHORT);
             day.put("file", b"text");
-            day.server.faults().add(Rule::on(verb).act(Fault::Reply(text.into())));
+            day.server.faults().add(Rule::on(verb).act(Fault::Reply((*text).into())));
             day.lives_through(&format!("{verb}: {text}"));
             day.is_well_again(&format!("{verb}: {text}"));
         }
-    }
+    });
 }
 
 #[test]
@@ -293,7 +298,7 @@ fn data_connections_go_nowhere_but_to_the_server() {
     });
     let (high, low) = (port >> 8, port & 0xff);
     let options = || Options { address: Ipv4Addr::new(127, 0, 0, 2), ..Options::default() };
-    for (without, verb, text) in [
+    let cases = vec![
         (vec!["EPSV"], "PASV", format!("227 Entering Passive Mode (127,0,0,1,{high},{low}).")),
         (vec!["EPSV"], "PASV", format!("227 Entering Passive Mode (10,1,2,3,{high},{low}).")),
         (vec!["EPSV"], "PASV", "227 Entering Passive Mode (127,0,0,1,0,22).".to_owned()),
@@ -306,16 +311,17 @@ fn data_connections_go_nowhere_but_to_the_server() {
         (vec![], "EPSV", "229 Entering Extended Passive Mode (|||25|)".to_owned()),
         (vec![], "EPSV", "229 Entering Extended Passive Mode (|||0|)".to_owned()),
         (vec![], "EPSV", "229 Entering Extended Passive Mode (|||65536|)".to_owned()),
-    ] {
-        let day =
-            Day::with(Options { without, ..options() }, &["timeout=2", "shutdown_timeout=2", "passive"]);
+    ];
+    each(cases, |(without, verb, text)| {
+        let options = Options { without: without.clone(), ..options() };
+        let day = Day::with(options, &["timeout=2", "shutdown_timeout=2", "passive"]);
         day.put("file", b"text");
         // The ready connections of before are not asked for any more.
         day.server.drop_sessions();
         day.server.faults().add(Rule::on(verb).act(Fault::Reply(text.clone())));
-        day.lives_through(&text);
-        day.is_well_again(&text);
-    }
+        day.lives_through(text);
+        day.is_well_again(text);
+    });
     assert_eq!(visits.load(Ordering::SeqCst), 0, "somebody else got a data connection");
 }
 
@@ -532,6 +538,15 @@ impl Day {
 
     /// What a program does on a bad day: no wrong success, and each in time.
     fn lives_through(&self, what: &str) {
+        self.goes_through(what, false);
+    }
+
+    /// As [`Day::lives_through`], when the server says that it has done what it has not: nobody can see that of a folder.
+    fn lives_through_lies(&self, what: &str) {
+        self.goes_through(what, true);
+    }
+
+    fn goes_through(&self, what: &str, lies: bool) {
         let _ = in_time(|| names(self.mount.path()));
         if let Ok(read) = in_time(|| fs::read(self.path("file"))) {
             assert!(b"text".starts_with(&read[..]), "{what}: {read:?}");
@@ -540,10 +555,10 @@ impl Day {
             assert_eq!(fs::read(self.server.root().join("new")).unwrap(), b"new", "{what}");
         }
         if in_time(|| fs::create_dir(self.path("folder"))).is_ok() {
-            assert!(self.server.root().join("folder").is_dir(), "{what}");
+            assert!(lies || self.server.root().join("folder").is_dir(), "{what}");
         }
         if in_time(|| fs::rename(self.path("file"), self.path("moved"))).is_ok() {
-            assert!(self.server.root().join("moved").exists(), "{what}");
+            assert!(lies || self.server.root().join("moved").exists(), "{what}");
         }
         if in_time(|| fs::remove_file(self.path("moved"))).is_ok() {
             assert!(!self.server.root().join("moved").exists(), "{what}");

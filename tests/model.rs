@@ -54,6 +54,23 @@ fn writing_in_place_does_what_a_local_folder_does() {
     check(Kind::Proftpd, &["in_place"]);
 }
 
+/// Every file is uploaded while it is written, over a spool that holds hardly anything.
+#[test]
+fn uploading_while_writing_does_what_a_local_folder_does() {
+    check(Kind::Vsftpd, STREAMING);
+}
+
+/// This one goes on with no upload.
+#[test]
+fn uploading_while_writing_in_one_piece_does_what_a_local_folder_does() {
+    check(Kind::Proftpd, STREAMING);
+}
+
+#[test]
+fn uploading_while_writing_over_few_sessions_does_what_a_local_folder_does() {
+    check(Kind::Pyftpdlib, &["max_conns=1", "stream_from=1000", "spool_size=64K", "patch_from=1000"]);
+}
+
 fn check(kind: Kind, options: &[&str]) {
     let Some(at) = Mounted::new(kind, &Options::default(), options) else { return };
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -626,6 +643,7 @@ const NAMES: [&str; 12] = ["d", "e", "a", "b", "c", "d/a", "d/b", "d/f", "d/f/a"
 const MODES: [u32; 5] = [0o644, 0o600, 0o755, 0o700, 0o664];
 const SLOTS: usize = 3;
 const THREADS: u64 = 3;
+const STREAMING: &[&str] = &["stream_from=1000", "spool_size=64K", "patch_from=1000"];
 const STEPS: usize = 120;
 const ROUNDS: u64 = 25;
 /// How often a failed round is tried again to make it shorter.

@@ -326,7 +326,7 @@ fn the_unit_template_is_sound() {
     let program = env!("CARGO_BIN_EXE_ftpfs");
     fs::write(
         &unit,
-        template.replace("/usr/bin/ftpfs", program).replace("man:ftpfs(1)", "https://localhost/"),
+        template.replace("/usr/bin/ftpfs", program).replace("man:ftpfs(8)", "https://localhost/"),
     )
     .unwrap();
     let output = Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&unit).output().unwrap();

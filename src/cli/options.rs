@@ -4,6 +4,7 @@
 //! the case anyway or means nothing here (said at debug level), or refused with the reason. A name that is not in the
 //! table is an error: an option that silently does nothing is how data gets lost.
 
+mod help;
 #[cfg(test)]
 mod known_names;
 mod table;
@@ -15,6 +16,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::help::{explained, full_help, help};
 use self::table::TABLE;
 use crate::ftp::codepage::Codepage;
 use crate::ftp::config::{DataPolicy, ListPolicy, Secret, Tls};
@@ -222,59 +224,6 @@ impl Group {
     }
 }
 
-/// The part of `--help` about options: the ones most people need, by group.
-pub fn help() -> String {
-    let mut text = String::from("Common options:\n");
-    for group in GROUPS {
-        let names: Vec<String> =
-            TABLE.iter().filter(|spec| spec.group == group && spec.common).map(Spec::usage).collect();
-        if names.is_empty() {
-            continue;
-        }
-        let mut line = format!("  {:<11}", group.title());
-        for (index, name) in names.iter().enumerate() {
-            if line.chars().count() + name.len() + 1 > WIDTH {
-                text.push_str(line.trim_end());
-                text.push('\n');
-                line = " ".repeat(13);
-            }
-            line.push_str(name);
-            line.push_str(if index + 1 < names.len() { ", " } else { "" });
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-/// What `-o help` prints: every name, with what it does.
-pub fn full_help() -> String {
-    let mut text = String::new();
-    for group in GROUPS {
-        text.push_str(&format!("{}:\n", group.title()));
-        for spec in TABLE.iter().filter(|spec| spec.group == group) {
-            let meaning: Cow<'_, str> = match spec.act {
-                Act::Set(_) => spec.help.into(),
-                Act::Quiet(reason) => format!("accepted, no effect: {reason}").into(),
-                Act::Refuse(reason) => format!("refused: {reason}").into(),
-            };
-            text.push_str(&format!("  {:<26} {meaning}\n", spec.usage()));
-        }
-    }
-    text.push_str("x-*, X-*, comment=: accepted, for mount(8) and systemd\n");
-    text
-}
-
-impl Spec {
-    fn usage(&self) -> String {
-        match self.value {
-            Value::None => self.name.to_owned(),
-            Value::Needed(value) => format!("{}={value}", self.name),
-            Value::Maybe(value) => format!("{}[={value}]", self.name),
-        }
-    }
-}
-
 /// Whether an option is one that is there or not, without a value; what [`Settings::set`] would say of a name that it does not know.
 pub fn is_flag(name: &str) -> Result<bool, String> {
     let mut specs = TABLE.iter().filter(|spec| spec.name == name).peekable();
@@ -376,20 +325,6 @@ pub const ACCOUNT: &str = "account";
 const SECRETS: [&str; 2] = [PASSWORD, ACCOUNT];
 
 const QUIET_PREFIXES: [&str; 4] = ["x-", "X-", "comment", "mode.systemd"];
-
-const GROUPS: [Group; 8] = [
-    Group::Login,
-    Group::Ownership,
-    Group::Cache,
-    Group::Connection,
-    Group::Protocol,
-    Group::Tls,
-    Group::Files,
-    Group::Mount,
-];
-
-/// Columns of the help: an ordinary terminal's.
-const WIDTH: usize = 79;
 
 /// One address: a server that answers at all answers a SYN well within this, also over a satellite with lost packets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -42,6 +42,9 @@ impl FileSystem {
         let stream_from = if self.options.in_place { u64::MAX } else { self.options.stream_from };
         let (size, wish) = {
             let mut draft = draft.lock();
+            if let Some(error) = draft.failure(self.options.spool_size) {
+                return Err(Errno::from(error));
+            }
             draft.write(offset, data, &self.options.spool_dir)?;
             (draft.size(), draft.after_write(self.options.spool_size, stream_from))
         };
@@ -66,9 +69,15 @@ impl FileSystem {
         if size > i64::MAX as u64 {
             return Err(Errno::FBIG);
         }
-        let unchanged = || self.tree.lock().node(ino).is_some_and(|node| node.attributes.size == size);
-        if self.drafts.find(ino).is_none() && unchanged() {
-            return Ok(());
+        if self.drafts.find(ino).is_none() {
+            let tree = self.tree.lock();
+            let node = tree.node(ino).ok_or(Errno::STALE)?;
+            match node.has_unknown_size() {
+                // What is to be kept cannot be told from what is not.
+                true if size > 0 => return Err(Errno::NOTSUP),
+                false if node.attributes.size == size => return Ok(()),
+                _ => {}
+            }
         }
         let draft = self.draft(ino)?;
         if size > 0 {

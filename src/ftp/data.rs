@@ -20,13 +20,14 @@ use nix::poll::{PollFd, PollFlags};
 use super::Error;
 use super::config::DataPolicy;
 use super::control::Control;
-use super::stream::{Step, Stream};
+use super::stream::{self, Step, Stream};
 use super::tls::{Connector, Slot};
 
 /// One data connection.
 pub struct Data {
     channel: Channel,
     opened: Instant,
+    port: u16,
 }
 
 enum Channel {
@@ -44,12 +45,37 @@ enum Channel {
 impl Data {
     /// Connects to the port that the server has opened for us.
     pub fn connect(control: &Control, to: SocketAddr, deadline: Instant) -> io::Result<Self> {
-        let tcp = control.dial(to, deadline)?;
+        let data = Self::begin_connect(control, to, deadline)?;
+        data.wait_connected(deadline)?;
+        Ok(data)
+    }
+
+    /// As [`Data::connect`], without waiting for the server: nothing may be done with it before [`Data::wait_connected`].
+    pub fn begin_connect(control: &Control, to: SocketAddr, deadline: Instant) -> io::Result<Self> {
+        let tcp = control.begin_dial(to, deadline)?;
         if tcp.local_addr()? == to && !control.is_proxied() {
             // A port on this very machine that nobody listens on can connect to itself.
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        Ok(Self { channel: Channel::Open(Stream::Plain(tcp)), opened: Instant::now() })
+        Ok(Self { channel: Channel::Open(Stream::Plain(tcp)), opened: Instant::now(), port: to.port() })
+    }
+
+    /// Waits until a passive connection stands.
+    pub fn wait_connected(&self, deadline: Instant) -> io::Result<()> {
+        match &self.channel {
+            Channel::Open(Stream::Plain(tcp)) => stream::wait_connected(tcp, deadline),
+            _ => Ok(()),
+        }
+    }
+
+    /// The server's port when passive, ours when active.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether a passive connection is still being made.
+    pub fn is_connecting(&self) -> bool {
+        matches!(&self.channel, Channel::Open(stream) if !stream.is_connected())
     }
 
     /// Listens for the server's connection, and gives the address to tell it.
@@ -74,7 +100,7 @@ impl Data {
         listener.set_nonblocking(true)?;
         let address = SocketAddr::new(policy.active_address.unwrap_or(here), listener.local_addr()?.port());
         let channel = Channel::Listening { listener, server: control.peer().ip(), tls: None };
-        Ok((Self { channel, opened: Instant::now() }, address))
+        Ok((Self { channel, opened: Instant::now(), port: address.port() }, address))
     }
 
     /// Begins TLS: now, or once the server has connected.
@@ -161,7 +187,7 @@ impl Data {
     /// Whether it may still be used for a transfer: young enough, and not closed by the server.
     pub fn is_ready(&self) -> bool {
         let is_open = match &self.channel {
-            Channel::Open(stream) => stream.is_quiet(),
+            Channel::Open(stream) => stream.is_connected() && stream.is_quiet(),
             Channel::Listening { .. } => true,
             Channel::Closed => false,
         };
@@ -232,7 +258,6 @@ const MAX_STRANGERS: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ftp::stream;
 
     #[test]
     fn only_the_server_may_come_to_the_port_that_it_was_told() {

@@ -15,6 +15,7 @@ use parking_lot::Condvar;
 
 use super::ranges::Ranges;
 use super::spool::Spool;
+use crate::ftp::Error;
 use crate::read::Content;
 use outgoing::{Outgoing, Room};
 
@@ -40,6 +41,8 @@ pub struct Draft {
     dropped: u64,
     /// It was tried, and is not worth another try before the next confirmed upload.
     must_not_stream: bool,
+    /// Why it ended.
+    failed: Option<Error>,
     /// Something came that an upload under way waits for.
     changed: Arc<Condvar>,
     /// A time set by a program after its last write, to be set on the server with the data.
@@ -118,6 +121,7 @@ impl Draft {
             outgoing: None,
             dropped: 0,
             must_not_stream: false,
+            failed: None,
             changed: Arc::default(),
             base,
             smallest: size,
@@ -263,6 +267,7 @@ impl Draft {
 
     /// The upload failed: everything is to be sent again.
     pub fn upload_failed(&mut self, sending: Sending) {
+        self.outgoing = None;
         self.dirty.extend(sending.dirty);
         self.dirty.truncate(self.size);
         self.resized |= sending.resized;
@@ -274,8 +279,10 @@ impl Draft {
     pub fn upload_confirmed(&mut self, content: Content) {
         let limit = content.size.min(self.smallest);
         self.base = Some(Base { content, limit });
+        self.outgoing = None;
         self.dropped = 0;
         self.must_not_stream = false;
+        self.failed = None;
     }
 
     /// Whether an upload may begin now that `from` bytes are there, while more are written: the file is new or was emptied,
@@ -375,19 +382,35 @@ impl Draft {
         true
     }
 
-    /// Lets a writer wait until there is room.
-    pub fn wait_for_room(&mut self, room: Room) {
+    /// Lets a writer wait until there is room. Gives it back when there is some already.
+    pub fn wait_for_room(&mut self, limit: u64, room: Room) -> Option<Room> {
+        let reach = self.reach();
         match &mut self.outgoing {
-            Some(outgoing) => outgoing.blocked.push(room),
-            None => room(Ok(())),
+            Some(outgoing) if !outgoing.spoiled && outgoing.is_full(reach, limit) => {
+                outgoing.blocked.push(room);
+                None
+            }
+            _ => Some(room),
         }
     }
 
-    /// The upload under way is over, however it went. Gives back what was sealed, and who waits for room.
-    pub fn end_streaming(&mut self) -> (Option<Sending>, Vec<Room>) {
-        let Some(mut outgoing) = self.outgoing.take() else { return Default::default() };
+    /// The upload under way has come to nothing before it was sealed: all of it is sent at close(). Until then no more is
+    /// taken than the disk limit allows when there was an error.
+    pub fn end_streaming(&mut self, failed: Option<Error>) {
+        self.outgoing = None;
         self.must_not_stream = true;
-        (outgoing.sealed.take().map(|(_, sending)| sending), std::mem::take(&mut outgoing.blocked))
+        self.failed = failed;
+    }
+
+    /// The upload under way is over, however it went: what was sealed, and who waits for room.
+    pub fn take_outgoing(&mut self) -> (Option<Sending>, Vec<Room>) {
+        let Some(outgoing) = &mut self.outgoing else { return Default::default() };
+        (outgoing.sealed.as_ref().map(|(_, sending)| sending.clone()), std::mem::take(&mut outgoing.blocked))
+    }
+
+    /// Why nothing more is taken: there is no room for it, and its upload has failed.
+    pub fn failure(&self, limit: u64) -> Option<&Error> {
+        self.failed.as_ref().filter(|_| self.size > limit)
     }
 
     /// What the upload under way does next, when `at` bytes of the file are given to the connection: how many more there
@@ -532,7 +555,7 @@ mod tests {
     use crate::tree::{Ino, Version};
 
     fn content(size: u64) -> Content {
-        Content { ino: Ino(2), version: Version(1), size, locate: Arc::new(|| None) }
+        Content { ino: Ino(2), version: Version(1), size, modified: None, locate: Arc::new(|| None) }
     }
 
     fn write(draft: &mut Draft, offset: u64, data: &[u8]) {

@@ -176,7 +176,7 @@ impl Streaming {
         };
         let stored = session.store(temporary, how, &mut source, &After::default());
         let end = source.at;
-        self.progress = end.saturating_sub(self.there) > CERTAIN;
+        self.progress |= end.saturating_sub(self.there) > CERTAIN;
         let stored = match stored {
             Ok(stored) => stored,
             Err(Error::Unsupported { .. } | Error::Refused { meaning: Refusal::Unclear, .. })
@@ -290,6 +290,10 @@ impl Streaming {
                 n => filled += n,
             }
         }
+        if download.read(&mut [0; 1])? > 0 {
+            download.abandon();
+            return Ok(false);
+        }
         download.finish()?;
         let read = self.draft.lock().copy_out(from, &mut ours);
         Ok(read.is_ok() && filled == len && ours == theirs)
@@ -358,7 +362,10 @@ impl Streaming {
                 return Err(error);
             }
             if set.is_ok() {
-                uploaded.modified = session.exact_times(std::slice::from_ref(temporary))?.pop().flatten();
+                let exact = &mut uploaded.modified;
+                session.exact_times(std::slice::from_ref(temporary), &|| 1, &mut |_, times| {
+                    *exact = times.first().copied().flatten();
+                })?;
             }
             uploaded.modified_set = Some(set);
         }

@@ -126,6 +126,9 @@ impl Task for Upload {
             self.product = Some(Uploaded { removed: true, ..Uploaded::of(size) });
             return Ok(());
         };
+        if self.draft.lock().is_lost() {
+            return Err(Error::Local { errno: libc::EIO });
+        }
         let done = match self.change.clone() {
             Change::Added(range) if session.features().can_append() => {
                 match self.append(session, &path, range, turn) {
@@ -243,7 +246,14 @@ impl Upload {
 
     fn store_new(&self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
         spelling::check_before(session, path)?;
-        let stored = self.store(session, path, NEW_FILE_MODE)?;
+        let stored = match self.store(session, path, NEW_FILE_MODE) {
+            Err(error) if matches!(error.refusal(), Some(Refusal::NoSpace | Refusal::Quota)) => {
+                // Half a file would only take more room.
+                let _ = session.delete(path);
+                return Err(error);
+            }
+            stored => stored?,
+        };
         match spelling::check(session, path) {
             Err(Error::NameChanged) => session.delete(path).and(Err(Error::NameChanged)),
             checked => checked.map(|()| stored),

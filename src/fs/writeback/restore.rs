@@ -115,7 +115,7 @@ impl FileSystem {
         let names = names_below(record, root)?;
         let (file, folders) = names.split_last().ok_or(Errno::INVAL)?;
         let size_below = match record.below {
-            Below::File { size, limit, .. } if !record.is_whole() => Some((size, limit)),
+            Below::File { size, limit, modified, .. } if !record.is_whole() => Some((size, limit, modified)),
             _ if record.is_whole() => None,
             _ => return Err(Errno::INVAL),
         };
@@ -131,8 +131,9 @@ impl FileSystem {
         if self.drafts.find(ino).is_some() {
             return Err(Errno(libc::EBUSY));
         }
-        let base = size_below.map(|(size, limit)| {
-            let content = Content { ino, version: self.version(ino), size, locate: self.locate(ino) };
+        let base = size_below.map(|(size, limit, modified)| {
+            let (version, locate) = (self.version(ino), self.locate(ino));
+            let content = Content { ino, version, size, modified, locate };
             Base { content, limit }
         });
         let mut draft = Draft::restored(record, base, &self.options.spool_dir, bytes)?;

@@ -16,6 +16,7 @@ use crate::fs::writeback::Careful;
 use crate::fs::{Answer, Caller, FileSystem};
 use crate::ftp::{Error, Name, Precision};
 use crate::queue::{Claim, Job, Priority, Task};
+use crate::read::Content;
 use crate::tree::Ino;
 use crate::write::draft::Sending;
 use crate::write::journal::Place;
@@ -129,6 +130,7 @@ impl FileSystem {
             }
         }
         let removed = uploaded.removed;
+        let exact = uploaded.modified.filter(|time| time.precision == Precision::Second).map(|time| time.at);
         let (version, written) = {
             let mut tree = self.tree.lock();
             let written = tree.node(ino).map(|node| node.attributes.modified);
@@ -155,7 +157,7 @@ impl FileSystem {
                 if let (Some(version), true) = (version, content.size <= KEEP_IN_CACHE && !draft.is_dirty())
                     && let Ok(crate::write::Piece::Here(data)) = draft.read(0, content.size as usize)
                 {
-                    self.reads.keep(ino, version, 0, &data);
+                    self.reads.keep(&Content { version, modified: exact, ..content.clone() }, &data);
                 }
                 (draft.is_dirty(), draft.size())
             };

@@ -41,6 +41,11 @@ impl FileSystem {
         let (Some(draft), Some(fs)) = (self.drafts.find(ino), self.arc()) else { return answer.ok(len) };
         let mut draft = draft.lock();
         let sent = draft.sent();
+        if let Some(error) = draft.failure(self.options.spool_size) {
+            let errno = Errno::from(error);
+            drop(draft);
+            return answer.error(errno);
+        }
         // In line behind others that get on with theirs, it has not had its turn.
         if seen == Some(sent) && !draft.is_parked() {
             drop(draft);
@@ -54,10 +59,15 @@ impl FileSystem {
             Err(errno) => answer.error(errno),
         });
         let waiting = self.hold(caller, waiting);
-        draft.wait_for_room(Box::new(move |outcome| match outcome {
+        let room = Box::new(move |outcome: Result<(), Error>| match outcome {
             Ok(()) => waiting.ok(len),
             Err(error) => waiting.error(Errno::from(&error)),
-        }));
+        });
+        let at_once = draft.wait_for_room(self.options.spool_size, room);
+        drop(draft);
+        if let Some(room) = at_once {
+            room(Ok(()));
+        }
     }
 
     fn begin_streaming(&self, ino: Ino) {
@@ -160,26 +170,27 @@ impl FileSystem {
             }
             _ => {}
         }
-        let (sending, waiting) = draft.end_streaming();
-        let restored = matches!(outcome, Ok(Ended::Spoiled)).then(|| sending.clone()).flatten();
-        restored.into_iter().for_each(|sending| draft.upload_failed(sending));
-        let lost = draft.is_lost();
+        let (sending, waiting) = draft.take_outgoing();
+        match (&outcome, &sending) {
+            // What was sealed stays so until its upload is taken note of.
+            (Ok(Ended::Placed(uploaded)), Some(_)) if !uploaded.removed => {}
+            (Err(_), Some(_)) => {}
+            (Err(error), None) => draft.end_streaming(Some(error.clone())),
+            (_, sending) => {
+                draft.end_streaming(None);
+                sending.iter().for_each(|sending| draft.upload_failed(sending.clone()));
+            }
+        }
         drop(draft);
         entry.stage = None;
         drop(drafts);
-        let errno = match (&outcome, &sending) {
-            (Err(error), None) => {
-                let path = self.path(ino).map(|path| path.to_string()).unwrap_or_default();
-                if !lost && waiting.is_empty() {
-                    debug!("{path}: {error}: all of it is sent at close()");
-                }
-                self.fail("upload while it is written", &path, error);
-                Some(error.clone())
-            }
-            (Err(error), Some(_)) => Some(error.clone()),
-            _ => None,
-        };
-        waiting.into_iter().for_each(|room| room(errno.clone().map_or(Ok(()), Err)));
+        if let (Err(error), None) = (&outcome, &sending) {
+            let path = self.path(ino).map(|path| path.to_string()).unwrap_or_default();
+            self.fail("upload while it is written", &path, error);
+        }
+        for room in waiting {
+            room(outcome.as_ref().map(drop).map_err(Error::clone));
+        }
         match (outcome, sending) {
             (Ok(Ended::Spoiled), Some(_)) => self.upload(ino, Priority::Upload),
             (Ok(Ended::Placed(uploaded)), Some(sending)) => self.uploaded(ino, Ok(uploaded), sending),
