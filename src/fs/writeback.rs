@@ -65,7 +65,7 @@ struct State {
 }
 
 /// One file.
-struct Pending {
+pub(super) struct Pending {
     /// The oldest first; the last is what counts.
     kept: Vec<Source>,
     /// Of the draft, when it was saved last.
@@ -243,18 +243,23 @@ impl FileSystem {
     }
 
     fn saved(&self, ino: Ino, draft: &Arc<Mutex<Draft>>, number: u64, generation: u64) {
-        {
-            let mut state = self.writeback.state.lock();
-            let pending = state.files.entry(ino).or_insert_with(|| Pending::new(generation));
-            pending.kept.push(Source::Journal(number));
-            pending.generation = generation;
-            pending.since = Instant::now();
-        }
-        // An fsync() may have brought all of it to the server meanwhile.
-        let is_wanted = self.drafts.find(ino).is_some_and(|found| Arc::ptr_eq(&found, draft))
-            && (self.drafts.is_uploading(ino) || draft.lock().is_dirty());
-        if !is_wanted {
-            self.forget_pending(ino);
+        // An fsync() may have brought all of it to the server meanwhile, or a program may have removed it.
+        let is_wanted = self.drafts.if_unsent(ino, draft, || {
+            let is_there = {
+                let tree = self.tree.lock();
+                tree.path(ino).is_some() && tree.node(ino).is_some_and(|node| !node.hidden)
+            };
+            if is_there {
+                let mut state = self.writeback.state.lock();
+                let pending = state.files.entry(ino).or_insert_with(|| Pending::new(generation));
+                pending.kept.push(Source::Journal(number));
+                pending.generation = generation;
+                pending.since = Instant::now();
+            }
+            is_there
+        });
+        if is_wanted != Some(true) {
+            self.writeback.drop_source(&Source::Journal(number));
         }
     }
 
@@ -402,8 +407,18 @@ impl FileSystem {
     }
 
     /// Nobody wants these bytes any more: the file was removed or replaced by a program, or the server has it.
-    pub(super) fn forget_pending(&self, ino: Ino) {
-        let pending = self.writeback.state.lock().files.remove(&ino);
+    fn forget_pending(&self, ino: Ino) {
+        let pending = self.take_pending(ino);
+        self.drop_pending(ino, pending);
+    }
+
+    /// The first half of forgetting, without I/O.
+    pub(super) fn take_pending(&self, ino: Ino) -> Option<Pending> {
+        self.writeback.state.lock().files.remove(&ino)
+    }
+
+    /// The second half.
+    pub(super) fn drop_pending(&self, ino: Ino, pending: Option<Pending>) {
         for source in pending.iter().flat_map(|pending| &pending.kept) {
             self.writeback.drop_source(source);
         }
