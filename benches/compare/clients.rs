@@ -10,6 +10,8 @@ use crate::harness::{Mount, Target};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     Ftpfs,
+    /// With `writeback`, until the mount has ended: then the server has everything.
+    Writeback,
     RcloneFull,
     RcloneOff,
     /// curl, or sessions that speak plain FTP, as many as the workload says.
@@ -22,6 +24,7 @@ impl Client {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ftpfs => "ftpfs",
+            Self::Writeback => "ftpfs-writeback",
             Self::RcloneFull => "rclone-full",
             Self::RcloneOff => "rclone-off",
             Self::Plain => "plain",
@@ -59,6 +62,7 @@ impl Mounted {
         let mode = match client {
             Client::Plain => return None,
             Client::Ftpfs => return Some(Self::Ftpfs(Mount::new(place, &[]))),
+            Client::Writeback => return Some(Self::Ftpfs(Mount::new(place, &["writeback"]))),
             Client::RcloneFull => "full",
             Client::RcloneOff => "off",
         };
@@ -98,6 +102,13 @@ impl Mounted {
             std::thread::sleep(Duration::from_millis(5));
         }
         Some(Self::Rclone { child, point, _scratch: scratch })
+    }
+
+    /// Ends a mount of ours, and waits until it has ended.
+    pub fn end(self) {
+        if let Self::Ftpfs(mount) = self {
+            mount.unmount();
+        }
     }
 
     pub fn path(&self) -> &Path {

@@ -63,7 +63,7 @@ fn main() {
             let mut row = Row::new(workload.title, rtt, workload.megabytes);
             for run in 0..wanted.runs {
                 for &client in &wanted.clients {
-                    let slow = !matches!(client, Client::Ftpfs | Client::Plain);
+                    let slow = !matches!(client, Client::Ftpfs | Client::Writeback | Client::Plain);
                     // rclone's minutes are measured once: they do not vary by the factors that matter.
                     if slow && run > 0 && row.median(client).is_none_or(|time| time > Duration::from_secs(5))
                     {
@@ -99,7 +99,7 @@ fn measure(
     link: &Link,
     log: Option<PathBuf>,
 ) -> Option<Outcome> {
-    let mounted = Mounted::new(client, place);
+    let mut mounted = Mounted::new(client, place);
     let run = || match &mounted {
         Some(mounted) => Some((workload.mounted)(mounted.path(), local)),
         None => Some((workload.plain?)(place, local)),
@@ -110,6 +110,10 @@ fn measure(
     link.taken();
     let started = Instant::now();
     let result = run()?;
+    if client == Client::Writeback {
+        eprintln!("the program ended after {:?}", started.elapsed());
+        mounted.take().into_iter().for_each(Mounted::end);
+    }
     let time = started.elapsed();
     let failed = result.err().map(|error| {
         if time >= workloads::LIMIT {
@@ -157,7 +161,8 @@ impl Wanted {
                 "--clients" => {
                     let names = value();
                     let named = |client: &Client| names.split(',').any(|name| name == client.name());
-                    wanted.clients = Client::ALL.into_iter().filter(named).collect();
+                    let all = Client::ALL.into_iter().chain([Client::Writeback]);
+                    wanted.clients = all.filter(named).collect();
                 }
                 "--runs" => wanted.runs = value().parse().unwrap_or(3),
                 "--write" => wanted.write = true,

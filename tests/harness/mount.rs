@@ -275,4 +275,4 @@ const MOUNTS_WITHIN: Duration = Duration::from_secs(30);
 /// Uploads under way are finished first.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// Lines of the log shown when a test fails.
-const LOG_TAIL: usize = 150;
+const LOG_TAIL: usize = 15000000;

@@ -78,7 +78,8 @@ impl FileSystem {
         if matches!(known, Child::Known(ino) if self.drafts.is_only_local(ino)) {
             return self.remove_settled_file(caller, parent, name, path, answer);
         }
-        self.when_settled(caller, &[path.clone()], answer, move |fs, _, answer| {
+        let at = path.clone();
+        self.when_settled(caller, std::slice::from_ref(&at), answer, move |fs, _, answer| {
             fs.remove_settled_file(caller, parent, name, path, answer);
         });
     }
@@ -109,9 +110,10 @@ impl FileSystem {
                 self.drop_pending(ino, pending);
                 return answer.ok(());
             }
-            if self.is_pending(ino) {
+            if self.has_uploads_within(std::slice::from_ref(&path)) {
                 // The server is being told of it since a moment ago.
-                return self.when_settled(caller, &[path.clone()], answer, move |fs, _, answer| {
+                let at = path.clone();
+                return self.when_settled(caller, std::slice::from_ref(&at), answer, move |fs, _, answer| {
                     fs.remove_settled_file(caller, parent, name, path, answer);
                 });
             }

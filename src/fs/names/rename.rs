@@ -58,6 +58,14 @@ impl FileSystem {
         keep: bool,
         answer: Answer<()>,
     ) {
+        // Another has begun while one was waited for.
+        let paths = [from.2.clone(), to.2.clone()];
+        if self.has_uploads_within(&paths) {
+            return self.when_settled(caller, &paths, answer, move |fs, settled, answer| match settled {
+                Settled::Failed(errno) if !fs.is_only_here(from.0, &from.1) => answer.error(errno),
+                _ => fs.rename_settled(caller, from, to, keep, answer),
+            });
+        }
         let now = Instant::now();
         let (moved, target) = {
             let tree = self.tree.lock();
@@ -120,11 +128,7 @@ impl FileSystem {
             let Some(replaced) = renamed else {
                 // The server is being told of it since a moment ago.
                 let (from, to) = ((from, from_name, from_path), (to, to_name, to_path));
-                let paths = [from.2.clone(), to.2.clone()];
-                return self.when_settled(caller, &paths, answer, move |fs, settled, answer| match settled {
-                    Settled::Failed(errno) => answer.error(errno),
-                    _ => fs.rename_settled(caller, from, to, keep, answer),
-                });
+                return self.rename_settled(caller, from, to, keep, answer);
             };
             if let Some((known, pending)) = replaced {
                 self.drop_pending(known, pending);

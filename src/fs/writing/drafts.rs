@@ -99,6 +99,10 @@ impl Drafts {
         self.0.lock().get(&ino).is_some_and(|entry| entry.only_local)
     }
 
+    pub fn is_uploading(&self, ino: Ino) -> bool {
+        self.0.lock().get(&ino).is_some_and(|entry| entry.uploading)
+    }
+
     /// Does something while this draft is still the file's, and not on the server. None when it is not.
     pub fn if_unsent<T>(&self, ino: Ino, draft: &Arc<Mutex<Draft>>, act: impl FnOnce() -> T) -> Option<T> {
         let drafts = self.0.lock();
