@@ -17,10 +17,11 @@ use crate::ftp::{Error, Refusal, RemotePath};
 impl Session {
     /// Lists a folder.
     pub fn list(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
-        if self.lists_together() && !self.features.distrusts_status(folder) {
-            if let Some(listing) = self.list_alone(folder)? {
-                return Ok(listing);
-            }
+        if self.lists_together()
+            && !self.features.distrusts_status(folder)
+            && let Some(listing) = self.list_alone(folder)?
+        {
+            return Ok(listing);
         }
         self.list_by_transfer(folder)
     }
