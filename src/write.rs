@@ -13,6 +13,7 @@
 
 pub mod draft;
 pub mod kept;
+mod patch;
 pub mod ranges;
 pub mod spool;
 pub mod streaming;

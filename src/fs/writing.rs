@@ -17,6 +17,7 @@ pub use drafts::Drafts;
 
 use super::handles::Handle;
 use super::{Answer, Caller, Change, Errno, FileSystem};
+use crate::ftp::Modified;
 use crate::queue::Priority;
 use crate::tree::Ino;
 use crate::write::{Draft, Wish};
@@ -85,7 +86,16 @@ impl FileSystem {
         if let Some(draft) = self.drafts.find(ino) {
             return Ok(draft);
         }
-        Ok(self.drafts.add(ino, Draft::of(self.content(ino)?), false))
+        let content = self.content(ino)?;
+        let modified = self.known_time(ino);
+        Ok(self.drafts.add(ino, Draft::of(content, modified), false))
+    }
+
+    /// The time of a file on the server, as far as that is known and not our own.
+    pub(super) fn known_time(&self, ino: Ino) -> Option<Modified> {
+        let tree = self.tree.lock();
+        let node = tree.node(ino).filter(|node| !node.local)?;
+        Some(Modified { at: node.attributes.modified, precision: node.attributes.precision })
     }
 
     fn show_local(&self, ino: Ino, size: u64) {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub use download::Download;
 pub use ready::{eprt_argument, port_argument};
-pub use upload::{After, How, Stored};
+pub use upload::{After, How, Seen, Stored};
 
 use super::codepage::Codepage;
 use super::command::{Batch, Command, Wire};

@@ -15,7 +15,7 @@ use parking_lot::Condvar;
 
 use super::ranges::Ranges;
 use super::spool::Spool;
-use crate::ftp::Error;
+use crate::ftp::{Error, Modified};
 use crate::read::Content;
 use outgoing::{Outgoing, Room};
 
@@ -43,6 +43,7 @@ pub struct Draft {
     must_not_stream: bool,
     /// Why it ended.
     failed: Option<Error>,
+    failed_before: bool,
     /// Something came that an upload under way waits for.
     changed: Arc<Condvar>,
     /// A time set by a program after its last write, to be set on the server with the data.
@@ -57,6 +58,8 @@ pub struct Base {
     pub content: Content,
     /// Bytes of it that are still part of the file: less than its size after a truncation.
     pub limit: u64,
+    /// Its time on the server, where that is known.
+    pub modified: Option<Modified>,
 }
 
 /// The first part of a range of a draft.
@@ -100,10 +103,10 @@ impl Draft {
         Self { resized: true, ..Self::over(None, 0) }
     }
 
-    /// A file that the server has.
-    pub fn of(content: Content) -> Self {
+    /// A file that the server has, with its time there.
+    pub fn of(content: Content, modified: Option<Modified>) -> Self {
         let size = content.size;
-        Self::over(Some(Base { content, limit: size }), size)
+        Self::over(Some(Base { content, limit: size, modified }), size)
     }
 
     fn over(base: Option<Base>, size: u64) -> Self {
@@ -118,6 +121,7 @@ impl Draft {
             dropped: 0,
             must_not_stream: false,
             failed: None,
+            failed_before: false,
             changed: Arc::default(),
             base,
             smallest: size,
@@ -245,6 +249,42 @@ impl Draft {
         if only_added { Change::Added(added) } else { Change::Rewritten }
     }
 
+    /// What the server has below, when anything of it is part of what is to be sent now.
+    pub(super) fn old_content(&self) -> Option<&Base> {
+        let base = self.base.as_ref()?;
+        Some(base).filter(|base| !self.dirty.gaps(0..base.limit.min(self.size)).is_empty())
+    }
+
+    /// The file's time on the server is no longer the one that was known.
+    pub fn forget_time(&mut self) {
+        if let Some(base) = &mut self.base {
+            base.modified = None;
+        }
+    }
+
+    /// The ranges in which the file differs from what the server has, when it has not been cut and has grown without holes.
+    pub(super) fn changed_ranges(&self) -> Option<(&Base, Vec<Range<u64>>)> {
+        let base = self.base.as_ref().filter(|base| base.limit == base.content.size)?;
+        let has_holes = !self.dirty.gaps(base.content.size..self.size.max(base.content.size)).is_empty();
+        if self.dirty.is_empty() || self.size < base.content.size || has_holes {
+            return None;
+        }
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for range in self.dirty.iter() {
+            match ranges.last_mut() {
+                // A transfer costs more than what lies between, when that is here.
+                Some(last)
+                    if range.start - last.end <= NEAR
+                        && self.present.gaps(last.end..range.start).is_empty() =>
+                {
+                    last.end = range.end;
+                }
+                _ => ranges.push(range.clone()),
+            }
+        }
+        Some((base, ranges))
+    }
+
     /// An upload begins: what is written from now on belongs to the next one.
     pub fn begin_upload(&mut self) -> Sending {
         self.smallest = self.size;
@@ -252,6 +292,7 @@ impl Draft {
         Sending {
             dirty: std::mem::take(&mut self.dirty),
             resized: std::mem::take(&mut self.resized),
+            failed_before: self.failed_before,
             modified: self.modified.take(),
             mode: self.mode.take(),
         }
@@ -260,6 +301,7 @@ impl Draft {
     /// The upload failed: everything is to be sent again.
     pub fn upload_failed(&mut self, sending: Sending) {
         self.outgoing = None;
+        self.failed_before = sending.failed_before;
         self.dirty.extend(sending.dirty);
         self.dirty.truncate(self.size);
         self.resized |= sending.resized;
@@ -268,13 +310,14 @@ impl Draft {
     }
 
     /// The upload is confirmed: `content` is what the server has now.
-    pub fn upload_confirmed(&mut self, content: Content) {
+    pub fn upload_confirmed(&mut self, content: Content, modified: Option<Modified>) {
         let limit = content.size.min(self.smallest);
-        self.base = Some(Base { content, limit });
+        self.base = Some(Base { content, limit, modified });
         self.outgoing = None;
         self.dropped = 0;
         self.must_not_stream = false;
         self.failed = None;
+        self.failed_before = false;
     }
 
     /// Whether an upload may begin now that `from` bytes are there, while more are written: the file is new or was emptied,
@@ -479,9 +522,14 @@ impl Default for Draft {
 pub struct Sending {
     dirty: Ranges,
     resized: bool,
+    /// An upload before this one has failed, and may have changed the file on the server.
+    pub failed_before: bool,
     pub modified: Option<SystemTime>,
     pub mode: Option<u32>,
 }
+
+/// Changes so close together are sent as one.
+const NEAR: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -500,7 +548,7 @@ mod tests {
 
     #[test]
     fn adding_at_the_end_sends_only_what_was_added() {
-        let mut draft = Draft::of(content(100));
+        let mut draft = Draft::of(content(100), None);
         assert_eq!(draft.change(), Change::Nothing);
         write(&mut draft, 100, b"abc");
         write(&mut draft, 103, b"def");
@@ -511,7 +559,7 @@ mod tests {
 
     #[test]
     fn a_change_in_the_middle_needs_what_is_around_it() {
-        let mut draft = Draft::of(content(100));
+        let mut draft = Draft::of(content(100), None);
         write(&mut draft, 10, b"abc");
         assert_eq!(draft.change(), Change::Rewritten);
         assert_eq!(draft.first_gap(0..100).unwrap().1, 0..10);
@@ -522,8 +570,26 @@ mod tests {
     }
 
     #[test]
+    fn changes_that_leave_the_rest_alone_are_known_as_ranges() {
+        let mut draft = Draft::of(content(1_000_000), None);
+        write(&mut draft, 10, b"abc");
+        write(&mut draft, 500_000, b"abc");
+        write(&mut draft, 1_000_000, b"grown");
+        assert_eq!(draft.changed_ranges().unwrap().1, [10..13, 500_000..500_003, 1_000_000..1_000_005]);
+        draft.fill(&content(1_000_000), 0, &[0; 1000], Path::new("/nonexistent")).unwrap();
+        write(&mut draft, 900, b"near");
+        assert_eq!(draft.changed_ranges().unwrap().1[0], 10..904);
+        write(&mut draft, 2_000_000, b"behind a hole");
+        assert!(draft.changed_ranges().is_none());
+        let mut cut = Draft::of(content(1_000_000), None);
+        cut.resize(999_999).unwrap();
+        write(&mut cut, 999_999, b"x");
+        assert!(cut.changed_ranges().is_none());
+    }
+
+    #[test]
     fn what_was_cut_off_does_not_come_back_when_the_file_grows_again() {
-        let mut draft = Draft::of(content(100));
+        let mut draft = Draft::of(content(100), None);
         draft.resize(10).unwrap();
         draft.resize(50).unwrap();
         assert!(draft.first_gap(10..50).is_none());
@@ -548,7 +614,7 @@ mod tests {
         draft.begin_upload();
         draft.resize(10).unwrap();
         draft.resize(100).unwrap();
-        draft.upload_confirmed(content(100));
+        draft.upload_confirmed(content(100), None);
         assert_eq!(draft.change(), Change::Rewritten);
         let Piece::Here(data) = draft.read(0, 100).unwrap() else { panic!("nothing of it is on the server") };
         assert_eq!(data, [[7; 10].as_slice(), &[0; 90]].concat());
@@ -560,7 +626,7 @@ mod tests {
         write(&mut draft, 0, b"first");
         draft.begin_upload();
         write(&mut draft, 5, b"second");
-        draft.upload_confirmed(content(5));
+        draft.upload_confirmed(content(5), None);
         assert_eq!(draft.change(), Change::Added(5..11));
     }
 }

@@ -81,6 +81,7 @@ impl FileSystem {
             exists,
             keep_mode,
             self.options.in_place,
+            self.options.patch_from,
             self.options.spool_dir.clone(),
             end,
         );
@@ -132,7 +133,7 @@ impl FileSystem {
             let (dirty, size) = {
                 let mut draft = entry.draft.lock();
                 if !removed {
-                    draft.upload_confirmed(content.clone());
+                    draft.upload_confirmed(content.clone(), uploaded.modified);
                 }
                 if let (Some(version), true) = (version, content.size <= KEEP_IN_CACHE && !draft.is_dirty())
                     && let Ok(crate::write::Piece::Here(data)) = draft.read(0, content.size as usize)

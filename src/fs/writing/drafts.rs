@@ -82,6 +82,13 @@ impl Drafts {
         self.0.lock().values().filter(|entry| entry.uploading || entry.draft.lock().is_dirty()).count()
     }
 
+    /// The file's time on the server has been set by us.
+    pub fn forget_time(&self, ino: Ino) {
+        if let Some(entry) = self.0.lock().get(&ino) {
+            entry.draft.lock().forget_time();
+        }
+    }
+
     /// A file that the server does not know has been renamed over one that it has: its upload replaces that one.
     pub fn will_replace(&self, ino: Ino) {
         if let Some(entry) = self.0.lock().get_mut(&ino) {
