@@ -189,12 +189,12 @@ impl Scripted {
 fn a_small_change_in_a_large_file_sends_little_where_the_server_keeps_the_rest() {
     for kind in Kind::MAIN {
         let Some(server) = Server::start(kind) else { continue };
-        let mut content = vec![b'x'; 64 << 20];
+        let mut content = vec![b'x'; 24 << 20];
         server.put("image", &content);
         let relay = Relay::new(&server);
         let mount = Mount::new(&relay, &[]);
         let page = vec![b'p'; 4096];
-        for (n, at) in [(1, 40 << 20), (2, 1000), (3, (64 << 20) - 96)] {
+        for (n, at) in [(1, 20 << 20), (2, 1000), (3, (24 << 20) - 96)] {
             shell::ok(mount.path(), "stat image");
             relay.reset();
             let file = File::options().write(true).open(mount.path().join("image")).unwrap();

@@ -222,7 +222,13 @@ impl Upload {
     }
 
     fn replace(&mut self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
-        self.complete(session, path)?;
+        if let Err(error) = self.complete(session, path) {
+            let old = self.old.as_ref().filter(|_| session.is_alive());
+            if let (Some(old), Ok(now)) = (old, session.stat(path)) {
+                patch::check_unchanged(old, now.size, now.modified)?;
+            }
+            return Err(error);
+        }
         if self.in_place {
             return self.store(session, path, NEW_FILE_MODE);
         }
