@@ -1,12 +1,13 @@
 //! The command: from `argv` to a mounted folder, and an exit code that tells the truth.
 //!
 //! The order matters and is visible in [`run`]: passwords leave `argv` first ([`secrets`]); then everything that can be
-//! wrong is checked while there is still a terminal to say it on (options, URL, mount point, password); then the process
+//! wrong is checked while there is still a terminal to say it on (options, [`config_file`], URL, mount point, password); then the process
 //! forks ([`daemon`]); only the child starts threads, logs in, and mounts ([`serve`]). The caller gets 0 once that worked.
 //!
 //! This layer turns text into typed values (`ftp::Config`, `fs::Options`, `mount::Options`) and touches neither FTP nor FUSE.
 
 pub mod args;
+pub mod config_file;
 pub mod credentials;
 pub mod daemon;
 pub mod failure;
@@ -17,7 +18,7 @@ pub mod serve;
 pub mod subcommand;
 pub mod url;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 use nix::unistd::{User, geteuid};
 
 use self::args::{Args, Manner};
+use self::config_file::ConfigFiles;
 use self::credentials::Credentials;
 use self::daemon::Starter;
 use self::failure::{Exit, Failure};
@@ -42,6 +44,8 @@ pub fn main() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let manner = args.first().map_or(Manner::Command, |name| Manner::of(name));
     let (secrets, visible) = Secrets::take(&mut args);
+    // The password is in memory for as long as it is mounted: no core dump, and no other process of this user may look.
+    let _ = nix::sys::prctl::set_dumpable(false);
     if let Some(error) = visible {
         complain(&format!("warning: the password stays visible to ps(1): {error}"));
     }
@@ -77,20 +81,10 @@ fn run(args: Args, manner: Manner, secrets: &Secrets) -> Result<(), Failure> {
         print!("{}", options::full_help());
         return Ok(());
     }
-    let mut settings = Settings::new();
-    for list in &args.options {
-        settings.apply(list).map_err(usage)?;
-    }
+    let text = args.source.as_deref().ok_or_else(|| usage("which server? (try `ftpfs --help`)".into()))?;
+    let Wanted { source, mut settings, hint } = understand(text, &args.options)?;
     settings.filesystem.read_only |= args.read_only;
     settings.debug |= args.debug;
-    let source = args.source.as_deref().ok_or_else(|| usage("which server? (try `ftpfs --help`)".into()))?;
-    let source = Source::parse(source).map_err(|why| usage(format!("SOURCE: {why}")))?;
-    settings.tls = tls(source.scheme, settings.tls).map_err(usage)?;
-    if settings.proxy.is_some() && settings.data.mode == DataMode::Active {
-        return Err(usage(
-            "a server cannot connect to us through a proxy: leave out active, or proxy=".into(),
-        ));
-    }
     let point = args.mount_point.as_deref().ok_or_else(|| usage("where to? MOUNTPOINT is missing".into()))?;
     if manner == Manner::Helper && args.foreground {
         return Ok(());
@@ -125,7 +119,43 @@ fn run(args: Args, manner: Manner, secrets: &Secrets) -> Result<(), Failure> {
     };
     // Not in the way of somebody else's umount.
     let _ = std::env::set_current_dir("/");
-    start(plan, foreground)
+    start(plan, foreground).map_err(|failure| match (failure.exit, hint) {
+        (Exit::Unreachable, Some(hint)) => Failure::new(failure.exit, format!("{}; {hint}", failure.message)),
+        _ => failure,
+    })
+}
+
+/// A SOURCE and options, with what the configuration files add to them.
+struct Wanted {
+    source: Source,
+    settings: Settings,
+    /// For when nothing answers there.
+    hint: Option<String>,
+}
+
+fn understand(text: &OsStr, lists: &[OsString]) -> Result<Wanted, Failure> {
+    let usage = |message: String| Failure::new(Exit::Usage, message);
+    let asked = |mut settings: Settings| -> Result<Settings, Failure> {
+        for list in lists {
+            settings.apply(list).map_err(usage)?;
+        }
+        Ok(settings)
+    };
+    // First only for config=, and so that mistakes in the command are told before those in a file.
+    let files = ConfigFiles::read(asked(Settings::new())?.config.as_deref())?;
+    let mut settings = Settings::new();
+    let mut meaning = files.meaning(text)?;
+    meaning.apply(&mut settings)?;
+    let mut settings = asked(settings)?;
+    let source = meaning.source;
+    settings.tls = tls(source.scheme, settings.tls).map_err(usage)?;
+    if settings.proxy.is_some() && settings.data.mode == DataMode::Active {
+        return Err(usage(
+            "a server cannot connect to us through a proxy: leave out active, or proxy=".into(),
+        ));
+    }
+    let hint = if meaning.is_named { None } else { files.hint(text) };
+    Ok(Wanted { source, settings, hint })
 }
 
 fn start(plan: Plan, foreground: bool) -> Result<(), Failure> {

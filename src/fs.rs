@@ -1,6 +1,6 @@
 //! The file system: one method per file call, answered from memory or by a job.
 //!
-//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`], [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
+//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`] (with [`times`]), [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
 //! [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the answer is sent
 //! before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno in
 //! [`errno`], and nowhere else.
@@ -17,13 +17,15 @@ mod handles;
 pub mod names;
 pub mod options;
 pub mod reading;
+mod times;
+pub mod writeback;
 pub mod writing;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 use parking_lot::Mutex;
 
 pub use answer::{Answer, Caller};
@@ -35,12 +37,14 @@ use crate::connection::Connections;
 use crate::ftp::codepage::Codepage;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
-use crate::read::{Content, Locate, Reads};
+use crate::read::{Content, Locate, Reads, UNKNOWN_SIZE};
 use crate::tree::{Ino, Lifetimes, Tree};
 use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
+use times::Times;
+use writeback::{Writeback, open_journal};
 use writing::Drafts;
 
 /// A mounted server.
@@ -49,14 +53,14 @@ pub struct FileSystem {
     queue: Arc<Queue>,
     reads: Arc<Reads>,
     drafts: Drafts,
+    writeback: Writeback,
     handles: Handles,
     listings: Listings,
     ahead: Ahead,
+    times: Times,
     waiting: Arc<Waiting>,
     features: Features,
     options: Options,
-    /// Seconds that LIST's times are away from UTC, as far as MDTM has shown.
-    zone: Mutex<i64>,
     /// The server's address without a password, for messages.
     server: String,
     codepage: Option<Codepage>,
@@ -98,7 +102,7 @@ impl FileSystem {
     fn over(
         config: Arc<ftp::Config>,
         features: Features,
-        options: Options,
+        mut options: Options,
         root: RemotePath,
         session: Option<Session>,
     ) -> Arc<Self> {
@@ -109,23 +113,32 @@ impl FileSystem {
             listings: options.dir_timeout,
         };
         let codepage = config.codepage;
+        let (journal, left) = open_journal(&options, &format!("{server} {:?}", config.folder));
+        let writeback = Writeback::new(options.writeback, journal);
+        if writeback.acknowledges() {
+            // What is uploaded while it is written needs no journal; only large files are, so that close() need not wait.
+            options.stream_from = options.stream_from.max(options.spool_size / 4);
+        }
         let queue = Connections::start(config, features.clone(), options.max_conns, session);
-        Arc::new_cyclic(|this| Self {
+        let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
             reads: Reads::new(queue.clone(), options.cache_size),
             queue,
             drafts: Drafts::default(),
+            writeback,
             handles: Handles::default(),
             listings: Listings::default(),
             ahead: Ahead::default(),
             waiting: Waiting::new(),
             features,
             options,
-            zone: Mutex::new(0),
+            times: Times::default(),
             server,
             codepage,
             this: this.clone(),
-        })
+        });
+        filesystem.restore(left);
+        filesystem
     }
 
     /// Brings what is not yet on the server there, for at most `limit`; then no more work is taken. Returns how many
@@ -133,10 +146,21 @@ impl FileSystem {
     pub fn shutdown(&self, limit: Duration) -> usize {
         let until = Instant::now() + limit;
         self.upload_everything();
-        while self.drafts.unconfirmed() > 0 && Instant::now() < until {
+        let mut told = Instant::now();
+        loop {
+            let left = self.drafts.unconfirmed();
+            // What the server refuses now, it refuses in a minute.
+            if left <= self.hopeless() || Instant::now() >= until {
+                break;
+            }
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                info!("{left} files are still to be uploaded");
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         let lost = self.keep_everything();
+        self.writeback.tidy();
         self.queue.close();
         let (mut open, _) = self.queue.connections();
         let until = Instant::now() + GOODBYE;
@@ -195,7 +219,13 @@ impl FileSystem {
     fn content(&self, ino: Ino) -> Result<Content, Errno> {
         let tree = self.tree.lock();
         let node = tree.node(ino).ok_or(Errno::STALE)?;
-        Ok(Content { ino, version: node.version, size: node.attributes.size, locate: self.locate(ino) })
+        Ok(Content {
+            ino,
+            version: node.version,
+            size: if node.has_unknown_size() { UNKNOWN_SIZE } else { node.attributes.size },
+            modified: node.exact_time(),
+            locate: self.locate(ino),
+        })
     }
 
     fn locate(&self, ino: Ino) -> Locate {
@@ -230,6 +260,8 @@ type Then = Box<dyn FnOnce(&FileSystem, Result<(), Error>) + Send>;
 /// Callers waiting for the same answer about one inode.
 type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
 
+/// How often the end says how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
 /// Between two looks whether a session has become free.
 const ANOTHER_TRY: Duration = Duration::from_secs(1);
 /// How long QUITs may take.

@@ -361,6 +361,10 @@ fn open_mode(flags: i32) -> OpenMode {
 }
 
 fn open_flags(opened: Opened) -> FopenFlags {
+    if opened.has_unknown_size {
+        // The kernel would read no further than the size that it knows.
+        return FopenFlags::FOPEN_DIRECT_IO;
+    }
     if opened.keep_pages { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
 }
 

@@ -8,17 +8,25 @@
 //! more: a page is the unit of what is kept, not a block.
 //!
 //! The end of a transfer is never the end of a file: what counts is the size that the server told. A stream that ends
-//! early is resumed where it was; when that brings nothing new, the reader gets an error.
+//! early is resumed where it was; when that brings nothing new, the reader gets an error. Only where the server tells no
+//! size at all does a transfer that it has confirmed tell it.
+//!
+//! Nor may a reader get a mixture of two files. What the server said of a content when it was first read is kept
+//! ([`versions`]); whenever more of it is fetched the server says it again, and a difference is an error that tells what
+//! the file is like now ([`Error::Replaced`]).
 //!
 //! `fs` calls [`Reads::read`]; nothing here knows why somebody reads.
 
 pub mod blocks;
 mod cursor;
 mod stream;
+mod transfer;
+mod versions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
@@ -26,8 +34,9 @@ use crate::ftp::{Error, RemotePath};
 use crate::queue::{Priority, Queue};
 use crate::tree::{Ino, Version};
 use blocks::Blocks;
-use cursor::Cursors;
+use cursor::{Cursors, Window};
 use stream::Stream;
+use versions::Versions;
 
 /// Where a file is on the server now; none when it is gone.
 pub type Locate = Arc<dyn Fn() -> Option<RemotePath> + Send + Sync>;
@@ -42,6 +51,7 @@ pub struct Reads {
     blocks: Blocks,
     queue: Arc<Queue>,
     files: Mutex<HashMap<(Ino, Version), File>>,
+    versions: Versions,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -51,8 +61,10 @@ pub struct Reads {
 pub struct Content {
     pub ino: Ino,
     pub version: Version,
-    /// Bytes.
+    /// Bytes; [`UNKNOWN_SIZE`] when only its end will tell.
     pub size: u64,
+    /// When the server says that it was changed, where that is exact to the second.
+    pub modified: Option<SystemTime>,
     pub locate: Locate,
 }
 
@@ -60,6 +72,8 @@ pub struct Content {
 struct File {
     streams: Vec<Arc<Stream>>,
     cursors: Cursors,
+    /// Where a file of unknown size has turned out to end.
+    end: Option<u64>,
 }
 
 impl Reads {
@@ -69,6 +83,7 @@ impl Reads {
             blocks: Blocks::new(cache_size),
             queue,
             files: Mutex::default(),
+            versions: Versions::default(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         })
@@ -76,32 +91,37 @@ impl Reads {
 
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
     pub fn read(self: &Arc<Self>, content: &Content, offset: u64, len: usize, done: Done) {
-        let len = (len as u64).min(content.size.saturating_sub(offset)) as usize;
+        let size = self.known_size(content);
+        let len = (len as u64).min(size.saturating_sub(offset)) as usize;
         if len == 0 {
             return done(Ok(Vec::new()));
         }
         let window = self.note(content, offset, len as u64);
         let end = offset + len as u64;
-        let goal = (end + window).min(content.size);
+        let goal = (end + window.ahead).min(size);
         let mut waiter = Some(stream::Waiter { offset, len, done });
         let mut passed = None;
         let (new, promoted) = loop {
             let missing = match self.blocks.read(content.ino, content.version, offset, len) {
                 Ok(data) => {
-                    if window > 0 {
-                        self.extend(content, end, window);
+                    if window.ahead > 0 {
+                        self.extend(content, end, window.ahead);
                     }
                     if let Some(waiter) = waiter {
+                        self.hits.fetch_add(u64::from(passed.is_none()), Ordering::Relaxed);
                         (waiter.done)(Ok(data));
                     }
                     return;
                 }
                 Err(missing) => missing,
             };
+            if passed.is_none() {
+                self.misses.fetch_add(1, Ordering::Relaxed);
+            }
             let mut files = self.files.lock();
             let file = files.entry((content.ino, content.version)).or_default();
             let joined =
-                file.streams.iter().find(|stream| stream.join(missing, goal, window, &mut waiter)).cloned();
+                file.streams.iter().find(|s| s.join(missing, goal, window.ahead, &mut waiter)).cloned();
             if let Some(stream) = joined {
                 break (None, stream.to_promote());
             }
@@ -110,8 +130,10 @@ impl Reads {
                 continue;
             }
             let Some(waiter) = waiter else { return };
-            let goal = if content.size <= SMALL_FILE { content.size } else { goal };
-            let stream = Arc::new(Stream::new(content.clone(), missing, goal, window, waiter));
+            let goal = if size <= SMALL_FILE { size } else { goal };
+            let from = missing.saturating_sub(window.behind);
+            let from = from - from % blocks::PAGE;
+            let stream = Arc::new(Stream::new(content.clone(), from, goal, window.ahead, waiter));
             file.streams.push(stream.clone());
             break (Some(stream), None);
         };
@@ -119,13 +141,13 @@ impl Reads {
             self.queue.promote(ticket, Priority::Read);
         }
         if let Some(stream) = new {
-            stream::submit(self, stream);
+            transfer::submit(self, stream);
         }
     }
 
     /// Fetches the beginning of a file before anybody asks: small files whole. Returns how many bytes that is.
     pub fn fetch_ahead(self: &Arc<Self>, content: &Content, wanted: Wanted) -> u64 {
-        let len = ahead_bytes(content.size);
+        let len = if content.size == UNKNOWN_SIZE { 0 } else { ahead_bytes(content.size) };
         let here = || self.blocks.read(content.ino, content.version, 0, len as usize).is_ok();
         if len == 0 || self.queue.limit() < 2 || here() {
             return 0;
@@ -140,13 +162,14 @@ impl Reads {
             file.streams.push(stream.clone());
             stream
         };
-        stream::submit(self, stream);
+        transfer::submit(self, stream);
         len
     }
 
-    /// Puts bytes that are known to be on the server (just uploaded) where readers find them.
-    pub fn keep(&self, ino: Ino, version: Version, offset: u64, data: &[u8]) {
-        self.blocks.insert(ino, version, offset, data);
+    /// Puts a whole content that is known to be on the server (just uploaded) where readers find it.
+    pub fn keep(&self, content: &Content, data: &[u8]) {
+        self.versions.note(content, content.modified);
+        self.blocks.insert(content.ino, content.version, 0, data);
     }
 
     /// The pages of a content that are still remembered, of `len` bytes from the page at `from` on: with their places in it.
@@ -180,15 +203,31 @@ impl Reads {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 
+    /// How long a content is, as far as is known by now.
+    fn known_size(&self, content: &Content) -> u64 {
+        if content.size != UNKNOWN_SIZE {
+            return content.size;
+        }
+        let files = self.files.lock();
+        files.get(&(content.ino, content.version)).and_then(|file| file.end).unwrap_or(UNKNOWN_SIZE)
+    }
+
+    /// A file of unknown size has been read to its end.
+    fn ends_at(&self, content: &Content, end: u64) {
+        self.files.lock().entry((content.ino, content.version)).or_default().end = Some(end);
+    }
+
     /// Notes where a reader is; tells how far a stream may run ahead of it.
-    fn note(&self, content: &Content, offset: u64, len: u64) -> u64 {
+    fn note(&self, content: &Content, offset: u64, len: u64) -> Window {
         let mut files = self.files.lock();
         let readers = files.len().max(1) as u64;
         let bound = (self.blocks.limit() / (4 * readers)).clamp(MIN_WINDOW, MAX_WINDOW);
         if files.len() > MAX_FILES {
             files.retain(|_, file| !file.streams.is_empty());
         }
-        files.entry((content.ino, content.version)).or_default().cursors.advance(offset, len).min(bound)
+        let file = files.entry((content.ino, content.version)).or_default();
+        let window = file.cursors.advance(offset, len);
+        Window { ahead: window.ahead.min(bound), behind: window.behind.min(bound) }
     }
 
     fn extend(&self, content: &Content, end: u64, window: u64) {
@@ -212,6 +251,8 @@ pub fn ahead_bytes(size: u64) -> u64 {
     if size <= SMALL_FILE { size } else { HEAD }
 }
 
+/// The size of a file whose server does not tell it.
+pub const UNKNOWN_SIZE: u64 = u64::MAX;
 /// What the kernel asks for when a program looks at the beginning of a file.
 const HEAD: u64 = 128 * 1024;
 /// Up to this size a file is fetched whole: the transfer's cost is its round trips.

@@ -320,6 +320,7 @@ impl Tree {
     pub fn expire_all(&mut self) {
         for node in self.nodes.values_mut() {
             node.expire();
+            node.kernel_version = None;
             if let Some(folder) = &mut node.folder {
                 folder.listed = None;
             }

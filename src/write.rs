@@ -12,6 +12,7 @@
 //! `fs::writing` owns the drafts and calls this; nothing here sends a reply.
 
 pub mod draft;
+pub mod journal;
 pub mod kept;
 mod patch;
 pub mod ranges;

@@ -50,6 +50,35 @@ fn mistakes_on_the_command_line_end_with_1_and_one_line() {
 }
 
 #[test]
+fn mistakes_in_a_configuration_file_are_told_with_file_and_line() {
+    let folder = Scratch::new();
+    let file = folder.path("config.toml");
+    for (text, words) in [
+        (
+            "[server.work]\nsource = \"ftp://h/\"\nmax_con = 3\n",
+            ":3: unknown option max_con: did you mean max_conns",
+        ),
+        ("[defaults]\ntimeout = \"soon\"\n", ":2: option timeout: a number"),
+        ("[defaults\n", ":1: "),
+        ("[server.work]\nsource = \"ftp://joe:hunter2@h/\"\n", ":2: a password stands here"),
+    ] {
+        std::fs::write(&file, text).expect("write");
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("chmod");
+        for name in ["ftp://127.0.0.1:1/", "doctor"] {
+            let mut command = ftpfs();
+            command.arg(name);
+            let last = if name == "doctor" { "ftp://127.0.0.1:1/".to_owned() } else { folder.path("point") };
+            let list = format!("config={file},{}", folder.spool());
+            let output = command.args([&last, "-o", &list]).output().expect("runs");
+            assert_error(&output, 1, &format!("{file}{words}"));
+            assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter2"));
+        }
+    }
+    let output = ftpfs().args(["work:", &folder.path("point"), "-o", "config=/no/such/file"]).output();
+    assert_error(&output.expect("runs"), 1, "/no/such/file: No such file");
+}
+
+#[test]
 fn a_bad_mount_point_is_told_before_anything_is_asked() {
     let output = ftpfs().args(["ftp://joe@127.0.0.1:1/", "/no/such/folder"]).output().expect("runs");
     assert_error(&output, 4, "mkdir");

@@ -184,11 +184,111 @@ fn a_mount_that_ends_slowly_does_not_take_the_socket_of_the_next_one() {
 }
 
 #[test]
+fn the_password_is_nowhere_to_be_seen() {
+    let scratch = Scratch::new("scripted");
+    let options = scripted::Options { password: "s3cret-and-rare".into(), ..scripted::Options::default() };
+    let server = scripted::Server::start_with(scratch.path(), options).unwrap();
+    fs::write(server.root().join("letter"), "hello\n").unwrap();
+    let log = server.root().join("all.log");
+    // The most that can be logged; once from the command line, once by a variable.
+    for by_variable in [false, true] {
+        let kept = Scratch::new("mount");
+        let (point, spool) = (kept.path().join("point"), kept.path().join("spool"));
+        fs::create_dir(&point).unwrap();
+        let mut url = server.url();
+        if !by_variable {
+            url = url.replace('@', &format!(":{}@", server.password()));
+        }
+        let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+        let mut command = Command::new(program);
+        command.args(["-d", &url]).arg(&point).arg("-o").arg(format!("spool_dir={}", spool.display()));
+        command.env("FTPFS_LOG", "trace").env_remove("FTPFS_PASSWORD");
+        if by_variable {
+            command.env("FTPFS_PASSWORD", server.password());
+        }
+        let output = File::options().create(true).append(true).open(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let mut child = command.spawn().unwrap();
+        let at = point.to_str().unwrap();
+        let told = until(|| Some(run(&["status", at])).filter(|output| output.status.success()));
+        shell::ok(&point, "cat letter; echo x > new; rm new; ls -la; cat missing || true");
+        let mut seen = text(&told).into_bytes();
+        for arguments in
+            [&["status", at, "--json"][..], &["status", at, "--metrics"], &["list"], &["doctor", &url]]
+        {
+            seen.extend(text(&run(arguments)).into_bytes());
+        }
+        // Root may look everywhere; the watchdog is the child.
+        for pid in family(child.id()) {
+            for file in ["cmdline", "environ", "status", "mountinfo", "comm"] {
+                seen.extend(fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default());
+            }
+            let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+            open.for_each(|fd| {
+                seen.extend(
+                    fs::read_link(fd.unwrap().path())
+                        .unwrap_or_default()
+                        .into_os_string()
+                        .into_encoded_bytes(),
+                )
+            });
+        }
+        seen.extend(fs::read("/proc/mounts").unwrap());
+        for entry in shell::ok(kept.path(), "find spool -type f").lines() {
+            seen.extend(fs::read(kept.path().join(entry)).unwrap());
+        }
+        ok(&["umount", at]);
+        assert!(child.wait().unwrap().success());
+        seen.extend(fs::read(&log).unwrap());
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(seen.contains("PASS ***") && seen.contains("RETR"), "{seen}");
+        let found = seen.lines().find(|line| line.contains(server.password()));
+        assert_eq!(found, None);
+    }
+}
+
+/// The memory of a running mount holds the password: a crash must not leave it on the disk.
+#[test]
+fn a_crash_leaves_no_core_dump() {
+    let dumps = |program: &str, arguments: &[&str], ready: &dyn Fn() -> bool| {
+        let mut child = Command::new("sh");
+        child.args(["-c", "ulimit -c unlimited && exec \"$0\" \"$@\"", program]).args(arguments);
+        let scratch = Scratch::new("core");
+        let mut child = child.current_dir(scratch.path()).stderr(Stdio::null()).spawn().unwrap();
+        until(|| ready().then_some(()));
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, Signal::SIGABRT).unwrap();
+        std::os::unix::process::ExitStatusExt::core_dumped(&child.wait().unwrap())
+    };
+    if !dumps("sleep", &["60"], &|| true) {
+        eprintln!("SKIPPED: nothing dumps core here");
+    }
+    let (_scratch, server) = scripted();
+    let scratch = Scratch::new("mount");
+    let point = scratch.path().join("point");
+    fs::create_dir(&point).unwrap();
+    let url = server.url().replace('@', &format!(":{}@", server.password()));
+    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    let list = format!("spool_dir={}", scratch.path().join("spool").display());
+    let at = point.to_str().unwrap();
+    let dumped = dumps(&program, &["-f", "-o", &list, &url, at], &|| run(&["status", at]).status.success());
+    assert!(!dumped);
+    // The watchdog has cleared the place.
+    until(|| run(&["status", at]).status.code().filter(|&code| code == 4));
+}
+
+#[test]
 fn a_question_about_nothing_is_answered() {
     let output = run(&["status", "/proc"]);
     assert_eq!(output.status.code(), Some(4));
     assert!(text(&output).contains("no ftpfs is mounted on /proc"), "{}", text(&output));
     assert_eq!(run(&["umount"]).status.code(), Some(1));
+}
+
+/// A process and its children.
+fn family(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    std::iter::once(pid).chain(children.split_whitespace().filter_map(|word| word.parse().ok())).collect()
 }
 
 fn socket_of(mount: &Mount) -> std::path::PathBuf {

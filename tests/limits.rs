@@ -243,6 +243,7 @@ fn ls_during_a_big_download_with_two_sessions_takes_three_round_trips_at_most() 
         });
         until("the download", || relay.traffic().bytes_down > 20 << 20);
         for folder in ["a", "b", "c", "d"] {
+            until("a second session", || mount.status(&[]).contains(": ready"));
             relay.reset();
             let names: Vec<_> = fs::read_dir(mount.path().join(folder)).unwrap().collect();
             let traffic = relay.traffic();

@@ -54,6 +54,110 @@ END
 }
 
 #[test]
+fn a_server_with_a_name_can_stand_in_fstab_and_on_the_command_line() {
+    let stage = Stage::new();
+    stage.ok(r#"lay_over_etc
+        host=${URL#ftp://}; host=${host%%[:/]*}
+        cat > /etc/ftpfs.toml <<END
+[defaults]
+spool_dir = "$SPOOL"
+[host."$host"]
+ro = true
+[server.work]
+source = "$URL"
+user = "guest"
+password = "$PASSWORD"
+ro = false
+END
+        echo "work: $PWD/point fuse.ftpfs _netdev,nofail,x-gvfs-show 0 0" > fstab
+        # A password for everybody to read is no password.
+        chmod 644 /etc/ftpfs.toml
+        mount -a -T fstab 2> why && exit 9
+        cat why
+        grep -q '/etc/ftpfs.toml:8: .*chmod 600' why
+        not grep -q "$PASSWORD" why
+        chmod 600 /etc/ftpfs.toml
+        mount -a -T fstab
+        mount -a -T fstab
+        test "$(findmnt -n -S work: | wc -l)" = 1
+        grep "^work: $PWD/point fuse.ftpfs rw" /proc/mounts
+        test "$(cat point/letter)" = hello
+        echo there > point/reply
+        "$PROGRAM" status point | grep -q "guest@$host"
+        umount point
+        "$PROGRAM" doctor work: | grep -q 'can be mounted: ftpfs work:'
+        # What is more special counts more, and the command most of all.
+        "$PROGRAM" -o "credentials=$SECRET" "$URL" "$PWD/point"
+        not touch point/new
+        umount point
+        "$PROGRAM" -o "credentials=$SECRET,rw" "$URL" "$PWD/point"
+        touch point/new
+        umount point
+        "$PROGRAM" wrok: "$PWD/point" 2> why && exit 10
+        grep -q '\[server.wrok\]' why"#);
+}
+
+#[test]
+fn a_service_gets_its_password_from_systemds_credentials() {
+    let stage = Stage::new();
+    stage.ok(r#"mkdir credentials
+        printf guest > credentials/ftpfs.user
+        printf '%s\n' "$PASSWORD" > credentials/ftpfs.password
+        export CREDENTIALS_DIRECTORY=$PWD/credentials
+        "$PROGRAM" -o spool_dir=$SPOOL "$URL" "$PWD/point"
+        test "$(cat point/letter)" = hello
+        umount point"#);
+}
+
+#[test]
+fn where_there_is_no_terminal_systemd_asks_for_the_password() {
+    let stage = Stage::new();
+    stage.ok(r#"asks=/usr/bin/systemd-ask-password
+        test -e $asks || { echo "SKIPPED: there is no $asks" >&2; exit 0; }
+        mount -t tmpfs none /run && mkdir -p /run/systemd/system
+        printf '#!/bin/sh\necho "$@" > %s/asked\necho "%s"\n' "$PWD" "$PASSWORD" > asks && chmod 755 asks
+        mount --bind asks $asks
+        setsid -w mount -t fuse.ftpfs -o user=guest,spool_dir=$SPOOL "$URL" point < /dev/null
+        grep -q 'Password of guest on' asked
+        grep -q 'timeout=60' asked
+        test "$(cat point/letter)" = hello
+        umount point
+        # Nobody is there.
+        printf '#!/bin/sh\nexit 1\n' > asks
+        setsid -w mount -t fuse.ftpfs -o user=guest,spool_dir=$SPOOL "$URL" point < /dev/null 2> why && exit 9
+        grep -q 'nobody has answered' why
+        rm asked
+        setsid -w mount -t fuse.ftpfs -o user=guest,no_prompt,spool_dir=$SPOOL "$URL" point < /dev/null 2> why && exit 9
+        grep -q 'no_prompt' why
+        not test -e asked"#);
+}
+
+/// As a container's first process, with a mount that travels out of the container, and a program outside that has written
+/// something and has not closed it.
+#[test]
+fn as_pid_1_it_uploads_what_is_pending_when_the_container_is_stopped() {
+    let stage = Stage::new();
+    stage.ok(
+        r#"mkdir -p shared && mount --bind shared shared && mount --make-shared shared && mkdir shared/data
+        unshare --mount --pid --fork --kill-child --mount-proc --propagation unchanged \
+            "$PROGRAM" -f -o "allow_other,credentials=$SECRET,spool_dir=$SPOOL" "$URL" "$PWD/shared/data" &
+        container=$!
+        up() { findmnt shared/data >/dev/null && "$PROGRAM" status "$PWD/shared/data"; }
+        for _ in $(seq 200); do up && break || sleep 0.05; done
+        test "$(cat shared/data/letter)" = hello
+        { printf 'to be continued'; exec sleep 60; } > shared/data/pending &
+        for _ in $(seq 200); do test -s shared/data/pending && break || sleep 0.05; done
+        not grep -q continued "$SERVED/pending"
+        first=$(ps -o pid= --ppid $container | tr -d ' ')
+        grep -q "^NSpid:.*[[:space:]]1$" /proc/$first/status
+        kill -TERM $first
+        wait $container
+        test "$(cat "$SERVED/pending")" = 'to be continued'
+        not findmnt shared/data >/dev/null"#,
+    );
+}
+
+#[test]
 fn fake_verbose_sloppy_and_remount_are_answered() {
     let stage = Stage::new();
     stage.ok(r#"mount -f -n -t ftpfs -o credentials=$SECRET "$URL" point
@@ -116,6 +220,10 @@ fn an_ordinary_user_mounts_and_unmounts_what_fstab_allows() {
         as_user "$PROGRAM" status "$PWD/point" | grep -q connections
         "$PROGRAM" list | grep "$PWD/point .*to upload"
         as_user /bin/sh -c 'echo later > "$0/later"' "$PWD/point"
+        # Not even other programs of the same user can look into its memory, where the password is.
+        daemon=$("$PROGRAM" status --json "$PWD/point" | sed 's/.*"pid":\([0-9]*\).*/\1/')
+        not as_user /bin/cat "/proc/$daemon/environ"
+        not as_user /bin/cat "/proc/$daemon/maps"
         as_user "$PROGRAM" umount "$PWD/point"
         not findmnt point >/dev/null"#,
     );
@@ -218,7 +326,7 @@ fn the_unit_template_is_sound() {
     let program = env!("CARGO_BIN_EXE_ftpfs");
     fs::write(
         &unit,
-        template.replace("/usr/bin/ftpfs", program).replace("man:ftpfs(1)", "https://localhost/"),
+        template.replace("/usr/bin/ftpfs", program).replace("man:ftpfs(8)", "https://localhost/"),
     )
     .unwrap();
     let output = Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&unit).output().unwrap();
@@ -268,6 +376,7 @@ impl Stage {
             .env("PROGRAM", std::env::var("FTPFS_PROGRAM").unwrap_or("helpers/ftpfs".into()))
             .env("SECRET", self.folder.path().join("secret"))
             .env("SPOOL", self.folder.path().join("spool"))
+            .env("SERVED", self.server.root())
             .env_remove("FTPFS_PASSWORD")
             .stdin(Stdio::null())
             .output()
@@ -303,6 +412,13 @@ awk '/ - fuse/ { print $5 }' /proc/self/mountinfo | while read -r at; do umount 
 sbin=$(readlink -f /sbin)
 test ! -e helpers/ftpfs || mount -t overlay overlay -o "lowerdir=$PWD/helpers:$sbin" "$sbin" 2>/dev/null || {
     cp -a "$sbin" copy && cp -a helpers/. copy/ && mount --bind copy "$sbin"
+}
+# What is written to /etc is written to a copy.
+lay_over_etc() {
+    mkdir etc etc.work
+    mount -t overlay overlay -o "lowerdir=/etc,upperdir=$PWD/etc,workdir=$PWD/etc.work" /etc 2>/dev/null || {
+        cp -a /etc/. etc/ && mount --bind etc /etc
+    }
 }
 # What begins with `!` does not end a script.
 not() { if "$@"; then return 1; fi; }

@@ -1,7 +1,7 @@
 //! ftpfs, rclone and plain FTP clients on one vsftpd, in one run, over lines of several lengths.
 //!
 //! ```text
-//! cargo bench --bench compare -- [--rtt 0,20,100] [--only big,find] [--clients ftpfs,plain] [--runs 3] [--write]
+//! cargo bench --bench compare -- [--rtt 0,20,100] [--only big,find] [--clients ftpfs,plain] [--runs 3] [--write] [--logs FOLDER]
 //! ```
 //!
 //! Every measurement begins with a fresh mount, so nothing is known and no block is cached; the measurements of the clients
@@ -17,6 +17,7 @@ mod plain;
 mod report;
 mod workloads;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clients::{Client, Mounted, Place};
@@ -28,9 +29,10 @@ use workloads::Workload;
 
 fn main() {
     let wanted = Wanted::from_arguments();
-    // The harness would have everything logged.
+    // The harness would have everything logged, which costs time.
+    let level = if wanted.logs.is_some() { "ftpfs=debug" } else { "ftpfs=warn" };
     // SAFETY: no other thread runs yet.
-    unsafe { std::env::set_var("RUST_LOG", std::env::var("RUST_LOG").unwrap_or("warn".to_owned())) };
+    unsafe { std::env::set_var("FTPFS_LOG", level) };
     if !link::is_possible() {
         eprintln!("the delay needs root and /dev/net/tun");
         std::process::exit(1);
@@ -67,7 +69,9 @@ fn main() {
                     {
                         continue;
                     }
-                    let outcome = measure(workload, client, &place, scratch.path(), &link);
+                    let log =
+                        wanted.logs.as_ref().map(|logs| logs.join(format!("{rtt}-{}-{run}", workload.name)));
+                    let outcome = measure(workload, client, &place, scratch.path(), &link, log);
                     workloads::clean(&server, scratch.path());
                     if let Some(outcome) = outcome {
                         eprintln!("{rtt} ms, {}, {}: {outcome}", workload.name, client.name());
@@ -93,6 +97,7 @@ fn measure(
     place: &Place,
     local: &std::path::Path,
     link: &Link,
+    log: Option<PathBuf>,
 ) -> Option<Outcome> {
     let mounted = Mounted::new(client, place);
     let run = || match &mounted {
@@ -117,6 +122,9 @@ fn measure(
         Some(Mounted::Ftpfs(mount)) => Some(mount.peak_memory()),
         _ => None,
     };
+    if let (Some(Mounted::Ftpfs(mount)), Some(log)) = (&mounted, log) {
+        std::fs::write(log, mount.log()).expect("the folder for logs is there");
+    }
     Some(Outcome { time, bytes: link.taken(), memory, failed })
 }
 
@@ -126,6 +134,8 @@ struct Wanted {
     clients: Vec<Client>,
     runs: usize,
     write: bool,
+    /// A folder for what each ftpfs has said to its server, with times: where the round trips go.
+    logs: Option<PathBuf>,
 }
 
 impl Wanted {
@@ -136,6 +146,7 @@ impl Wanted {
             clients: Client::ALL.to_vec(),
             runs: 3,
             write: false,
+            logs: None,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -150,10 +161,13 @@ impl Wanted {
                 }
                 "--runs" => wanted.runs = value().parse().unwrap_or(3),
                 "--write" => wanted.write = true,
+                "--logs" => wanted.logs = Some(value().into()),
                 // What cargo adds.
                 "--bench" => {}
                 _ => {
-                    eprintln!("--rtt 0,20,100  --only NAME,…  --clients NAME,…  --runs N  --write");
+                    eprintln!(
+                        "--rtt 0,20,100  --only NAME,…  --clients NAME,…  --runs N  --write  --logs FOLDER"
+                    );
                     eprintln!("workloads: {:?}", workloads::ALL.iter().map(|w| w.name).collect::<Vec<_>>());
                     std::process::exit(2);
                 }

@@ -31,7 +31,8 @@ impl Manner {
 #[derive(Debug, Parser)]
 #[command(name = "ftpfs", version, disable_help_flag = true, max_term_width = 100)]
 pub struct Args {
-    /// ftp://[user@]host[:port]/folder (//folder: absolute), ftps:// or ftpes:// for TLS, or [user@]host:folder
+    /// ftp://[user@]host[:port]/folder (//folder: absolute), ftps:// or ftpes:// for TLS, [user@]host:folder, or NAME: of the
+    /// configuration
     #[arg(value_name = "SOURCE")]
     pub source: Option<OsString>,
 
@@ -90,7 +91,8 @@ impl Args {
 /// The end of `--help`; the manual page has it too.
 pub const FOOT: &str = "\
 Password:  asked for, or from the URL (wiped from ps), credentials=FILE,
-           FTPFS_PASSWORD, password_stdin, ~/.netrc
+           FTPFS_PASSWORD, password_stdin, the configuration, ~/.netrc
+Names:     [server.work] in /etc/ftpfs.toml or ~/.config/ftpfs/config.toml: ftpfs work: /mnt
 Also:      ftpfs doctor SOURCE (why does it not work?), status, list, flush, forget,
            umount (waits for uploads); each with --help
 Unmount:   ftpfs umount MOUNTPOINT, or umount(8), as a user fusermount3 -u

@@ -1,11 +1,13 @@
 //! Who logs in, and with which password.
 //!
-//! The user: from the URL, `-o user=`, the credentials file, `~/.netrc`; without any, anonymous. The password, from the
-//! first of: the URL, `-o password=`, the credentials file, standard input (`password_stdin`), `FTPFS_PASSWORD`,
-//! `~/.netrc`, a question on the terminal. Happens before ftpfs goes to the background, because only then is there a
-//! terminal. No message from here holds a password.
+//! The user: from the URL, `-o user=`, the credentials file, systemd's credentials, the configuration files
+//! ([`super::config_file`]), `~/.netrc`; without any, anonymous. The password, from the first of: the URL, `-o password=`, the
+//! credentials file, standard input (`password_stdin`), `FTPFS_PASSWORD`, systemd's credentials, the configuration files,
+//! `~/.netrc`, a question on the terminal, a question by systemd. Happens before ftpfs goes to the background, because
+//! only then is there a terminal. No message from here holds a password.
 
 mod netrc;
+mod systemd;
 mod terminal;
 
 use std::fs::File;
@@ -40,9 +42,13 @@ pub fn find(source: &Source, login: &Login, secrets: &Secrets) -> Result<Credent
         }
         None => Partial::default(),
     };
-    let mut user = source.user.clone().or_else(|| login.user.clone()).or(file.user);
-    let account = login.account.clone().or_else(|| secrets.account.clone()).or(file.account);
-    let mut password = [&source.password, &secrets.url, &login.password, &secrets.option]
+    let service = systemd::credentials().map_err(local)?;
+    let asked = source.user.clone().or_else(|| login.user.clone()).or(file.user);
+    let mut user = asked.clone().or(service.user).or_else(|| login.usual_user.clone());
+    let mut account = [&secrets.account, &file.account, &service.account, &login.account]
+        .into_iter()
+        .find_map(Clone::clone);
+    let mut password = [&source.password, &secrets.url, &secrets.option, &login.password]
         .into_iter()
         .find_map(Clone::clone)
         .or(file.password);
@@ -50,8 +56,11 @@ pub fn find(source: &Source, login: &Login, secrets: &Secrets) -> Result<Credent
         password =
             Some(first_line_of_stdin().map_err(|why| local(format!("password on standard input: {why}")))?);
     }
-    password = password.or_else(|| secrets.environment.clone());
-    let mut account = account;
+    password = password.or_else(|| secrets.environment.clone()).or(service.password);
+    // Joe's password is not for somebody else who is named now.
+    if asked.is_none() || login.usual_user.is_none() || asked == login.usual_user {
+        password = password.or_else(|| login.usual_password.clone());
+    }
     if password.is_none() {
         let found = from_netrc(login.netrc.as_deref(), &source.host, user.as_deref()).map_err(local)?;
         if let Some(found) = found {
@@ -64,8 +73,8 @@ pub fn find(source: &Source, login: &Login, secrets: &Secrets) -> Result<Credent
     let password = match password {
         Some(password) => password,
         None if is_anonymous(&user) => Secret::new(ANONYMOUS_PASSWORD),
-        None => terminal::ask(&format!("Password of {user} on {}: ", source.host))
-            .map_err(|error| no_password(&user, &error))?,
+        None if login.never_ask => return Err(no_password(&user, "asking is forbidden by no_prompt")),
+        None => ask(&user, &source.host)?,
     };
     if password.reveal().iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return Err(Failure::new(Exit::Usage, "a password that holds a line end or a NUL cannot be sent"));
@@ -125,7 +134,7 @@ fn read_file(path: &Path) -> Result<Partial, String> {
 }
 
 /// A file with passwords belongs to its reader (or root), who alone can read it.
-fn refuse_if_open_to_others(file: &File) -> Result<(), String> {
+pub(super) fn refuse_if_open_to_others(file: &File) -> Result<(), String> {
     let metadata = file.metadata().map_err(|error| error.to_string())?;
     if metadata.mode() & 0o077 != 0 {
         return Err("other users can read it: chmod 600 it, and change the password".into());
@@ -182,17 +191,30 @@ fn first_line_of_stdin() -> Result<Secret, String> {
     Ok(password)
 }
 
-fn no_password(user: &str, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::Interrupted => Failure::new(Exit::Login, "cancelled"),
-        _ => Failure::new(
-            Exit::Login,
-            format!(
-                "there is no password for {user}, and no terminal to ask on ({error}): give it with credentials=FILE, \
-                 ~/.netrc, FTPFS_PASSWORD or password_stdin"
-            ),
-        ),
+fn ask(user: &str, host: &str) -> Result<Secret, Failure> {
+    let question = format!("Password of {user} on {host}: ");
+    let error = match terminal::ask(&question) {
+        Ok(password) => return Ok(password),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            return Err(Failure::new(Exit::Login, "cancelled"));
+        }
+        Err(error) => error,
+    };
+    match systemd::ask(&question, host) {
+        Ok(Some(password)) => Ok(password),
+        Ok(None) => Err(no_password(user, &format!("no terminal to ask on ({error})"))),
+        Err(why) => Err(no_password(user, &format!("no terminal to ask on, and by systemd {why}"))),
     }
+}
+
+fn no_password(user: &str, why: &str) -> Failure {
+    Failure::new(
+        Exit::Login,
+        format!(
+            "there is no password for {user}, and {why}: give it with credentials=FILE, ~/.netrc, FTPFS_PASSWORD or \
+             password_stdin"
+        ),
+    )
 }
 
 fn is_anonymous(user: &str) -> bool {
@@ -292,5 +314,23 @@ mod tests {
             find(&source("ftp://joe@h/"), &login, &secrets).expect("found").password,
             Secret::new("opt")
         );
+    }
+
+    #[test]
+    fn what_the_configuration_says_counts_less_than_the_command_and_is_for_its_user_only() {
+        let configured = || Login {
+            usual_user: Some("joe".into()),
+            usual_password: Some(Secret::new("usual")),
+            netrc: Some("/dev/null".into()),
+            never_ask: true,
+            ..Login::default()
+        };
+        let found = find(&source("ftp://h/"), &configured(), &Secrets::default()).expect("found");
+        assert_eq!((found.user.as_str(), found.password), ("joe", Secret::new("usual")));
+        let secrets = Secrets { environment: Some(Secret::new("env")), ..Secrets::default() };
+        let found = find(&source("ftp://h/"), &configured(), &secrets).expect("found");
+        assert_eq!(found.password, Secret::new("env"));
+        let other = find(&source("ftp://jim@h/"), &configured(), &Secrets::default()).expect_err("refused");
+        assert!(other.message.contains("no password for jim"), "{other}");
     }
 }

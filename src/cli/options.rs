@@ -4,6 +4,9 @@
 //! the case anyway or means nothing here (said at debug level), or refused with the reason. A name that is not in the
 //! table is an error: an option that silently does nothing is how data gets lost.
 
+mod help;
+#[cfg(test)]
+mod known_names;
 mod table;
 mod values;
 
@@ -13,6 +16,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::help::{explained, full_help, help};
 use self::table::TABLE;
 use crate::ftp::codepage::Codepage;
 use crate::ftp::config::{DataPolicy, ListPolicy, Secret, Tls};
@@ -42,6 +46,8 @@ pub struct Settings {
     pub debug: bool,
     /// Where the user chose a spool folder.
     pub spool_dir: Option<PathBuf>,
+    /// Instead of the usual configuration files.
+    pub config: Option<PathBuf>,
     /// Names accepted without effect, and why; logged once logging is there.
     pub quiet: Vec<(String, &'static str)>,
 }
@@ -55,6 +61,11 @@ pub struct Login {
     pub credentials: Option<PathBuf>,
     pub password_stdin: bool,
     pub netrc: Option<PathBuf>,
+    /// From the configuration files: count less than what this very command says.
+    pub usual_user: Option<String>,
+    pub usual_password: Option<Secret>,
+    /// Fail rather than ask.
+    pub never_ask: bool,
 }
 
 impl Settings {
@@ -77,6 +88,7 @@ impl Settings {
             delay_connect: false,
             debug: false,
             spool_dir: None,
+            config: None,
             quiet: Vec::new(),
         }
     }
@@ -99,8 +111,9 @@ impl Settings {
         Ok(())
     }
 
-    fn set(&mut self, name: &str, value: Option<&OsStr>) -> Result<(), String> {
-        if QUIET_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+    /// Applies one option.
+    pub fn set(&mut self, name: &str, value: Option<&OsStr>) -> Result<(), String> {
+        if is_for_mount(name) {
             self.quiet.push((name.to_owned(), "for mount(8) and systemd"));
             return Ok(());
         }
@@ -211,57 +224,17 @@ impl Group {
     }
 }
 
-/// The part of `--help` about options: the ones most people need, by group.
-pub fn help() -> String {
-    let mut text = String::from("Common options:\n");
-    for group in GROUPS {
-        let names: Vec<String> =
-            TABLE.iter().filter(|spec| spec.group == group && spec.common).map(Spec::usage).collect();
-        if names.is_empty() {
-            continue;
-        }
-        let mut line = format!("  {:<11}", group.title());
-        for (index, name) in names.iter().enumerate() {
-            if line.chars().count() + name.len() + 1 > WIDTH {
-                text.push_str(line.trim_end());
-                text.push('\n');
-                line = " ".repeat(13);
-            }
-            line.push_str(name);
-            line.push_str(if index + 1 < names.len() { ", " } else { "" });
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
+/// Whether an option is one that is there or not, without a value; what [`Settings::set`] would say of a name that it does not know.
+pub fn is_flag(name: &str) -> Result<bool, String> {
+    let mut specs = TABLE.iter().filter(|spec| spec.name == name).peekable();
+    if specs.peek().is_none() {
+        return if is_for_mount(name) { Ok(true) } else { Err(unknown(name)) };
     }
-    text
+    Ok(specs.any(|spec| spec.value.fits(None)))
 }
 
-/// What `-o help` prints: every name, with what it does.
-pub fn full_help() -> String {
-    let mut text = String::new();
-    for group in GROUPS {
-        text.push_str(&format!("{}:\n", group.title()));
-        for spec in TABLE.iter().filter(|spec| spec.group == group) {
-            let meaning: Cow<'_, str> = match spec.act {
-                Act::Set(_) => spec.help.into(),
-                Act::Quiet(reason) => format!("accepted, no effect: {reason}").into(),
-                Act::Refuse(reason) => format!("refused: {reason}").into(),
-            };
-            text.push_str(&format!("  {:<26} {meaning}\n", spec.usage()));
-        }
-    }
-    text.push_str("x-*, X-*, comment=: accepted, for mount(8) and systemd\n");
-    text
-}
-
-impl Spec {
-    fn usage(&self) -> String {
-        match self.value {
-            Value::None => self.name.to_owned(),
-            Value::Needed(value) => format!("{}={value}", self.name),
-            Value::Maybe(value) => format!("{}[={value}]", self.name),
-        }
-    }
+fn is_for_mount(name: &str) -> bool {
+    QUIET_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Removes options that hold a secret: the list without them, and what was taken, as (name, value).
@@ -353,20 +326,6 @@ const SECRETS: [&str; 2] = [PASSWORD, ACCOUNT];
 
 const QUIET_PREFIXES: [&str; 4] = ["x-", "X-", "comment", "mode.systemd"];
 
-const GROUPS: [Group; 8] = [
-    Group::Login,
-    Group::Ownership,
-    Group::Cache,
-    Group::Connection,
-    Group::Protocol,
-    Group::Tls,
-    Group::Files,
-    Group::Mount,
-];
-
-/// Columns of the help: an ordinary terminal's.
-const WIDTH: usize = 79;
-
 /// One address: a server that answers at all answers a SYN well within this, also over a satellite with lost packets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -444,30 +403,6 @@ mod tests {
         }
         assert!(refusal("uid").contains("needs a value"));
         assert!(refusal("ro=1").contains("takes no value"));
-    }
-
-    #[test]
-    fn every_name_that_users_know_has_an_answer() {
-        // The names of facts "option names users know", and what mount(8) adds by itself.
-        let known = "rw ro dev nodev suid nosuid exec noexec auto noauto user users nouser owner group _netdev nofail \
-            defaults sync async atime noatime relatime lazytime x-systemd.automount comment username password \
-            credentials password_stdin netrc port cache cache_timeout cache_stat_timeout cache_dir_timeout \
-            cache_link_timeout dcache_timeout attr_timeout entry_timeout negative_timeout kernel_cache auto_cache \
-            direct_io max_read max_write max_readahead actimeo uid gid umask file_mode dir_mode fmask dmask idmap \
-            allow_other allow_root default_permissions auto_unmount fsname subtype nonempty connect_timeout timeout \
-            read_timeout ServerAliveInterval reconnect noreconnect delay_connect max_conns soft hard ipv4 ipv6 \
-            interface proxy socks5 httpproxy proxy_user tcp_nodelay ftp_port disable_epsv enable_epsv disable_eprt \
-            skip_pasv_ip custom_list ftp_method utf8 codepage iocharset disable_mlsd list_hidden tz active \
-            active_ports active_address passive use_pasv_ip ssl ssl_try ssl_control no_verify_peer no_verify_hostname cacert capath cert \
-            key pass ciphers tlsv1 sslv3 krb4 engine trust_server_cert pin transform_symlinks follow_symlinks \
-            contain_symlinks workaround sshfs_sync delay_upload remount";
-        for name in known.split_whitespace() {
-            for list in [name.to_owned(), format!("{name}=1")] {
-                if let Err(error) = settings(&list) {
-                    assert!(!error.contains("unknown"), "{error}");
-                }
-            }
-        }
     }
 
     #[test]

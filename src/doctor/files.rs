@@ -99,7 +99,9 @@ fn zone(
         }
         return Ok(());
     };
-    let exact = session.exact_times(&[folder.join(name)])?.into_iter().next().flatten();
+    let mut exact = None;
+    let paths = [folder.join(name)];
+    session.exact_times(&paths, &|| 1, &mut |_, times| exact = exact.or(times.first().copied().flatten()))?;
     let Some(exact) = exact.filter(|exact| exact.precision == Precision::Second) else {
         report.note(
             "times",

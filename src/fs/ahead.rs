@@ -90,12 +90,12 @@ impl FileSystem {
         let above = self.tree.lock().node(parent).and_then(|node| node.parent);
         let confident = above.is_some_and(|above| is_walked(&self.ahead.folders, above, parent));
         let step = self.step(&self.ahead.folders, parent, folder, Kind::Directory, confident);
-        for (folder, wanted) in step.next {
-            let listed = self.tree.lock().is_listed(folder, Instant::now());
-            if !listed {
-                self.refresh_ahead(folder, wanted);
-            }
-        }
+        let now = Instant::now();
+        let tree = self.tree.lock();
+        let unlisted = step.next.into_iter().filter(|(folder, _)| !tree.is_listed(*folder, now)).collect();
+        let entries = step.before.and_then(|before| tree.known_size(before)).unwrap_or(0);
+        drop(tree);
+        self.refresh_ahead(unlisted, entries);
     }
 
     /// Notes that `child` of `folder` was opened; tells what to fetch now.
@@ -107,17 +107,23 @@ impl FileSystem {
         walk.used = now;
         if is_first && !confident {
             forget_oldest(&mut walks);
-            return Step { streak: 0, is_first, next: Vec::new() };
+            return Step { streak: 0, is_first, before: None, next: Vec::new() };
         }
         if !walk.places.contains_key(&child) {
             // The second neighbour, or the folder has changed.
             let order = self.tree.lock().in_order(folder, kind);
             walk.reorder(order);
         }
+        let before = Some(walk.last);
         walk.advance(child, confident);
-        let count = if walk.streak == 0 { 0 } else { (FIRST << walk.streak.min(16)).min(MOST) };
+        let (first, most) = if kind == Kind::File { (FILES, MOST_FILES) } else { (FOLDERS, MOST_FOLDERS) };
+        let count = if walk.streak == 0 { 0 } else { (first << walk.streak.min(16)).min(most) };
         let from = walk.place.at.load(Ordering::Relaxed) + 1;
-        let mut budget = (self.options.cache_size / 4).min(MOST_BYTES);
+        // Folders come in groups: not one more with every step.
+        let enough = kind == Kind::Directory && walk.next.saturating_sub(from) > count / 2;
+        let count = if enough { 0 } else { count };
+        let budget = FIRST_BYTES << (2 * walk.streak.min(8));
+        let mut budget = budget.min(MOST_BYTES).min(self.options.cache_size / 4);
         let mut next = Vec::new();
         let tree = self.tree.lock();
         for (at, &ino) in walk.order.iter().enumerate().skip(from).take(count) {
@@ -139,13 +145,15 @@ impl FileSystem {
         drop(tree);
         let streak = walk.streak;
         forget_oldest(&mut walks);
-        Step { streak, is_first, next }
+        Step { streak, is_first, before, next }
     }
 }
 
 struct Step {
     streak: u32,
     is_first: bool,
+    /// The child opened before this one.
+    before: Option<Ino>,
     next: Vec<(Ino, Wanted)>,
 }
 
@@ -212,10 +220,15 @@ fn forget_oldest(walks: &mut HashMap<Ino, Walk>) {
     }
 }
 
-/// Twice this many come ahead after the first step to a neighbour.
-const FIRST: usize = 2;
+/// Twice this many files come ahead after the first step to a neighbour: one for each of eight connections.
+const FILES: usize = 4;
 /// Enough to keep eight connections busy between two steps of a slow program.
-const MOST: usize = 64;
+const MOST_FILES: usize = 64;
+/// As for files: listings are small, and on some servers a group of them costs what one costs.
+const FOLDERS: usize = 16;
+const MOST_FOLDERS: usize = 256;
+/// A quarter of what comes ahead after the first step, in bytes.
+const FIRST_BYTES: u64 = 512 * 1024;
 /// Bytes that may be here ahead of the program.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 /// A program that leaves out this many is still on its way: cp and grep skip what they are told to.

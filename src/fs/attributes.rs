@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::debug;
 
 use super::{Answer, Caller, Errno, FileSystem};
-use crate::ftp::{Entry, Error, Kind, Listing, Modified, Precision, Refusal, RemotePath, explain};
+use crate::ftp::{Entry, Error, Kind, Modified, Precision, Refusal, explain};
 use crate::queue::{Claim, Job, Priority};
 use crate::tree::{Ino, Tree};
 
@@ -111,7 +111,8 @@ impl FileSystem {
         }
     }
 
-    fn ask_one(&self, parent: Ino, ino: Ino, then: super::Then) {
+    /// Asks the server about one file.
+    pub(super) fn ask_one(&self, parent: Ino, ino: Ino, then: super::Then) {
         let (Ok(path), Some(fs)) = (self.path(ino), self.arc()) else {
             return then(self, Err(Error::Cancelled));
         };
@@ -175,6 +176,13 @@ impl FileSystem {
             let deferred = self.defer(ino, &change);
             if !deferred {
                 return self.change_on_server(caller, ino, change, answer);
+            }
+            if let (true, Some(fs)) = (self.is_pending(ino), self.arc()) {
+                let saved = move |outcome: Result<(), Errno>| match outcome {
+                    Ok(()) => fs.stat_after(ino, answer),
+                    Err(errno) => answer.error(errno),
+                };
+                return self.save_attributes(ino, self.hold(caller, Answer::new(saved)));
             }
         }
         // truncate(2) without an open file: nobody will close it, so it is done when this returns.
@@ -276,34 +284,6 @@ impl FileSystem {
             gid: options.gid,
         })
     }
-
-    /// Corrects the times of a LIST by what is known of the server's zone.
-    pub(super) fn correct_zone(&self, listing: &mut Listing) {
-        let offset = *self.zone.lock();
-        let coarse = listing.entries.iter_mut().filter_map(|entry| entry.modified.as_mut());
-        for modified in coarse.filter(|modified| modified.precision == Precision::Minute) {
-            modified.at = shift(modified.at, offset);
-        }
-    }
-
-    /// Compares times that LIST told with those of MDTM: their difference, to the quarter of an hour, is the zone of
-    /// LIST.
-    pub(super) fn learn_zone(&self, files: &[(Ino, RemotePath)], exact: &[Option<Modified>]) {
-        let tree = self.tree.lock();
-        let mut seen = files.iter().zip(exact).filter_map(|((ino, _), exact)| {
-            let known = &tree.node(*ino)?.attributes;
-            (known.precision == Precision::Minute).then_some(())?;
-            Some(quarters(known.modified, (*exact)?.at))
-        });
-        let Some(first) = seen.next().filter(|&first| first != 0) else { return };
-        if !seen.all(|other| other == first) || first.abs() > MAX_ZONE {
-            return;
-        }
-        drop(tree);
-        let mut zone = self.zone.lock();
-        *zone += first * QUARTER;
-        debug!("LIST tells local time: {} minutes from UTC", *zone / 60);
-    }
 }
 
 fn to_the_second(at: SystemTime) -> SystemTime {
@@ -313,23 +293,5 @@ fn to_the_second(at: SystemTime) -> SystemTime {
     }
 }
 
-fn shift(at: SystemTime, seconds: i64) -> SystemTime {
-    let by = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 { at.checked_sub(by) } else { at.checked_add(by) }.unwrap_or(at)
-}
-
-/// How many quarters of an hour `exact` is after `coarse`, which was rounded down to the minute.
-fn quarters(coarse: SystemTime, exact: SystemTime) -> i64 {
-    let seconds = match exact.duration_since(coarse) {
-        Ok(after) => after.as_secs() as i64,
-        Err(before) => -(before.duration().as_secs() as i64),
-    };
-    seconds.div_euclid(QUARTER)
-}
-
 /// Up to this many entries a folder is listed again to learn about one of them; in a larger one, one is asked for.
 const SMALL_FOLDER: usize = 1000;
-/// Zones differ from UTC by whole quarters of an hour.
-const QUARTER: i64 = 900;
-/// 26 hours: no zone is further away, so it is something else.
-const MAX_ZONE: i64 = 26 * 4;

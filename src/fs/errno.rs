@@ -49,6 +49,7 @@ impl From<&Error> for Errno {
             Error::Login { .. } => libc::EACCES,
             Error::TooManySessions { .. } => libc::EBUSY,
             Error::TimedOut { .. } => libc::ETIMEDOUT,
+            Error::Replaced(_) => libc::ESTALE,
             Error::Unreachable { .. } => libc::EHOSTUNREACH,
             Error::Unsupported { .. } => libc::EOPNOTSUPP,
             Error::NameChanged => libc::EILSEQ,
@@ -59,6 +60,7 @@ impl From<&Error> for Errno {
             | Error::Data { .. }
             | Error::Tls { .. }
             | Error::Protocol { .. }
+            | Error::Endless { .. }
             | Error::WrongLength { .. }
             | Error::NotResumable { .. }
             | Error::Cancelled => libc::EIO,

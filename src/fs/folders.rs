@@ -1,6 +1,7 @@
 //! Folders: listings shared by everybody who waits for them, and reading a folder's entries.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,19 +11,18 @@ use parking_lot::Mutex;
 
 use super::handles::Handle;
 use super::{Answer, Caller, Errno, FileSystem, Flights, MAX_NODES, Stat, Then};
-use crate::ftp::{Error, Kind, Listing, Name, Refusal, RemotePath};
-use crate::queue::{Claim, Job, Priority, Ticket};
+use crate::ftp::{Error, Kind, Listing, Refusal, RemotePath, Session};
+use crate::queue::{Claim, Job, Priority, Ticket, Turn};
 use crate::read::Wanted;
 use crate::tree::{Ino, Stamp};
 use crate::write::{is_left_over, is_temporary};
 
-/// Listings and time look-ups under way: who comes later waits for the same one.
+/// Listings under way: who comes later waits for the same one.
 #[derive(Default)]
 pub struct Listings {
     folders: Flights,
     /// The jobs among them that nobody waited for when they began.
     ahead: Mutex<HashMap<Ino, Ticket>>,
-    times: Flights,
 }
 
 impl FileSystem {
@@ -108,19 +108,31 @@ impl FileSystem {
             }
             folders.insert(folder, vec![then]);
         }
-        self.list(folder, None);
+        self.list(vec![(folder, None)]);
     }
 
-    /// As [`FileSystem::refresh`], when nobody waits for it yet.
-    pub(super) fn refresh_ahead(&self, folder: Ino, wanted: Wanted) {
+    /// As [`FileSystem::refresh`] for several folders, when nobody waits for them yet. `entries`: how many one is likely to
+    /// have.
+    pub(super) fn refresh_ahead(&self, folders: Vec<(Ino, Wanted)>, entries: usize) {
+        let mut begun: Vec<(Ino, Option<Wanted>)> = Vec::new();
         {
-            let mut folders = self.listings.folders.lock();
-            if folders.contains_key(&folder) {
-                return;
+            let mut under_way = self.listings.folders.lock();
+            for (folder, wanted) in folders {
+                if let Entry::Vacant(entry) = under_way.entry(folder) {
+                    entry.insert(Vec::new());
+                    begun.push((folder, Some(wanted)));
+                }
             }
-            folders.insert(folder, Vec::new());
         }
-        self.list(folder, Some(wanted));
+        let together = if self.features.lists_together() {
+            (ENTRIES_TOGETHER / entries.max(1)).clamp(1, FOLDERS_TOGETHER)
+        } else {
+            1
+        };
+        while !begun.is_empty() {
+            let rest = begun.split_off(together.min(begun.len()));
+            self.list(std::mem::replace(&mut begun, rest));
+        }
     }
 
     /// A listing that was fetched ahead has somebody who waits for it now.
@@ -133,60 +145,82 @@ impl FileSystem {
         self.listings.folders.lock().get(&folder).is_some_and(|waiting| !waiting.is_empty())
     }
 
-    fn list(&self, folder: Ino, wanted: Option<Wanted>) {
-        let Ok(path) = self.path(folder) else {
-            return self.listed(folder, Err(Error::Cancelled));
-        };
+    /// Lists folders in one job: one that somebody waits for, or several ahead.
+    fn list(&self, folders: Vec<(Ino, Option<Wanted>)>) {
         let Some(fs) = self.arc() else { return };
-        let ahead = wanted.is_some();
+        let ahead = folders.iter().any(|(_, wanted)| wanted.is_some());
+        let mut paths = Vec::new();
+        for (folder, wanted) in folders {
+            match self.path(folder) {
+                Ok(path) => paths.push((folder, path, wanted)),
+                Err(_) => self.listed(folder, Err(Error::Cancelled)),
+            }
+        }
+        let claims: Vec<Claim> = paths.iter().map(|(_, path, _)| Claim::Shared(path.clone())).collect();
+        let inos: Vec<Ino> = paths.iter().map(|(folder, ..)| *folder).collect();
+        let left = Arc::new(Mutex::new(inos.clone()));
         let attempt = {
-            let (fs, path) = (fs.clone(), path.clone());
-            move |session: &mut crate::ftp::Session, _: &crate::queue::Turn<'_>| {
-                if wanted.as_ref().is_some_and(|wanted| !wanted()) && !fs.is_awaited(folder) {
-                    return Ok(None);
-                }
+            let (fs, left) = (fs.clone(), left.clone());
+            move |session: &mut Session, _: &Turn<'_>| {
+                let is_left = |folder: &Ino| left.lock().contains(folder);
+                let is_wanted = |wanted: &Option<Wanted>| wanted.as_ref().is_none_or(|wanted| wanted());
+                let asked: Vec<(Ino, RemotePath)> = paths
+                    .iter()
+                    .filter(|(folder, _, wanted)| {
+                        is_left(folder) && (is_wanted(wanted) || fs.is_awaited(*folder))
+                    })
+                    .map(|(folder, path, _)| match *folder {
+                        // Where the login was put off, nobody knew before now.
+                        Ino::ROOT => (Ino::ROOT, session.root().clone()),
+                        folder => (folder, path.clone()),
+                    })
+                    .collect();
                 let stamp = {
                     let mut tree = fs.tree.lock();
-                    if folder == Ino::ROOT {
-                        // Where the login was put off, nobody knew before now.
-                        tree.set_root_path(session.root());
-                    }
+                    tree.set_root_path(session.root());
                     tree.stamp()
                 };
-                let path = if folder == Ino::ROOT { session.root().clone() } else { path.clone() };
-                session.list(&path).map(|listing| Some((stamp, listing)))
+                let paths: Vec<&RemotePath> = asked.iter().map(|(_, path)| path).collect();
+                session.list_many(&paths, &mut |at, outcome| {
+                    let Some(&(folder, _)) = asked.get(at) else { return };
+                    left.lock().retain(|other| *other != folder);
+                    let outcome = outcome.map(|listing| fs.take_listing(folder, listing, stamp));
+                    fs.listed(folder, outcome);
+                })
             }
         };
-        let end = move |outcome: Result<Option<(Stamp, Listing)>, Error>| {
-            fs.listings.ahead.lock().remove(&folder);
-            let outcome = match outcome {
-                Ok(None) => {
-                    // Not fetched; whoever came since then has it fetched after all.
-                    let waiting = fs.listings.folders.lock().remove(&folder).unwrap_or_default();
-                    return waiting.into_iter().for_each(|then| fs.refresh(folder, then));
+        let end = move |outcome: Result<(), Error>| {
+            let left = std::mem::take(&mut *left.lock());
+            for folder in left {
+                match &outcome {
+                    Err(error) => fs.listed(folder, Err(error.clone())),
+                    Ok(()) => {
+                        // Not fetched; whoever came since then has it fetched after all.
+                        fs.listings.ahead.lock().remove(&folder);
+                        let waiting = fs.listings.folders.lock().remove(&folder).unwrap_or_default();
+                        waiting.into_iter().for_each(|then| fs.refresh(folder, then));
+                    }
                 }
-                Ok(Some((stamp, listing))) => {
-                    fs.take_listing(folder, listing, stamp);
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            };
-            fs.listed(folder, outcome);
+            }
         };
         let priority = if ahead { Priority::ReadAhead } else { Priority::Names };
-        let mut job = Job::new(priority, attempt, end).claim([Claim::Shared(path)]).with_data();
+        let mut job = Job::new(priority, attempt, end).claim(claims);
+        if !self.features.lists_together() {
+            job = job.with_data();
+        }
         if !ahead {
-            job = job.until(self.deadline());
-            self.submit(job);
+            self.submit(job.until(self.deadline()));
             return;
         }
         let ticket = self.queue.submit(job);
-        self.listings.ahead.lock().insert(folder, ticket);
-        // It may have ended, or be waited for, before there was a ticket.
-        match self.listings.folders.lock().get(&folder).map(Vec::is_empty) {
-            None => drop(self.listings.ahead.lock().remove(&folder)),
-            Some(true) => {}
-            Some(false) => self.queue.promote(ticket, Priority::Names),
+        for folder in inos {
+            self.listings.ahead.lock().insert(folder, ticket);
+            // It may have ended, or be waited for, before there was a ticket.
+            match self.listings.folders.lock().get(&folder).map(Vec::is_empty) {
+                None => drop(self.listings.ahead.lock().remove(&folder)),
+                Some(true) => {}
+                Some(false) => self.queue.promote(ticket, Priority::Names),
+            }
         }
     }
 
@@ -214,6 +248,7 @@ impl FileSystem {
     }
 
     fn listed(&self, folder: Ino, outcome: Result<(), Error>) {
+        self.listings.ahead.lock().remove(&folder);
         if matches!(
             outcome.as_ref().err().and_then(Error::refusal),
             Some(Refusal::NotFound | Refusal::NotDirectory)
@@ -226,62 +261,6 @@ impl FileSystem {
         for then in waiting {
             then(self, outcome.clone());
         }
-    }
-
-    /// Learns modification times to the second for the files of a folder, in one batch; `then` is called when the tree
-    /// has what could be had.
-    pub(super) fn refresh_times(&self, folder: Ino, around: Ino, then: Then) {
-        {
-            let mut times = self.listings.times.lock();
-            let waiting = times.entry(folder).or_default();
-            waiting.push(then);
-            if waiting.len() > 1 {
-                return;
-            }
-        }
-        let files = self.coarse_files(folder, around);
-        let Some(fs) = self.arc() else { return };
-        let paths: Vec<RemotePath> = files.iter().map(|(_, path)| path.clone()).collect();
-        let end = move |outcome: Result<Vec<Option<crate::ftp::Modified>>, Error>| {
-            let outcome = outcome.map(|times| {
-                fs.learn_zone(&files, &times);
-                let mut tree = fs.tree.lock();
-                for ((ino, _), time) in files.iter().zip(times) {
-                    match time {
-                        Some(time) => drop(tree.apply_time(*ino, time)),
-                        None => tree.accept_coarse_time(*ino),
-                    }
-                }
-            });
-            let waiting = fs.listings.times.lock().remove(&folder).unwrap_or_default();
-            for then in waiting {
-                then(&fs, outcome.clone());
-            }
-        };
-        let attempt =
-            move |session: &mut crate::ftp::Session, _: &crate::queue::Turn<'_>| session.exact_times(&paths);
-        self.submit(Job::new(Priority::Names, attempt, end).until(self.deadline()));
-    }
-
-    /// The files of a folder whose time is only known in minutes or days: all of them in a small folder, those from
-    /// `around` on in a large one.
-    fn coarse_files(&self, folder: Ino, around: Ino) -> Vec<(Ino, RemotePath)> {
-        let tree = self.tree.lock();
-        let Some(path) = tree.path(folder) else { return Vec::new() };
-        let Some(children) = tree.node(folder).and_then(|node| node.folder.as_ref()) else {
-            return Vec::new();
-        };
-        let mut files: Vec<(&Name, Ino)> = children
-            .children
-            .iter()
-            .map(|(name, &ino)| (name, ino))
-            .filter(|&(_, ino)| tree.node(ino).is_some_and(|node| node.has_coarse_time()))
-            .collect();
-        files.sort_unstable();
-        let first = files.iter().position(|&(_, ino)| ino == around).unwrap_or(0);
-        files.rotate_left(first);
-        files.truncate(TIMES_AT_ONCE);
-        files.into_iter().map(|(name, ino)| (ino, path.join(name))).collect()
     }
 
     /// As [`FileSystem::fail`], for an inode.
@@ -311,7 +290,9 @@ impl FolderEntry<'_> {
 
 /// Left-overs deleted after one listing: nobody waits for it, and the next listing goes on.
 const CLEANED_AT_ONCE: usize = 16;
+/// Folders listed ahead in one job, where many can be asked for at once: less than what a reader waits for in line anyway.
+const FOLDERS_TOGETHER: usize = 32;
+/// Fewer of large ones: nobody can step into such a job.
+const ENTRIES_TOGETHER: usize = 4096;
 /// `.` and `..` come first.
 const DOTS: u64 = 2;
-/// MDTMs in one batch: 1,000 cost about as much as one listing.
-const TIMES_AT_ONCE: usize = 1024;

@@ -32,6 +32,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Where large drafts are, and what could not be uploaded.
     pub spool_dir: PathBuf,
+    /// close() answers when the data is safe on the local disk.
+    pub writeback: bool,
     /// Bytes on the local disk that files may take while they are written and uploaded at the same time.
     pub spool_size: u64,
     /// A file written from its start on is uploaded while it is written once so many bytes are there.
@@ -62,6 +64,7 @@ impl Options {
             max_conns: 8,
             timeout: Duration::from_secs(30),
             spool_dir: PathBuf::from("/var/tmp/ftpfs"),
+            writeback: false,
             spool_size: 1 << 30,
             stream_from: 4 << 20,
             patch_from: 16 << 20,

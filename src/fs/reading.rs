@@ -3,6 +3,10 @@
 //! open() is where a file changed on the server is noticed (close-to-open, as NFS): when its attributes are past their
 //! lifetime the server is asked first. The kernel keeps its pages over the open when the content is the one that they
 //! came from.
+//!
+//! A change behind an open file is noticed when more of it is fetched ([`crate::read`]): one that was only added to is
+//! read on, any other is stale for whoever has it open. A file whose size the server does not tell at all is read past the
+//! kernel's cache, to the end of its transfer; it can be replaced, but not changed in part.
 
 use super::handles::Handle;
 use super::{Answer, Caller, Errno, FileSystem};
@@ -28,6 +32,8 @@ pub struct Opened {
     pub handle: u64,
     /// The kernel's pages are of this content: it may keep them.
     pub keep_pages: bool,
+    /// Only reading it tells where it ends.
+    pub has_unknown_size: bool,
 }
 
 impl FileSystem {
@@ -53,7 +59,7 @@ impl FileSystem {
             }
         };
         if fresh {
-            return answer.send(self.opened(ino, mode));
+            return self.open_fresh(caller, ino, mode, answer);
         }
         let answer = self.hold(caller, answer);
         self.renew(
@@ -61,23 +67,51 @@ impl FileSystem {
             Box::new(move |fs, outcome| match outcome {
                 Err(error) if error.refusal() == Some(Refusal::NotFound) => answer.error(Errno::STALE),
                 Err(error) => answer.error(fs.fail_at("open", ino, &error)),
-                Ok(()) => answer.send(fs.opened(ino, mode)),
+                Ok(()) => fs.open_fresh(caller, ino, mode, answer),
             }),
         );
     }
 
+    /// Opens a file whose attributes are believed, but for a size that no listing tells.
+    fn open_fresh(&self, caller: Caller, ino: Ino, mode: OpenMode, answer: Answer<Opened>) {
+        let parent =
+            self.tree.lock().node(ino).filter(|node| node.has_unknown_size()).and_then(|node| node.parent);
+        match parent.filter(|_| self.features.can_tell_size()) {
+            None => answer.send(self.opened(ino, mode)),
+            Some(parent) => {
+                let answer = self.hold(caller, answer);
+                let then = move |fs: &FileSystem, outcome: Result<(), Error>| match outcome {
+                    Err(error) if error.refusal() == Some(Refusal::NotFound) => answer.error(Errno::STALE),
+                    // Whoever reads it will be told what is wrong.
+                    _ => answer.send(fs.opened(ino, mode)),
+                };
+                self.ask_one(parent, ino, Box::new(then));
+            }
+        }
+    }
+
     fn opened(&self, ino: Ino, mode: OpenMode) -> Result<Opened, Errno> {
-        let keep_pages = {
+        let (keep_pages, has_unknown_size) = {
             let mut tree = self.tree.lock();
             // The kernel believes in a name that is gone: ESTALE makes it look again (and create, if it may).
             if tree.path(ino).is_none() {
                 return Err(Errno::STALE);
             }
             let node = tree.node_mut(ino).ok_or(Errno::STALE)?;
+            let has_unknown_size = node.has_unknown_size();
+            if has_unknown_size {
+                if mode.write && !mode.truncate {
+                    return Err(Errno::NOTSUP);
+                }
+                if node.opens == 0 {
+                    // Nothing tells whether it is the one that was read before.
+                    node.replaced();
+                }
+            }
             let keep = node.kernel_version == Some(node.version);
             node.kernel_version = Some(node.version);
             node.opens += 1;
-            keep
+            (keep, has_unknown_size && !mode.write)
         };
         if mode.truncate && mode.write {
             self.resize(ino, 0).inspect_err(|_| {
@@ -88,7 +122,7 @@ impl FileSystem {
             self.reads_ahead_of(ino);
         }
         let handle = self.handles.add(Handle::File { ino, writable: mode.write, version: self.version(ino) });
-        Ok(Opened { handle, keep_pages })
+        Ok(Opened { handle, keep_pages, has_unknown_size })
     }
 
     /// read.
@@ -101,6 +135,11 @@ impl FileSystem {
         len: usize,
         answer: Answer<Vec<u8>>,
     ) {
+        self.read_here(Call { caller, ino, handle, offset, len, tries: TRIES }, answer);
+    }
+
+    fn read_here(&self, call: Call, answer: Answer<Vec<u8>>) {
+        let Call { caller, ino, handle, offset, len, .. } = call;
         let Some(draft) = self.drafts.find(ino) else {
             let content = match self.content(ino) {
                 Ok(content) => content,
@@ -108,9 +147,22 @@ impl FileSystem {
             };
             return match self.handles.at(handle) {
                 Some(Handle::File { version, .. }) if version != content.version => {
-                    self.read_on(caller, (handle, version), content, offset, len, answer);
+                    self.read_on(call, version, content, answer);
                 }
-                _ => self.reads.read(&content, offset, len, self.reader(caller, ino, answer)),
+                _ => {
+                    // Held only if it does not come at once: most reads find their bytes in the cache.
+                    let answer = self.hold(caller, answer);
+                    let fs = self.this.clone();
+                    let version = content.version;
+                    let done = move |outcome| match outcome {
+                        Ok(data) => answer.ok(data),
+                        Err(error) => {
+                            let Some(fs) = fs.upgrade() else { return };
+                            fs.read_failed(call, version, &error, answer);
+                        }
+                    };
+                    self.reads.read(&content, offset, len, Box::new(done));
+                }
             };
         };
         let piece = draft.lock().read(offset, len);
@@ -134,12 +186,15 @@ impl FileSystem {
                 let (from, gap_len) = (gap.start, (gap.end - gap.start) as usize);
                 let below = content.clone();
                 let done = move |outcome: Result<Vec<u8>, Error>| match outcome {
-                    Err(error) => answer.error(fs.fail_at("read", ino, &error)),
+                    Err(error) => {
+                        fs.note_failure(ino, below.version, &error);
+                        answer.error(fs.fail_at("read", ino, &error));
+                    }
                     Ok(data) => {
                         let filled = draft.lock().fill(&below, from, &data, &fs.options.spool_dir);
                         match filled {
                             Err(error) => answer.error(error.into()),
-                            Ok(()) => fs.read(caller, ino, handle, offset, len, answer),
+                            Ok(()) => fs.read_here(call, answer),
                         }
                     }
                 };
@@ -151,16 +206,8 @@ impl FileSystem {
     /// Reads a file that has changed since it was opened. One that has only grown is followed (`tail -f`), if the page in
     /// front of what is asked for is what it was, as far as that is remembered; of any other the reader must not get a
     /// mixture of old and new.
-    fn read_on(
-        &self,
-        caller: Caller,
-        (handle, version): (u64, Version),
-        content: Content,
-        offset: u64,
-        len: usize,
-        answer: Answer<Vec<u8>>,
-    ) {
-        let ino = content.ino;
+    fn read_on(&self, call: Call, version: Version, content: Content, answer: Answer<Vec<u8>>) {
+        let Call { caller, ino, handle, offset, len, .. } = call;
         let same_since = self.tree.lock().node(ino).map(|node| node.same_since);
         if same_since.is_none_or(|since| version < since) {
             return answer.error(Errno::STALE);
@@ -169,22 +216,23 @@ impl FileSystem {
         let from = (offset - offset % PAGE).saturating_sub(PAGE);
         let skip = (offset - from) as usize;
         let followed = content.version;
-        let reader = self.reader(
-            caller,
-            ino,
-            answer.and_then(move |data: Vec<u8>| {
-                let before = fs.reads.known_pages(ino, version, from, data.len());
-                if before.iter().any(|(at, page)| data.get(*at..at + page.len()) != Some(page)) {
-                    if let Some(node) = fs.tree.lock().node_mut(ino) {
-                        node.replaced();
-                    }
-                    return Err(Errno::STALE);
+        let answer = self.hold(caller, answer);
+        let done = move |outcome: Result<Vec<u8>, Error>| {
+            let data = match outcome {
+                Ok(data) => data,
+                Err(error) => return fs.read_failed(call, followed, &error, answer),
+            };
+            let before = fs.reads.known_pages(ino, version, from, data.len());
+            if before.iter().any(|(at, page)| data.get(*at..at + page.len()) != Some(page)) {
+                if let Some(node) = fs.tree.lock().node_mut(ino) {
+                    node.replaced();
                 }
-                fs.handles.follow(handle, followed);
-                Ok(data.get(skip..).unwrap_or_default().to_vec())
-            }),
-        );
-        self.reads.read(&content, from, len + skip, reader);
+                return answer.error(Errno::STALE);
+            }
+            fs.handles.follow(handle, followed);
+            answer.ok(data.get(skip..).unwrap_or_default().to_vec());
+        };
+        self.reads.read(&content, from, len + skip, Box::new(done));
     }
 
     /// The content that is known of a file now.
@@ -192,22 +240,40 @@ impl FileSystem {
         self.tree.lock().node(ino).map_or(Version(0), |node| node.version)
     }
 
-    fn reader(&self, caller: Caller, ino: Ino, answer: Answer<Vec<u8>>) -> crate::read::Done {
-        // Held only if it does not come at once: most reads find their bytes in the cache.
-        let fs = self.this.clone();
-        let answer = self.hold(caller, answer);
-        Box::new(move |outcome| match outcome {
-            Ok(data) => answer.ok(data),
-            Err(error) => {
-                let Some(fs) = fs.upgrade() else { return };
-                if matches!(error, Error::WrongLength { .. }) || error.refusal().is_some() {
-                    // What we believed of this file is wrong: ask before the next open.
-                    if let Some(node) = fs.tree.lock().node_mut(ino) {
-                        node.expire();
-                    }
-                }
-                answer.error(fs.fail_at("read", ino, &error));
-            }
-        })
+    /// A content could not be read; if that is because the file has grown, it is read on.
+    fn read_failed(&self, call: Call, version: Version, error: &Error, answer: Answer<Vec<u8>>) {
+        self.note_failure(call.ino, version, error);
+        let has_grown = || self.tree.lock().node(call.ino).is_some_and(|node| node.same_since <= version);
+        if call.tries > 0 && matches!(error, Error::Replaced(_)) && has_grown() {
+            return self.read_here(Call { tries: call.tries - 1, ..call }, answer);
+        }
+        answer.error(self.fail_at("read", call.ino, error));
+    }
+
+    /// What a failure shows about a file.
+    fn note_failure(&self, ino: Ino, version: Version, error: &Error) {
+        let mut tree = self.tree.lock();
+        let Some(node) = tree.node_mut(ino).filter(|node| node.version == version) else { return };
+        match error {
+            Error::Replaced(told) => node.told(told.size, told.modified),
+            // What we believed of this file is wrong: ask before the next open.
+            Error::WrongLength { .. } | Error::Refused { .. } => node.expire(),
+            _ => {}
+        }
     }
 }
+
+/// One call of read.
+#[derive(Clone, Copy)]
+struct Call {
+    caller: Caller,
+    ino: Ino,
+    handle: u64,
+    offset: u64,
+    len: usize,
+    /// How often it may begin anew for a file that grows while it is read.
+    tries: u8,
+}
+
+/// Every time the file has grown once more between two questions.
+const TRIES: u8 = 5;

@@ -17,7 +17,7 @@ pub use drafts::Drafts;
 
 use super::handles::Handle;
 use super::{Answer, Caller, Change, Errno, FileSystem};
-use crate::ftp::Modified;
+use crate::ftp::Precision;
 use crate::queue::Priority;
 use crate::tree::Ino;
 use crate::write::{Draft, Wish};
@@ -69,9 +69,15 @@ impl FileSystem {
         if size > i64::MAX as u64 {
             return Err(Errno::FBIG);
         }
-        let unchanged = || self.tree.lock().node(ino).is_some_and(|node| node.attributes.size == size);
-        if self.drafts.find(ino).is_none() && unchanged() {
-            return Ok(());
+        if self.drafts.find(ino).is_none() {
+            let tree = self.tree.lock();
+            let node = tree.node(ino).ok_or(Errno::STALE)?;
+            match node.has_unknown_size() {
+                // What is to be kept cannot be told from what is not.
+                true if size > 0 => return Err(Errno::NOTSUP),
+                false if node.attributes.size == size => return Ok(()),
+                _ => {}
+            }
         }
         let draft = self.draft(ino)?;
         if size > 0 {
@@ -86,16 +92,12 @@ impl FileSystem {
         if let Some(draft) = self.drafts.find(ino) {
             return Ok(draft);
         }
-        let content = self.content(ino)?;
-        let modified = self.known_time(ino);
-        Ok(self.drafts.add(ino, Draft::of(content, modified), false))
-    }
-
-    /// The time of a file on the server, as far as that is known and not our own.
-    pub(super) fn known_time(&self, ino: Ino) -> Option<Modified> {
-        let tree = self.tree.lock();
-        let node = tree.node(ino).filter(|node| !node.local)?;
-        Some(Modified { at: node.attributes.modified, precision: node.attributes.precision })
+        let mut draft = Draft::of(self.content(ino)?);
+        draft.base_time = self.tree.lock().node(ino).and_then(|node| {
+            let known = &node.attributes;
+            (known.precision == Precision::Second).then_some(known.modified)
+        });
+        Ok(self.drafts.add(ino, draft, false))
     }
 
     fn show_local(&self, ino: Ino, size: u64) {
@@ -119,6 +121,7 @@ impl FileSystem {
             }
             draft.modified = change.modified.or(draft.modified);
             draft.mode = change.mode.map(|mode| mode & 0o7777).or(draft.mode);
+            draft.note_attributes();
         }
         if let Some(node) = self.tree.lock().node_mut(ino) {
             if let Some(modified) = change.modified {
@@ -142,6 +145,9 @@ impl FileSystem {
             return;
         }
         self.delete_hidden_if_closed(ino);
+        if self.closes_pending(ino) {
+            return;
+        }
         let start = {
             let mut drafts = self.drafts.0.lock();
             match drafts.get_mut(&ino) {
@@ -165,7 +171,7 @@ impl FileSystem {
     }
 
     /// The tree shows again what the server has: nothing local is left of this file.
-    fn show_server(&self, ino: Ino) {
+    pub(super) fn show_server(&self, ino: Ino) {
         let mut tree = self.tree.lock();
         let Some(node) = tree.node_mut(ino) else { return };
         if node.local {

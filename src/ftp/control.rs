@@ -37,58 +37,62 @@ pub struct Control {
     local: SocketAddr,
     slot: Option<Slot>,
     opened: Instant,
+    /// Tells the connections of a mount apart in the log.
+    number: u64,
 }
 
 impl Control {
-    /// Resolves the host and connects to the first address that answers; the greeting is still to be read.
+    /// Resolves the host and connects to the first address that answers; the greeting is still to be read. The address that
+    /// worked last is tried first.
     pub fn connect(config: &Config, features: &Features) -> Result<Self, Error> {
-        let mut last =
-            Error::Unreachable { text: format!("{} has no address of the kind asked for", config.host) };
-        let addresses = resolve(config)?;
-        for address in addresses.into_iter().filter(|address| config.data.family.allows(address)) {
-            let deadline = Instant::now() + config.connect_timeout;
-            let result = match &config.proxy {
-                None => stream::connect(address, None, deadline),
-                Some(proxy) => proxy.connect(address, Host::new(bare(&config.host)), config.port, deadline),
-            };
-            match result {
-                Ok(tcp) => {
-                    let ends = tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?)));
-                    let (local, peer) =
-                        ends.map_err(|error| Error::Unreachable { text: error.to_string() })?;
-                    features.counters().session();
-                    log::debug!(target: DIALOGUE, "connected to {peer}");
-                    return Ok(Self {
-                        stream: Stream::Plain(tcp),
-                        parser: Parser::default(),
-                        features: features.clone(),
-                        timeout: config.timeout,
-                        owed: VecDeque::from(["connecting"]),
-                        ended: false,
-                        peer,
-                        proxy: config.proxy.clone().map(|proxy| (proxy, bare(&config.host).to_owned())),
-                        local,
-                        slot: None,
-                        opened: Instant::now(),
-                    });
-                }
-                Err(error) => {
-                    log::debug!("{address}: {error}");
-                    last = Error::Unreachable { text: format!("{address}: {error}") };
-                }
-            }
+        let unreachable = |error: io::Error| Error::Unreachable { text: error.to_string() };
+        let mut addresses = resolve(config)?;
+        addresses.retain(|address| config.data.family.allows(address));
+        if addresses.is_empty() {
+            return Err(Error::Unreachable {
+                text: format!("{} has no address of the kind asked for", config.host),
+            });
         }
-        Err(last)
+        take_turns(&mut addresses);
+        let known = features.address();
+        addresses.sort_by_key(|address| Some(*address) != known);
+        let tcp = stream::connect_any(&addresses, config.connect_timeout).map_err(unreachable)?;
+        let (local, peer) =
+            tcp.local_addr().and_then(|local| Ok((local, tcp.peer_addr()?))).map_err(unreachable)?;
+        if let Some(proxy) = &config.proxy {
+            let deadline = Instant::now() + config.connect_timeout;
+            proxy.tunnel(&tcp, Host::new(bare(&config.host)), config.port, deadline).map_err(unreachable)?;
+        }
+        features.connected_to(peer);
+        let number = features.counters().session();
+        log::debug!(target: DIALOGUE, "[{number}] connected to {peer}");
+        Ok(Self {
+            stream: Stream::Plain(tcp),
+            parser: Parser::default(),
+            features: features.clone(),
+            timeout: config.timeout,
+            owed: VecDeque::from(["connecting"]),
+            ended: false,
+            peer,
+            proxy: config.proxy.clone().map(|proxy| (proxy, bare(&config.host).to_owned())),
+            local,
+            slot: None,
+            opened: Instant::now(),
+            number,
+        })
     }
 
     /// Connects once more to the server's host (an address equal to [`Control::peer`]'s means that) or to another one, for
-    /// data: the way that this connection took, and from the same local address, because servers refuse another.
-    pub fn dial(&self, to: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
+    /// data: the way that this connection took, and from the same local address, because servers refuse another. It is still
+    /// to be waited for ([`stream::wait_connected`]); only a proxy is waited for here, at most until the deadline.
+    pub fn begin_dial(&self, to: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
         let Some((proxy, name)) = &self.proxy else {
-            return stream::connect(to, Some(self.local.ip()), deadline);
+            return stream::begin_connect(to, Some(self.local.ip()));
         };
         let host = if to.ip() == self.peer.ip() { Host::new(name) } else { Host::Address(to.ip()) };
-        proxy.connect(self.peer, host, to.port(), deadline)
+        let tcp = stream::connect(self.peer, None, deadline)?;
+        proxy.tunnel(&tcp, host, to.port(), deadline)?;
+        Ok(tcp)
     }
 
     /// Whether a proxy stands between: then the address of the server is not known, and it cannot come to us.
@@ -150,7 +154,7 @@ impl Control {
             self.check_quiet(during)?;
         }
         for line in batch.shown() {
-            log::debug!(target: DIALOGUE, "> {line}");
+            log::debug!(target: DIALOGUE, "[{}] > {line}", self.number);
         }
         self.features.counters().batch(batch.names().len());
         self.owed.extend(batch.names());
@@ -164,11 +168,16 @@ impl Control {
                     continue;
                 }
                 Ok(Step::NeedsRead) => PollFlags::POLLIN,
+                // Replies are taken in meanwhile: else a server whose replies nobody takes stops reading, and both wait.
+                Ok(Step::NeedsWrite) if self.parser.has_room() => PollFlags::POLLOUT | PollFlags::POLLIN,
                 Ok(Step::NeedsWrite) => PollFlags::POLLOUT,
                 // The reason may have been sent before the end: it comes as the next reply.
                 Err(error) if stream::is_broken(&error) => return Ok(()),
                 Err(error) => return Err(self.fail(during, &error)),
             };
+            if flags.contains(PollFlags::POLLOUT | PollFlags::POLLIN) && self.read_some()? {
+                continue;
+            }
             if let Err(error) = stream::wait(&mut [self.stream.poll_fd(flags)], deadline) {
                 return Err(self.fail(during, &error));
             }
@@ -256,6 +265,43 @@ impl Control {
         self.stream.poll_fd(PollFlags::POLLIN)
     }
 
+    /// The next reply, whose inner lines go to `text` as they come, each with an LF: a listing by STAT. The time-out is for
+    /// each piece of it.
+    pub fn reply_with_text(
+        &mut self,
+        text: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<Reply, Error> {
+        self.parser.set_text_apart(true);
+        let outcome = self.piece_by_piece(text);
+        self.parser.set_text_apart(false);
+        outcome.inspect_err(|_| self.ended = true)
+    }
+
+    fn piece_by_piece(&mut self, text: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<Reply, Error> {
+        let during = self.during();
+        let mut deadline = Instant::now() + self.timeout;
+        loop {
+            let reply = self.parsed()?;
+            let piece = self.parser.take_text();
+            if !piece.is_empty() {
+                deadline = Instant::now() + self.timeout;
+                text(&piece)?;
+            }
+            match reply {
+                Some(reply) if reply.code == 421 => {
+                    return Err(Error::Lost { during, text: reply.to_string() });
+                }
+                Some(reply) => return Ok(reply),
+                None => {}
+            }
+            if !self.read_some()?
+                && let Err(error) = stream::wait(&mut [self.poll_fd()], deadline)
+            {
+                return Err(self.fail(during, &error));
+            }
+        }
+    }
+
     fn any_reply_by(&mut self, deadline: Instant) -> Result<Reply, Error> {
         let during = self.during();
         loop {
@@ -268,40 +314,56 @@ impl Control {
         }
     }
 
+    /// The next reply of what has come.
     fn take(&mut self) -> Result<Option<Reply>, Error> {
-        let during = self.during();
-        if self.ended {
-            return Err(Error::Lost { during, text: "the session has ended".to_owned() });
-        }
         loop {
-            match self.parser.next_reply() {
-                Ok(Some(reply)) => {
-                    log::debug!(target: DIALOGUE, "< {reply}");
-                    if !reply.is_preliminary() {
-                        self.owed.pop_front();
-                    }
-                    return Ok(Some(reply));
-                }
-                Ok(None) => {}
-                Err(malformed) => {
-                    self.ended = true;
-                    return Err(Error::Protocol { text: malformed.to_string() });
-                }
+            if let Some(reply) = self.parsed()? {
+                return Ok(Some(reply));
             }
-            let mut buffer = [0; 4096];
-            match self.stream.read(&mut buffer) {
-                Ok(Step::Done(0)) => {
-                    self.ended = true;
-                    log::debug!(target: DIALOGUE, "closed by the server");
-                    return Err(Error::Lost { during, text: "closed by the server".to_owned() });
-                }
-                Ok(Step::Done(n)) => {
-                    self.parser.push(buffer.get(..n).unwrap_or_default());
-                    self.stream.quick_ack();
-                }
-                Ok(Step::NeedsRead | Step::NeedsWrite) => return Ok(None),
-                Err(error) => return Err(self.fail(during, &error)),
+            if !self.read_some()? {
+                return Ok(None);
             }
+        }
+    }
+
+    /// The next reply of what has been read.
+    fn parsed(&mut self) -> Result<Option<Reply>, Error> {
+        if self.ended {
+            return Err(Error::Lost { during: self.during(), text: "the session has ended".to_owned() });
+        }
+        match self.parser.next_reply() {
+            Ok(Some(reply)) => {
+                log::debug!(target: DIALOGUE, "[{}] < {reply}", self.number);
+                if !reply.is_preliminary() {
+                    self.owed.pop_front();
+                }
+                Ok(Some(reply))
+            }
+            Ok(None) => Ok(None),
+            Err(malformed) => {
+                self.ended = true;
+                Err(Error::Protocol { text: malformed.to_string() })
+            }
+        }
+    }
+
+    /// Reads what is there, without waiting; false when nothing is.
+    fn read_some(&mut self) -> Result<bool, Error> {
+        let during = self.during();
+        let mut buffer = [0; READ_AT_ONCE];
+        match self.stream.read(&mut buffer) {
+            Ok(Step::Done(0)) => {
+                self.ended = true;
+                log::debug!(target: DIALOGUE, "[{}] closed by the server", self.number);
+                Err(Error::Lost { during, text: "closed by the server".to_owned() })
+            }
+            Ok(Step::Done(n)) => {
+                self.parser.push(buffer.get(..n).unwrap_or_default());
+                self.stream.quick_ack();
+                Ok(true)
+            }
+            Ok(Step::NeedsRead | Step::NeedsWrite) => Ok(false),
+            Err(error) => Err(self.fail(during, &error)),
         }
     }
 
@@ -323,13 +385,28 @@ impl Control {
 
     fn fail(&mut self, during: &'static str, error: &io::Error) -> Error {
         self.ended = true;
-        log::debug!(target: DIALOGUE, "{during}: {error}");
+        log::debug!(target: DIALOGUE, "[{}] {during}: {error}", self.number);
         Error::control(during, error)
     }
 
     fn during(&self) -> &'static str {
         self.owed.front().copied().unwrap_or("waiting")
     }
+}
+
+/// IPv4 and IPv6 by turns, the resolver's favourite first: where one kind does not work, the other is not far down (RFC 8305
+/// section 4).
+fn take_turns(addresses: &mut Vec<SocketAddr>) {
+    let is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.iter().partition(|address| address.is_ipv4() == is_ipv4);
+    let mut second = second.into_iter();
+    addresses.clear();
+    for address in first {
+        addresses.push(address);
+        addresses.extend(second.next());
+    }
+    addresses.extend(second);
 }
 
 /// A host without the brackets of an IPv6 address in a URL.
@@ -356,7 +433,27 @@ pub fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Error> {
     }
 }
 
+/// Most replies are a line; listings by STAT are long.
+const READ_AT_ONCE: usize = 16 * 1024;
 /// The shortest session lifetime that a server was seen to offer is an hour (Pure-FTPd).
 const TLS_LIFETIME: Duration = Duration::from_secs(50 * 60);
 /// The log target of what is said on control connections.
 const DIALOGUE: &str = "ftpfs::dialogue";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_both_kinds_are_tried_by_turns() {
+        let parse =
+            |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let mut addresses = parse(&["[::1]:21", "[::2]:21", "[::3]:21", "192.0.2.1:21"]);
+        take_turns(&mut addresses);
+        assert_eq!(addresses, parse(&["[::1]:21", "192.0.2.1:21", "[::2]:21", "[::3]:21"]));
+        let mut addresses = parse(&["192.0.2.1:21", "[::1]:21", "[::2]:21"]);
+        take_turns(&mut addresses);
+        assert_eq!(addresses, parse(&["192.0.2.1:21", "[::1]:21", "[::2]:21"]));
+        take_turns(&mut Vec::new());
+    }
+}

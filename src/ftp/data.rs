@@ -20,13 +20,14 @@ use nix::poll::{PollFd, PollFlags};
 use super::Error;
 use super::config::DataPolicy;
 use super::control::Control;
-use super::stream::{Step, Stream};
+use super::stream::{self, Step, Stream};
 use super::tls::{Connector, Slot};
 
 /// One data connection.
 pub struct Data {
     channel: Channel,
     opened: Instant,
+    port: u16,
 }
 
 enum Channel {
@@ -44,12 +45,37 @@ enum Channel {
 impl Data {
     /// Connects to the port that the server has opened for us.
     pub fn connect(control: &Control, to: SocketAddr, deadline: Instant) -> io::Result<Self> {
-        let tcp = control.dial(to, deadline)?;
+        let data = Self::begin_connect(control, to, deadline)?;
+        data.wait_connected(deadline)?;
+        Ok(data)
+    }
+
+    /// As [`Data::connect`], without waiting for the server: nothing may be done with it before [`Data::wait_connected`].
+    pub fn begin_connect(control: &Control, to: SocketAddr, deadline: Instant) -> io::Result<Self> {
+        let tcp = control.begin_dial(to, deadline)?;
         if tcp.local_addr()? == to && !control.is_proxied() {
             // A port on this very machine that nobody listens on can connect to itself.
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        Ok(Self { channel: Channel::Open(Stream::Plain(tcp)), opened: Instant::now() })
+        Ok(Self { channel: Channel::Open(Stream::Plain(tcp)), opened: Instant::now(), port: to.port() })
+    }
+
+    /// Waits until a passive connection stands.
+    pub fn wait_connected(&self, deadline: Instant) -> io::Result<()> {
+        match &self.channel {
+            Channel::Open(Stream::Plain(tcp)) => stream::wait_connected(tcp, deadline),
+            _ => Ok(()),
+        }
+    }
+
+    /// The server's port when passive, ours when active.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether a passive connection is still being made.
+    pub fn is_connecting(&self) -> bool {
+        matches!(&self.channel, Channel::Open(stream) if !stream.is_connected())
     }
 
     /// Listens for the server's connection, and gives the address to tell it.
@@ -74,7 +100,7 @@ impl Data {
         listener.set_nonblocking(true)?;
         let address = SocketAddr::new(policy.active_address.unwrap_or(here), listener.local_addr()?.port());
         let channel = Channel::Listening { listener, server: control.peer().ip(), tls: None };
-        Ok((Self { channel, opened: Instant::now() }, address))
+        Ok((Self { channel, opened: Instant::now(), port: address.port() }, address))
     }
 
     /// Begins TLS: now, or once the server has connected.
@@ -161,7 +187,7 @@ impl Data {
     /// Whether it may still be used for a transfer: young enough, and not closed by the server.
     pub fn is_ready(&self) -> bool {
         let is_open = match &self.channel {
-            Channel::Open(stream) => stream.is_quiet(),
+            Channel::Open(stream) => stream.is_connected() && stream.is_quiet(),
             Channel::Listening { .. } => true,
             Channel::Closed => false,
         };
@@ -228,3 +254,27 @@ fn accept(listener: &TcpListener, server: IpAddr) -> io::Result<Option<TcpStream
 const READY_FOR: Duration = Duration::from_secs(240);
 /// How many connections from elsewhere are turned away before the port is given up.
 const MAX_STRANGERS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_server_may_come_to_the_port_that_it_was_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let to = listener.local_addr().unwrap();
+        let from = |host: &str| {
+            stream::connect(to, Some(host.parse().unwrap()), Instant::now() + Duration::from_secs(5)).unwrap()
+        };
+        let server = "127.0.0.1".parse().unwrap();
+        let stranger = from("127.0.0.2");
+        assert!(accept(&listener, server).unwrap().is_none());
+        let _server = from("127.0.0.1");
+        assert!(accept(&listener, server).unwrap().is_some());
+        let turned_away = Stream::Plain(stranger).read(&mut [0]);
+        assert!(matches!(turned_away, Ok(Step::Done(0)) | Err(_)), "{turned_away:?}");
+        let crowd: Vec<_> = (0..MAX_STRANGERS).map(|_| from("127.0.0.3")).collect();
+        assert!(accept(&listener, server).is_err(), "{} strangers are too many", crowd.len());
+    }
+}

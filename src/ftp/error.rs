@@ -9,6 +9,7 @@ use std::io;
 
 use super::path::BadName;
 use super::reply::Reply;
+use super::session::Told;
 
 /// An error of the FTP layer.
 #[derive(Debug, Clone)]
@@ -31,6 +32,9 @@ pub enum Error {
     Tls { text: String },
     /// The answer makes no sense. The session cannot be used again.
     Protocol { text: String },
+    /// The answer is longer than anything honest, and was given up. The session cannot be used again; asking again would bring
+    /// the same.
+    Endless { command: &'static str },
     /// This server has no way to do it (learned from FEAT or from 500, 502, 504).
     Unsupported { command: &'static str },
     /// The name cannot be sent.
@@ -43,6 +47,8 @@ pub enum Error {
     NotResumable { there: u64 },
     /// Somebody else changed the file on the server since our content was made from it.
     Changed { text: String },
+    /// The file on the server is not the one any more whose first part was read: what it is like now.
+    Replaced(Told),
     /// Reading or writing on the local side (the spool) failed while transferring.
     Local { errno: i32 },
     /// The caller no longer wants it (mount ending, deadline passed).
@@ -77,6 +83,7 @@ impl Error {
             Self::Lost { .. }
                 | Self::TimedOut { .. }
                 | Self::Protocol { .. }
+                | Self::Endless { .. }
                 | Self::TooManySessions { .. }
                 | Self::Unreachable { .. }
                 | Self::Tls { .. }
@@ -126,6 +133,7 @@ impl fmt::Display for Error {
             // I/O errors of a TLS stream say so themselves.
             Self::Tls { text } => write!(f, "TLS: {}", text.strip_prefix("TLS: ").unwrap_or(text)),
             Self::Protocol { text } => write!(f, "the server's answer makes no sense: {text}"),
+            Self::Endless { command } => write!(f, "the server's answer to {command} has no end"),
             Self::Unsupported { command } => write!(f, "this server cannot do {command}"),
             Self::BadName(bad) => bad.fmt(f),
             Self::NameChanged => f.write_str("this server cannot store this name as it is"),
@@ -137,6 +145,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::Changed { text } => write!(f, "changed by somebody else on the server: {text}"),
+            Self::Replaced(_) => f.write_str("the file was changed on the server while it was read"),
             Self::Local { errno } => write!(f, "local disk: {}", io::Error::from_raw_os_error(*errno)),
             Self::Cancelled => f.write_str("cancelled"),
         }

@@ -9,6 +9,8 @@ pub mod counters;
 pub mod server;
 pub mod troubles;
 
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,6 +41,8 @@ struct Inner {
 struct State {
     /// Seconds by which the server's MDTM is ahead of UTC (vsftpd with use_localtime), once that is known.
     zone_shift: Option<i64>,
+    /// The server's (or proxy's) address that answered last.
+    address: Option<SocketAddr>,
     server: Option<Server>,
     abilities: [Ability; Capability::COUNT],
     order: Order,
@@ -58,6 +62,8 @@ struct State {
     way_ever: bool,
     /// None of the ways works: until when that is believed.
     blocked_until: Option<Instant>,
+    /// Folders with names that break a reply apart.
+    distrusted: HashSet<RemotePath>,
 }
 
 /// Something that a server may or may not have.
@@ -79,6 +85,8 @@ pub enum Capability {
     Utf8,
     /// `LIST -a`.
     ListAll,
+    /// `STAT path` lists that folder and no other, several in one segment.
+    ListByStat,
     Noop,
     AuthTls,
 }
@@ -163,6 +171,11 @@ impl Features {
         self.ability(Capability::Mlst) == Ability::Yes && self.server().lists_with_mlsd()
     }
 
+    /// Whether the server can be asked for the size of one file.
+    pub fn can_tell_size(&self) -> bool {
+        self.ability(Capability::Size) != Ability::No || self.ability(Capability::Mlst) == Ability::Yes
+    }
+
     /// False when no way of setting a modification time is left.
     pub fn can_set_modified(&self) -> bool {
         [Capability::Mfmt, Capability::SiteUtime, Capability::MdtmSet]
@@ -194,6 +207,31 @@ impl Features {
             *slot = ability;
             log::debug!("this server {} {capability:?}", if has { "has" } else { "does not have" });
         }
+    }
+
+    /// Whether thousands of commands may be under way at once.
+    pub fn answers_many_at_once(&self) -> bool {
+        self.server().takes_segments()
+    }
+
+    /// Whether STAT lists folders, several in one segment.
+    pub fn lists_together(&self) -> bool {
+        self.ability(Capability::ListByStat) == Ability::Yes
+    }
+
+    /// This folder has a name that breaks replies apart: not by STAT again. When there are many such folders, none is.
+    pub(super) fn distrust_status(&self, folder: Option<&RemotePath>) {
+        let mut state = self.0.state.lock();
+        state.distrusted.extend(folder.cloned());
+        let many = state.distrusted.len() > MAX_DISTRUSTED;
+        drop(state);
+        if many {
+            self.learn(Capability::ListByStat, false);
+        }
+    }
+
+    pub(super) fn distrusts_status(&self, folder: &RemotePath) -> bool {
+        self.0.state.lock().distrusted.contains(folder)
     }
 
     /// How far commands may be sent together.
@@ -340,6 +378,15 @@ impl Features {
         }
     }
 
+    /// The address that answered last.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.0.state.lock().address
+    }
+
+    pub(super) fn connected_to(&self, address: SocketAddr) {
+        self.0.state.lock().address = Some(address);
+    }
+
     /// How data connections are made.
     pub(super) fn way(&self) -> Way {
         self.0.state.lock().way
@@ -357,6 +404,11 @@ impl Features {
         state.way_ever = true;
         state.way_failures = 0;
         state.blocked_until = None;
+    }
+
+    /// Whether data connections have been made in the way that is used now.
+    pub(super) fn way_is_proven(&self) -> bool {
+        self.0.state.lock().way_works
     }
 
     /// A data connection could not be made; `next` is what would be tried instead. One failure is enough while nothing has
@@ -393,6 +445,8 @@ const WIDEST_ZONE: i64 = 14 * 3600 + SLOW_CLOCK;
 const SLOW_CLOCK: i64 = 120;
 /// A way that has worked is given up after so many failures in a row: one may be a restart or a full port range.
 const PATIENCE: u32 = 3;
+/// So many folders may break replies apart before STAT is given up for all of them.
+const MAX_DISTRUSTED: usize = 32;
 
 #[cfg(test)]
 mod tests {

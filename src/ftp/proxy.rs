@@ -49,23 +49,16 @@ impl<'a> Host<'a> {
 }
 
 impl Proxy {
-    /// Connects to `port` of `host` through the proxy at `at`. What comes next on the connection is the far end's.
-    pub fn connect(
-        &self,
-        at: SocketAddr,
-        host: Host<'_>,
-        port: u16,
-        deadline: Instant,
-    ) -> io::Result<TcpStream> {
-        let mut line = Line { tcp: stream::connect(at, None, deadline)?, deadline };
+    /// Has the proxy, to which `tcp` leads, connect to `port` of `host`. What comes next on the connection is the far end's.
+    pub fn tunnel(&self, tcp: &TcpStream, host: Host<'_>, port: u16, deadline: Instant) -> io::Result<()> {
+        let mut line = Line { tcp, deadline };
         match self.kind {
-            Kind::Socks5 => self.socks(&mut line, host, port)?,
-            Kind::Http => self.http(&mut line, host, port)?,
+            Kind::Socks5 => self.socks(&mut line, host, port),
+            Kind::Http => self.http(&mut line, host, port),
         }
-        Ok(line.tcp)
     }
 
-    fn socks(&self, line: &mut Line, host: Host<'_>, port: u16) -> io::Result<()> {
+    fn socks(&self, line: &mut Line<'_>, host: Host<'_>, port: u16) -> io::Result<()> {
         let methods: &[u8] = if self.login.is_some() { &[NO_LOGIN, PASSWORD] } else { &[NO_LOGIN] };
         line.send(&[&[VERSION, methods.len() as u8], methods].concat())?;
         match (line.take::<2>()?, &self.login) {
@@ -113,7 +106,7 @@ impl Proxy {
         }
     }
 
-    fn http(&self, line: &mut Line, host: Host<'_>, port: u16) -> io::Result<()> {
+    fn http(&self, line: &mut Line<'_>, host: Host<'_>, port: u16) -> io::Result<()> {
         let far = match host {
             Host::Name(name) => format!("{name}:{port}"),
             Host::Address(ip) => SocketAddr::new(ip, port).to_string(),
@@ -187,12 +180,12 @@ impl fmt::Display for Proxy {
 }
 
 /// The connection while it is still the proxy's.
-struct Line {
-    tcp: TcpStream,
+struct Line<'a> {
+    tcp: &'a TcpStream,
     deadline: Instant,
 }
 
-impl Line {
+impl Line<'_> {
     fn send(&mut self, mut rest: &[u8]) -> io::Result<()> {
         while !rest.is_empty() {
             match self.tcp.write(rest) {

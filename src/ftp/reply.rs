@@ -72,6 +72,8 @@ pub struct Parser {
     open: Option<Reply>,
     /// Bytes of the open reply so far.
     size: usize,
+    /// What stands between the first and the last line of a reply is not kept with it, but here (a listing by STAT).
+    text: Option<Vec<u8>>,
 }
 
 impl Parser {
@@ -80,6 +82,17 @@ impl Parser {
         self.buffer.drain(..self.taken);
         self.taken = 0;
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// From now on (or no longer) the lines between the first and the last of a reply go to [`Parser::take_text`], with an LF
+    /// behind each: they may be many more than a reply may have.
+    pub fn set_text_apart(&mut self, apart: bool) {
+        self.text = apart.then(Vec::new);
+    }
+
+    /// The text between first and last line that has come since the last call.
+    pub fn take_text(&mut self) -> Vec<u8> {
+        self.text.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The next complete reply, if there is one.
@@ -101,6 +114,11 @@ impl Parser {
                 return Ok(Some(reply));
             }
         }
+    }
+
+    /// Whether more may be pushed before replies are taken out.
+    pub fn has_room(&self) -> bool {
+        self.buffer.len() - self.taken < MAX_REPLY
     }
 
     /// Whether bytes are waiting that do not belong to a reply already handed out.
@@ -133,7 +151,14 @@ impl Parser {
                 Ok(None)
             }
             _ => {
-                open.lines.push(line);
+                match &mut self.text {
+                    Some(text) => {
+                        self.size = 0;
+                        text.extend_from_slice(&line);
+                        text.push(b'\n');
+                    }
+                    None => open.lines.push(line),
+                }
                 Ok(None)
             }
         }
@@ -242,7 +267,7 @@ fn printable(line: &[u8]) -> String {
 
 /// Longest line: a path of 4096 bytes, quotes doubled, and words around it.
 const MAX_LINE: usize = 16 * 1024;
-/// Longest reply: banners and FEAT stay far below; STAT listings are never asked for.
+/// Longest reply: banners and FEAT stay far below; of a listing by STAT only the first and the last line count.
 const MAX_REPLY: usize = 256 * 1024;
 
 #[cfg(test)]
@@ -275,6 +300,21 @@ mod tests {
         let replies = all(b"211-Features:\r\n SIZE\r\n212 no end\r\n211-more\r\n\r\n211 End\r\n200 ok\r\n");
         assert_eq!(replies.len(), 2);
         assert_eq!(replies[0].lines, [&b"Features:"[..], b" SIZE", b"212 no end", b"more", b"", b"End"]);
+    }
+
+    #[test]
+    fn the_text_of_a_listing_is_kept_apart_and_may_be_long() {
+        let mut parser = Parser::default();
+        parser.set_text_apart(true);
+        parser.push(b"213-Status follows:\r\n");
+        parser.push(&b"-rw-r--r-- x\r\n".repeat(MAX_REPLY / 8));
+        assert_eq!(parser.next_reply(), Ok(None));
+        assert_eq!(parser.take_text(), b"-rw-r--r-- x\n".repeat(MAX_REPLY / 8));
+        parser.push(b"213 End\r\n350 ok\r\n");
+        let reply = parser.next_reply().unwrap().unwrap();
+        assert_eq!(reply.lines, [&b"Status follows:"[..], b"End"]);
+        assert!(parser.take_text().is_empty());
+        assert_eq!(parser.next_reply().unwrap().unwrap().code, 350);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! ([`Session::make_ready`]), so that the next transfer takes one round trip to its first byte.
 //!
 //! The parts: `login` (connecting, logging in, learning), `ready` (data connections ahead of their use), `transfer` (what
-//! RETR, STOR and LIST share), `cut`, `download`, `upload`, `listing`, `bare` (listings of last resort), `attributes`. Only `connection` and its jobs call this.
+//! RETR, STOR and LIST share), `cut`, `download`, `upload`, `listing`, `stat` (listings on the control connection), `bare` (listings of last resort), `attributes`. Only `connection` and its jobs call this.
 
 mod attributes;
 mod bare;
@@ -15,21 +15,22 @@ mod download;
 mod listing;
 mod login;
 mod ready;
+mod stat;
 mod transfer;
 mod upload;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use download::Download;
+pub use download::{Download, Told};
 pub use ready::{eprt_argument, port_argument};
-pub use upload::{After, How, Seen, Stored};
+pub use upload::{After, How, Stored};
 
 use super::codepage::Codepage;
 use super::command::{Batch, Command, Wire};
 use super::control::Control;
 use super::data::Data;
-use super::features::{Order, Server};
+use super::features::{Order, Server, Way};
 use super::refusal;
 use super::reply::Reply;
 use super::{Config, Error, Features, Refusal, RemotePath};
@@ -40,8 +41,10 @@ pub struct Session {
     features: Features,
     control: Control,
     root: RemotePath,
-    /// A data connection that waits for its command.
+    /// A data connection that waits for its command, or is being made.
     ready: Option<Data>,
+    /// How that was asked for.
+    ready_way: Way,
     /// A REST has been sent whose transfer did not end well: on ftp-srv and libunftp it would hit the next one.
     restart_pending: bool,
     /// Data connections are inside TLS (PROT P).
@@ -148,13 +151,26 @@ impl Session {
     /// Sends independent commands, together where the server keeps order, and gives their replies in order.
     fn ask(&mut self, commands: &[Command<'_>]) -> Result<Vec<Reply>, Error> {
         let mut replies = Vec::with_capacity(commands.len());
+        self.ask_each(commands, &|| commands.len(), &mut |_, reply| replies.push(reply))?;
+        Ok(replies)
+    }
+
+    /// As [`Session::ask`]; gives each reply to `take` as it comes, and sends no more than the first `allowed` commands, a
+    /// number that may grow meanwhile.
+    fn ask_each(
+        &mut self,
+        commands: &[Command<'_>],
+        allowed: &dyn Fn() -> usize,
+        take: &mut dyn FnMut(&mut Self, Reply),
+    ) -> Result<(), Error> {
         let mut owed = VecDeque::new();
         let ahead = if self.server().takes_segments() { ASKED_AHEAD } else { 0 };
         let mut next = 0;
-        while next < commands.len() || !owed.is_empty() {
-            if next < commands.len() && owed.len() <= ahead {
+        loop {
+            let most = allowed().min(commands.len());
+            if next < most && owed.len() <= ahead {
                 let mut batch = Batch::default();
-                while let Some(command) = commands.get(next) {
+                while let Some(command) = commands.get(next).filter(|_| next < most) {
                     let together = self.features.order() >= Order::Independent && batch.has_room_for(command);
                     if !batch.names().is_empty() && !together {
                         break;
@@ -164,20 +180,24 @@ impl Session {
                 }
                 self.control.send(&batch)?;
                 owed.extend(batch.names().iter().copied());
-                if owed.len() <= ahead {
+                if ahead > 0 {
                     continue;
                 }
             }
-            while owed.len() > if next < commands.len() { ahead } else { 0 } {
+            // One by one where more may be sent meanwhile, else all of a batch.
+            let left = if ahead > 0 { owed.len().saturating_sub(1) } else { 0 };
+            if owed.is_empty() {
+                return Ok(());
+            }
+            while owed.len() > left {
                 let Some(name) = owed.pop_front() else { break };
                 let reply = self.control.reply()?;
                 if reply.is_preliminary() {
                     return Err(self.refused(name, reply, &[]));
                 }
-                replies.push(reply);
+                take(self, reply);
             }
         }
-        Ok(replies)
     }
 
     /// Sends commands in one write; the caller reads the replies.
@@ -218,6 +238,6 @@ impl Session {
     }
 }
 
-/// Commands whose answers are still to come, where that is safe: their replies (about 15 KB) fit into any socket buffer,
-/// so neither side can block the other.
-const ASKED_AHEAD: usize = 512;
+/// Commands whose answers are still to come, on servers that read them one by one: enough to keep a server busy over a
+/// long line (20 times in a millisecond, 100 ms away). Sending takes replies in, so neither side can block the other.
+const ASKED_AHEAD: usize = 2048;

@@ -122,12 +122,25 @@ impl Stream {
         }
     }
 
-    /// Takes so many bytes ahead of being read, and no more: for whoever wants only a little of a long stream.
+    /// Lets the peer send only so many bytes more until this is said anew (what it was allowed before stays allowed). Not
+    /// SO_RCVBUF: a buffer that was set no longer grows with a long line. TLS adds its own: a few bytes per 16 KiB.
     pub fn limit_window(&self, bytes: usize) {
-        // The kernel doubles it for its own needs; set, it does not grow.
-        if let Err(error) = socket::setsockopt(self.tcp(), sockopt::RcvBuf, &bytes) {
-            log::debug!("SO_RCVBUF: {error}");
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        // SAFETY: the option's value is an int that lives for the call, and its size is passed. Failure changes nothing.
+        unsafe {
+            libc::setsockopt(
+                self.tcp().as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_WINDOW_CLAMP,
+                std::ptr::from_ref(&bytes).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
         }
+    }
+
+    /// Whether it stands: not while it is being made.
+    pub fn is_connected(&self) -> bool {
+        self.tcp().peer_addr().is_ok()
     }
 
     /// Whether nothing has come and the peer has not gone, without waiting.
@@ -163,6 +176,13 @@ pub fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
 
 /// Connects to one address, from a given local address if there is one.
 pub fn connect(to: SocketAddr, from: Option<IpAddr>, deadline: Instant) -> io::Result<TcpStream> {
+    let tcp = begin_connect(to, from)?;
+    wait_connected(&tcp, deadline)?;
+    Ok(tcp)
+}
+
+/// Begins to connect; [`wait_connected`] tells what came of it.
+pub fn begin_connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd =
         socket::socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
@@ -170,19 +190,81 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, deadline: Instant) -> io::R
         socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
     }
     match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
-        Ok(()) => {}
-        Err(Errno::EINPROGRESS | Errno::EINTR) => {
-            wait(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)], deadline)?;
-            let errno = socket::getsockopt(&fd, sockopt::SocketError)?;
-            if errno != 0 {
-                return Err(io::Error::from_raw_os_error(errno));
-            }
-        }
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {}
         Err(errno) => return Err(errno.into()),
     }
     let tcp = TcpStream::from(fd);
     tcp.set_nodelay(true)?;
     Ok(tcp)
+}
+
+/// Waits until a connection stands.
+pub fn wait_connected(tcp: &TcpStream, deadline: Instant) -> io::Result<()> {
+    wait(&mut [PollFd::new(tcp.as_fd(), PollFlags::POLLOUT)], deadline)?;
+    match socket::getsockopt(tcp, sockopt::SocketError)? {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// Connects to the first of several addresses of a host that answers (RFC 8305): the next one is tried as soon as one has
+/// failed or has been silent for a moment, and each has `patience`. The error is that of the last one.
+pub fn connect_any(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
+    let mut coming = addresses.iter();
+    let mut under_way: Vec<(TcpStream, SocketAddr, Instant)> = Vec::new();
+    let mut next_at = Instant::now();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    loop {
+        let now = Instant::now();
+        if under_way.is_empty() || now >= next_at {
+            match coming.next() {
+                None if under_way.is_empty() => return Err(last),
+                None => {}
+                Some(&to) => match begin_connect(to, None) {
+                    Ok(tcp) => {
+                        under_way.push((tcp, to, now + patience));
+                        next_at = now + STAGGER;
+                    }
+                    Err(error) => {
+                        last = named(to, &error);
+                        continue;
+                    }
+                },
+            }
+        }
+        let mut until = under_way.iter().map(|(.., deadline)| *deadline).min().unwrap_or(now);
+        if !coming.as_slice().is_empty() {
+            until = until.min(next_at);
+        }
+        let mut fds: Vec<_> =
+            under_way.iter().map(|(tcp, ..)| PollFd::new(tcp.as_fd(), PollFlags::POLLOUT)).collect();
+        if let Err(error) = wait(&mut fds, until)
+            && error.kind() != io::ErrorKind::TimedOut
+        {
+            return Err(error);
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| fd.any() == Some(true)).collect();
+        for ((tcp, to, deadline), ready) in std::mem::take(&mut under_way).into_iter().zip(ready) {
+            if ready {
+                match tcp.take_error()? {
+                    None => return Ok(tcp),
+                    Some(error) => {
+                        last = named(to, &error);
+                        next_at = Instant::now();
+                    }
+                }
+            } else if Instant::now() >= deadline {
+                last = named(to, &io::ErrorKind::TimedOut.into());
+            } else {
+                under_way.push((tcp, to, deadline));
+            }
+        }
+    }
+}
+
+fn named(address: SocketAddr, error: &io::Error) -> io::Error {
+    log::debug!("{address}: {error}");
+    io::Error::new(error.kind(), format!("{address}: {error}"))
 }
 
 /// Whether an error means that the peer has closed or reset the connection.
@@ -210,3 +292,54 @@ fn step(otherwise: Step, mut attempt: impl FnMut() -> io::Result<usize>) -> io::
 
 /// `poll` counts milliseconds in an int; a deadline further away is waited for in pieces.
 const LONGEST_POLL: Duration = Duration::from_secs(60);
+/// RFC 8305 section 5: how long an address may be silent before the next one is tried, too.
+const STAGGER: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn an_address_that_is_silent_or_refuses_does_not_keep_the_others_waiting() {
+        let (silent, _crowd) = silent();
+        let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let there = TcpListener::bind("127.0.0.1:0").unwrap();
+        let live = there.local_addr().unwrap();
+        for addresses in [&[silent, live][..], &[refusing, live], &[silent, refusing, live], &[live, silent]]
+        {
+            let began = Instant::now();
+            let tcp = connect_any(addresses, PATIENCE).unwrap();
+            assert_eq!(tcp.peer_addr().unwrap(), live);
+            assert!(began.elapsed() < PATIENCE / 2, "the silent one was waited for");
+        }
+    }
+
+    #[test]
+    fn where_nobody_answers_the_last_error_is_told_in_bounded_time() {
+        let (silent, _crowd) = silent();
+        let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let brief = Duration::from_millis(50);
+        assert_eq!(connect_any(&[], brief).unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+        assert_eq!(connect_any(&[refusing], brief).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let error = connect_any(&[refusing, silent], brief).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(error.to_string().contains(&silent.to_string()), "{error}");
+    }
+
+    /// An address whose queue of new connections is full: further ones are neither accepted nor refused.
+    fn silent() -> (SocketAddr, Vec<TcpStream>) {
+        let fd = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(any)).unwrap();
+        socket::listen(&fd, socket::Backlog::new(0).unwrap()).unwrap();
+        let address: SockaddrStorage = socket::getsockname(fd.as_raw_fd()).unwrap();
+        let address = SocketAddr::from(*address.as_sockaddr_in().unwrap());
+        let crowd = (0..4).map(|_| begin_connect(address, None).unwrap());
+        let crowd = crowd.collect::<Vec<_>>().into_iter().chain([TcpStream::from(fd)]).collect();
+        (address, crowd)
+    }
+}

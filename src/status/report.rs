@@ -58,8 +58,10 @@ impl Report {
     /// For people.
     pub fn text(&self) -> String {
         let f = &self.figures;
+        // A name from the configuration says little about where it leads.
+        let server = if self.source.contains("://") { String::new() } else { format!(" ({})", f.server) };
         let mut text = format!(
-            "{}  {}  {:?}, mounted for {}\n",
+            "{}  {}{server}  {:?}, mounted for {}\n",
             self.mount_point.display(),
             self.source,
             f.software,

@@ -40,6 +40,8 @@ pub struct Node {
     /// When the server last told about it.
     pub(super) seen: Instant,
     expired: bool,
+    /// The last listing did not tell the size.
+    pub(super) unknown_size: bool,
     /// The coarse time of the last LIST, to notice a change without MDTM.
     pub(super) listed_time: Option<SystemTime>,
     /// The server was asked for an exact time and has none.
@@ -80,6 +82,7 @@ impl Node {
             kernel_version: None,
             seen: now,
             expired: false,
+            unknown_size: false,
             listed_time: None,
             time_asked: false,
             local: false,
@@ -123,6 +126,36 @@ impl Node {
             && !self.time_asked
             && self.attributes.kind == Kind::File
             && self.attributes.precision != Precision::Second
+    }
+
+    /// Whether only reading this file to its end tells how long it is.
+    pub fn has_unknown_size(&self) -> bool {
+        self.unknown_size && !self.local && self.attributes.kind == Kind::File
+    }
+
+    /// When the server says that it was changed, if that is exact to the second.
+    pub fn exact_time(&self) -> Option<SystemTime> {
+        let is_exact = !self.local && self.attributes.precision == Precision::Second;
+        is_exact.then_some(self.attributes.modified)
+    }
+
+    /// What the server said while the file was read: another size, another time. One that is longer now has been added to,
+    /// as far as that can be told from here.
+    pub fn told(&mut self, size: Option<u64>, modified: Option<SystemTime>) {
+        if self.local {
+            return;
+        }
+        match size {
+            Some(size) if size > self.attributes.size && !self.unknown_size => {
+                self.attributes.size = size;
+                self.content_changed();
+                if let Some(at) = modified {
+                    self.set_time(Modified { at, precision: Precision::Second });
+                }
+            }
+            _ => self.replaced(),
+        }
+        self.expire();
     }
 
     /// The time is known from what the server was told or asked, not from a listing.

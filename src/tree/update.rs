@@ -144,6 +144,7 @@ impl Tree {
             node.attributes.precision = modified.precision;
         }
         node.listed_time = None;
+        node.unknown_size = false;
         node.seen(now);
         let (version, parent, name) = (node.version, node.parent, node.name.clone());
         if let (Some(parent), Some(name)) = (parent, name)
@@ -167,10 +168,12 @@ impl Tree {
         let Some(node) = self.nodes.get_mut(&ino) else {
             let mut node = Node::new(folder, entry.name.clone(), attributes, now);
             node.listed_time = coarse;
+            node.unknown_size = entry.size.is_none();
             self.nodes.insert(ino, node);
             return false;
         };
         node.seen(now);
+        node.unknown_size = entry.size.is_none();
         if node.local {
             return false;
         }

@@ -15,7 +15,7 @@ use parking_lot::Condvar;
 
 use super::ranges::Ranges;
 use super::spool::Spool;
-use crate::ftp::{Error, Modified};
+use crate::ftp::{Error, Told};
 use crate::read::Content;
 use outgoing::{Outgoing, Room};
 
@@ -50,6 +50,10 @@ pub struct Draft {
     pub modified: Option<SystemTime>,
     /// Permission bits set by a program, likewise.
     pub mode: Option<u32>,
+    /// When the content on the server was modified, to the second; none when that is not known.
+    pub base_time: Option<SystemTime>,
+    /// Counts what programs changed.
+    generation: u64,
 }
 
 /// The content on the server below a draft.
@@ -58,8 +62,6 @@ pub struct Base {
     pub content: Content,
     /// Bytes of it that are still part of the file: less than its size after a truncation.
     pub limit: u64,
-    /// Its time on the server, where that is known.
-    pub modified: Option<Modified>,
 }
 
 /// The first part of a range of a draft.
@@ -103,10 +105,10 @@ impl Draft {
         Self { resized: true, ..Self::over(None, 0) }
     }
 
-    /// A file that the server has, with its time there.
-    pub fn of(content: Content, modified: Option<Modified>) -> Self {
+    /// A file that the server has.
+    pub fn of(content: Content) -> Self {
         let size = content.size;
-        Self::over(Some(Base { content, limit: size, modified }), size)
+        Self::over(Some(Base { content, limit: size }), size)
     }
 
     fn over(base: Option<Base>, size: u64) -> Self {
@@ -127,6 +129,8 @@ impl Draft {
             smallest: size,
             modified: None,
             mode: None,
+            base_time: None,
+            generation: 0,
         }
     }
 
@@ -146,6 +150,7 @@ impl Draft {
         self.present.insert(range.clone());
         self.dirty.insert(range);
         self.modified = None;
+        self.generation += 1;
         self.changed.notify_all();
         Ok(())
     }
@@ -166,6 +171,7 @@ impl Draft {
         self.resized |= size != self.size;
         self.size = size;
         self.modified = None;
+        self.generation += 1;
         self.changed.notify_all();
         Ok(())
     }
@@ -250,16 +256,15 @@ impl Draft {
     }
 
     /// What the server has below, when anything of it is part of what is to be sent now.
-    pub(super) fn old_content(&self) -> Option<&Base> {
+    pub(super) fn old_content(&self) -> Option<Told> {
         let base = self.base.as_ref()?;
-        Some(base).filter(|base| !self.dirty.gaps(0..base.limit.min(self.size)).is_empty())
+        let is_part = !self.dirty.gaps(0..base.limit.min(self.size)).is_empty();
+        is_part.then_some(Told { size: Some(base.content.size), modified: self.base_time })
     }
 
     /// The file's time on the server is no longer the one that was known.
     pub fn forget_time(&mut self) {
-        if let Some(base) = &mut self.base {
-            base.modified = None;
-        }
+        self.base_time = None;
     }
 
     /// The ranges in which the file differs from what the server has, when it has not been cut and has grown without holes.
@@ -310,9 +315,9 @@ impl Draft {
     }
 
     /// The upload is confirmed: `content` is what the server has now.
-    pub fn upload_confirmed(&mut self, content: Content, modified: Option<Modified>) {
+    pub fn upload_confirmed(&mut self, content: Content) {
         let limit = content.size.min(self.smallest);
-        self.base = Some(Base { content, limit, modified });
+        self.base = Some(Base { content, limit });
         self.outgoing = None;
         self.dropped = 0;
         self.must_not_stream = false;
@@ -502,7 +507,63 @@ impl Draft {
         self.present.reach(self.dropped).min(self.size)
     }
 
-    /// The parts that only this draft has, for [`super::kept`].
+    /// A draft made again from what a [`Record`](super::journal::Record) says, whose bytes `bytes` brings (offset, buffer).
+    ///
+    /// # Errors
+    /// Those of the local disk.
+    pub fn restored(
+        record: &super::journal::Record,
+        base: Option<Base>,
+        folder: &Path,
+        mut bytes: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let mut draft = Self { resized: true, ..Self::over(base, record.size) };
+        let mut buffer = vec![0; 128 * 1024];
+        for part in &record.parts {
+            let mut at = part.start;
+            while at < part.end {
+                let len = buffer.len().min((part.end - at) as usize);
+                let piece = buffer.get_mut(..len).unwrap_or_default();
+                bytes(at, piece)?;
+                draft.spool.write_at(at, piece, folder)?;
+                at += len as u64;
+            }
+            draft.present.insert(part.clone());
+            draft.dirty.insert(part.clone());
+        }
+        draft.modified = record.modified;
+        draft.mode = record.mode;
+        Ok(draft)
+    }
+
+    /// Bytes that only this draft has.
+    pub fn held(&self) -> u64 {
+        self.unsent().iter().map(|part| part.end - part.start).sum()
+    }
+
+    /// Counts what programs changed: as long as it stays the same, so did the draft.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A time or permission bits were set.
+    pub fn note_attributes(&mut self) {
+        self.generation += 1;
+    }
+
+    /// What the server has below it, for a record. `is_new`: it has no such file.
+    pub(crate) fn below(&self, is_new: bool) -> super::journal::Below {
+        use super::journal::Below;
+        match &self.base {
+            Some(base) => {
+                Below::File { size: base.content.size, limit: base.limit, modified: self.base_time }
+            }
+            None if is_new => Below::Nothing,
+            None => Below::Unknown,
+        }
+    }
+
+    /// The parts that only this draft has, for [`super::kept`] and [`super::journal`].
     pub(super) fn unsent(&self) -> Vec<Range<u64>> {
         match &self.base {
             None => std::iter::once(self.dropped..self.size).collect(),
@@ -539,7 +600,7 @@ mod tests {
     use crate::tree::{Ino, Version};
 
     fn content(size: u64) -> Content {
-        Content { ino: Ino(2), version: Version(1), size, locate: Arc::new(|| None) }
+        Content { ino: Ino(2), version: Version(1), size, modified: None, locate: Arc::new(|| None) }
     }
 
     fn write(draft: &mut Draft, offset: u64, data: &[u8]) {
@@ -548,7 +609,7 @@ mod tests {
 
     #[test]
     fn adding_at_the_end_sends_only_what_was_added() {
-        let mut draft = Draft::of(content(100), None);
+        let mut draft = Draft::of(content(100));
         assert_eq!(draft.change(), Change::Nothing);
         write(&mut draft, 100, b"abc");
         write(&mut draft, 103, b"def");
@@ -559,7 +620,7 @@ mod tests {
 
     #[test]
     fn a_change_in_the_middle_needs_what_is_around_it() {
-        let mut draft = Draft::of(content(100), None);
+        let mut draft = Draft::of(content(100));
         write(&mut draft, 10, b"abc");
         assert_eq!(draft.change(), Change::Rewritten);
         assert_eq!(draft.first_gap(0..100).unwrap().1, 0..10);
@@ -571,7 +632,7 @@ mod tests {
 
     #[test]
     fn changes_that_leave_the_rest_alone_are_known_as_ranges() {
-        let mut draft = Draft::of(content(1_000_000), None);
+        let mut draft = Draft::of(content(1_000_000));
         write(&mut draft, 10, b"abc");
         write(&mut draft, 500_000, b"abc");
         write(&mut draft, 1_000_000, b"grown");
@@ -581,7 +642,7 @@ mod tests {
         assert_eq!(draft.changed_ranges().unwrap().1[0], 10..904);
         write(&mut draft, 2_000_000, b"behind a hole");
         assert!(draft.changed_ranges().is_none());
-        let mut cut = Draft::of(content(1_000_000), None);
+        let mut cut = Draft::of(content(1_000_000));
         cut.resize(999_999).unwrap();
         write(&mut cut, 999_999, b"x");
         assert!(cut.changed_ranges().is_none());
@@ -589,7 +650,7 @@ mod tests {
 
     #[test]
     fn what_was_cut_off_does_not_come_back_when_the_file_grows_again() {
-        let mut draft = Draft::of(content(100), None);
+        let mut draft = Draft::of(content(100));
         draft.resize(10).unwrap();
         draft.resize(50).unwrap();
         assert!(draft.first_gap(10..50).is_none());
@@ -614,7 +675,7 @@ mod tests {
         draft.begin_upload();
         draft.resize(10).unwrap();
         draft.resize(100).unwrap();
-        draft.upload_confirmed(content(100), None);
+        draft.upload_confirmed(content(100));
         assert_eq!(draft.change(), Change::Rewritten);
         let Piece::Here(data) = draft.read(0, 100).unwrap() else { panic!("nothing of it is on the server") };
         assert_eq!(data, [[7; 10].as_slice(), &[0; 90]].concat());
@@ -626,7 +687,7 @@ mod tests {
         write(&mut draft, 0, b"first");
         draft.begin_upload();
         write(&mut draft, 5, b"second");
-        draft.upload_confirmed(content(5), None);
+        draft.upload_confirmed(content(5));
         assert_eq!(draft.change(), Change::Added(5..11));
     }
 }

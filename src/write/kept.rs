@@ -1,54 +1,219 @@
-//! What could not be uploaded is kept: the bytes in a file of their own, and beside it where they belong and why.
+//! What the server does not have is kept on the local disk: what is there, where it belongs, and why it is there.
+//!
+//! When an upload fails, its program gets the error and [`keep`] puts the bytes into a file of their own in `unsent`
+//! below the spool folder; beside it lies a [`Record`] as a text file, with `.info` behind the name. What `writeback` has
+//! acknowledged is in the [`journal`]. [`list`] finds both, for `ftpfs recover`; a [`Kept`] is one of them.
+//!
+//! Names in these files are believed as far as [`Record`] does, not further: whoever can write there could have written
+//! anything.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use nix::fcntl::Flock;
+
 use super::Draft;
+use super::journal::{self, Place, Record};
 use super::spool::make_folder;
 
-/// Copies the unsent bytes of a draft to `folder`/unsent/ and returns the file's name. A text file with the same name
-/// and `.info` says where they belong.
+/// Copies the unsent bytes of a draft to `folder`/unsent/ and returns the file's name.
 ///
 /// # Errors
 /// Those of the local disk.
-pub fn keep(draft: &Draft, folder: &Path, server: &str, path: &str, reason: &str) -> io::Result<PathBuf> {
-    let folder = folder.join("unsent");
+pub fn keep(draft: &Draft, folder: &Path, place: &Place<'_>) -> io::Result<PathBuf> {
+    let record = journal::describe(draft, place);
+    keep_bytes(&record, folder, |at, piece| draft.copy_out(at, piece))
+}
+
+/// As [`keep`], for bytes that are elsewhere: `bytes` brings them (offset, buffer).
+///
+/// # Errors
+/// Those of the local disk.
+pub fn keep_bytes(
+    record: &Record,
+    folder: &Path,
+    mut bytes: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+) -> io::Result<PathBuf> {
+    let folder = folder.join(FOLDER);
     make_folder(&folder)?;
-    let base = path.rsplit('/').next().unwrap_or_default();
+    let base = record.path.as_bytes().rsplit(|&b| b == b'/').next().unwrap_or_default();
+    let is_plain = |c: &u8| c.is_ascii_alphanumeric() || b"._-".contains(c);
     let plain: String =
-        base.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        base.iter().take(100).map(|c| if is_plain(c) { char::from(*c) } else { '_' }).collect();
+    let since = record.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut attempt = 0u32;
     let (name, file) = loop {
-        let name = folder.join(format!("{seconds}-{}-{attempt}-{plain}", std::process::id()));
+        let name = folder.join(format!("{since}-{}-{attempt}-{plain}", std::process::id()));
         match File::options().write(true).create_new(true).mode(0o600).open(&name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
             opened => break (name, opened?),
         }
     };
-    let parts = draft.unsent();
     let mut buffer = vec![0; 128 * 1024];
-    for part in &parts {
+    for part in &record.parts {
         let mut at = part.start;
         while at < part.end {
             let len = buffer.len().min((part.end - at) as usize);
-            draft.copy_out(at, &mut buffer[..len])?;
-            file.write_all_at(&buffer[..len], at)?;
+            let piece = buffer.get_mut(..len).unwrap_or_default();
+            bytes(at, piece)?;
+            file.write_all_at(piece, at)?;
             at += len as u64;
         }
     }
-    file.set_len(draft.size())?;
+    file.set_len(record.size)?;
     file.sync_all()?;
-    let info_name =
-        name.with_file_name(format!("{}.info", name.file_name().unwrap_or_default().to_string_lossy()));
-    let mut info = File::options().write(true).create(true).truncate(true).mode(0o600).open(info_name)?;
-    writeln!(info, "server: {server}\npath: {path}\nsize: {}\nreason: {reason}", draft.size())?;
-    for part in &parts {
-        writeln!(info, "bytes: {}-{}", part.start, part.end)?;
+    // A few thousand ranges have no record: then the bytes are there, but a person must know where they belong.
+    if let Some(text) = record.to_text() {
+        let mut info =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(info_of(&name))?;
+        info.write_all(text.as_bytes())?;
+        info.sync_all()?;
     }
-    info.sync_all()?;
+    File::open(&folder)?.sync_all()?;
     Ok(name)
 }
+
+/// Takes a file of `unsent` away, with its record.
+pub fn forget(bytes: &Path) {
+    let _ = std::fs::remove_file(bytes);
+    let _ = std::fs::remove_file(info_of(bytes));
+}
+
+/// Bytes that the server does not have.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// What it is called in commands.
+    pub id: String,
+    /// The file in `unsent`, or the journal's entry.
+    pub file: PathBuf,
+    /// None when there is no record that can be believed.
+    pub record: Option<Record>,
+    /// A mount is bringing it over.
+    pub is_in_use: bool,
+    pub is_journal: bool,
+}
+
+/// Everything that is kept in a spool folder, the oldest first.
+///
+/// # Errors
+/// Those of the local disk.
+pub fn list(spool: &Path) -> io::Result<Vec<Kept>> {
+    let mut found = Vec::new();
+    let items = match std::fs::read_dir(spool.join(FOLDER)) {
+        Ok(items) => Some(items),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    for item in items.into_iter().flatten() {
+        let item = item?;
+        let name = item.file_name();
+        let bytes = name.as_bytes();
+        if bytes.ends_with(INFO.as_bytes()) || bytes == LOCK.as_bytes() || !item.file_type()?.is_file() {
+            continue;
+        }
+        let file = item.path();
+        found.push(Kept {
+            id: name.to_string_lossy().into_owned(),
+            record: read_record(&info_of(&file)),
+            file,
+            is_in_use: false,
+            is_journal: false,
+        });
+    }
+    let journals = match journal::look(spool) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        journals => journals?,
+    };
+    for journal in journals {
+        let name = journal.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = name.trim_start_matches("writeback-");
+        for (number, record) in journal.entries {
+            found.push(Kept {
+                id: format!("{name}-{number}"),
+                file: journal::entry(&journal.folder, number),
+                record: Some(record),
+                is_in_use: journal.is_locked,
+                is_journal: true,
+            });
+        }
+    }
+    found.sort_by_key(|kept| (kept.record.as_ref().map(|record| record.at), kept.id.clone()));
+    Ok(found)
+}
+
+impl Kept {
+    /// The one in this file: in `unsent`, or an entry of a journal.
+    pub fn at(file: &Path) -> Self {
+        let is_journal = file.extension().is_some_and(|extension| extension == "entry");
+        let record = match is_journal {
+            true => read_head(file, journal::BYTES_AT).as_deref().and_then(journal::record_in),
+            false => read_record(&info_of(file)),
+        };
+        let id = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { id, file: file.to_owned(), record, is_in_use: false, is_journal }
+    }
+
+    /// The file, and where in it the bytes begin.
+    ///
+    /// # Errors
+    /// Those of the local disk.
+    pub fn open(&self) -> io::Result<(File, u64)> {
+        let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.file)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok((file, if self.is_journal { journal::BYTES_AT } else { 0 }))
+    }
+
+    /// Bytes of the file as it would be.
+    pub fn size(&self) -> u64 {
+        let on_disk = || self.file.metadata().map_or(0, |found| found.len());
+        self.record.as_ref().map_or_else(on_disk, |record| record.size)
+    }
+
+    /// Takes it away.
+    ///
+    /// # Errors
+    /// Those of the local disk.
+    pub fn remove(&self) -> io::Result<()> {
+        std::fs::remove_file(&self.file)?;
+        if !self.is_journal {
+            let _ = std::fs::remove_file(info_of(&self.file));
+        }
+        Ok(())
+    }
+
+    /// Keeps other `ftpfs recover`, and mounts, off it as long as the value lives; none when one is at work.
+    ///
+    /// # Errors
+    /// Those of the local disk.
+    pub fn lock(&self) -> io::Result<Option<Flock<File>>> {
+        journal::lock(self.file.parent().unwrap_or(Path::new("/")))
+    }
+}
+
+fn info_of(bytes: &Path) -> PathBuf {
+    let mut name = bytes.as_os_str().to_owned();
+    name.push(INFO);
+    PathBuf::from(name)
+}
+
+fn read_record(info: &Path) -> Option<Record> {
+    Record::parse(&read_head(info, journal::record::MAX_TEXT as u64)?)
+}
+
+fn read_head(path: &Path, most: u64) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    let file =
+        File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok()?;
+    io::Read::read_to_end(&mut io::Read::take(file, most), &mut head).ok()?;
+    Some(head)
+}
+
+const FOLDER: &str = "unsent";
+const INFO: &str = ".info";
+const LOCK: &str = "lock";

@@ -13,9 +13,9 @@ use std::ops::Range;
 
 use log::debug;
 
-use super::draft::{Base, Draft};
+use super::draft::Draft;
 use super::temporary::temporary_name;
-use crate::ftp::{After, Error, How, Modified, Precision, RemotePath, Session};
+use crate::ftp::{After, Error, How, Modified, Precision, RemotePath, Session, Told};
 
 /// The ranges to send, when that is all that is needed and worth it for a file of at least `from` bytes.
 pub(super) fn plan(draft: &Draft, from: u64) -> Option<Vec<Range<u64>>> {
@@ -69,18 +69,14 @@ fn prove(session: &mut Session, probe: &RemotePath) -> Result<bool, Error> {
 ///
 /// # Errors
 /// `Changed` when it is not.
-pub(super) fn check_unchanged(
-    base: &Base,
-    size: Option<u64>,
-    modified: Option<Modified>,
-) -> Result<(), Error> {
-    if size.is_some_and(|size| size != base.content.size) {
-        let text = format!("{} bytes instead of {}", size.unwrap_or(0), base.content.size);
-        return Err(Error::Changed { text });
+pub(super) fn check_unchanged(old: Told, now: Told) -> Result<(), Error> {
+    if let (Some(old), Some(now)) = (old.size, now.size)
+        && old != now
+    {
+        return Err(Error::Changed { text: format!("{now} bytes instead of {old}") });
     }
-    let exact = |modified: Option<Modified>| modified.filter(|known| known.precision == Precision::Second);
-    if let (Some(known), Some(now)) = (exact(base.modified), exact(modified)) {
-        let apart = match now.at.duration_since(known.at) {
+    if let (Some(old), Some(now)) = (old.modified, now.modified) {
+        let apart = match now.duration_since(old) {
             Ok(later) => later.as_secs(),
             Err(earlier) => earlier.duration().as_secs(),
         };
@@ -92,6 +88,12 @@ pub(super) fn check_unchanged(
         }
     }
     Ok(())
+}
+
+/// What an answer about a file says of its size and, to the second, of its time.
+pub(super) fn told(size: Option<u64>, modified: Option<Modified>) -> Told {
+    let exact = modified.filter(|modified| modified.precision == Precision::Second);
+    Told { size, modified: exact.map(|modified| modified.at) }
 }
 
 /// Each range costs about four round trips.

@@ -362,7 +362,10 @@ impl Streaming {
                 return Err(error);
             }
             if set.is_ok() {
-                uploaded.modified = session.exact_times(std::slice::from_ref(temporary))?.pop().flatten();
+                let exact = &mut uploaded.modified;
+                session.exact_times(std::slice::from_ref(temporary), &|| 1, &mut |_, times| {
+                    *exact = times.first().copied().flatten();
+                })?;
             }
             uploaded.modified_set = Some(set);
         }

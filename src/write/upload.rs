@@ -23,9 +23,9 @@ use parking_lot::Mutex;
 
 use super::draft::{Change, Sending};
 use super::temporary::temporary_name;
-use super::{Base, Draft, patch};
+use super::{Draft, patch};
 use crate::ftp::{
-    After, Error, How, Modified, Refusal, RemotePath, Seen, Session, Stored, explain, replace, spelling,
+    After, Error, How, Modified, Refusal, RemotePath, Session, Stored, Told, explain, replace, spelling,
 };
 use crate::queue::{Task, Turn};
 use crate::read::Locate;
@@ -42,11 +42,13 @@ pub struct Upload {
     /// The ranges to write into the file, where the server can do that.
     patches: Option<Vec<Range<u64>>>,
     /// What it is made from, as it was.
-    old: Option<Base>,
+    old: Option<Told>,
     /// The new content may have its name already.
     renaming: bool,
     sending: Sending,
     temporary: Option<RemotePath>,
+    /// An earlier upload of the same bytes may have come through in part.
+    is_repeated: bool,
     product: Option<Uploaded>,
     end: Box<dyn FnOnce(Result<Uploaded, Error>, Sending) + Send>,
 }
@@ -87,7 +89,7 @@ impl Upload {
             let mut draft = draft.lock();
             let patch_from = if in_place { patch_from.min(PATCH_IN_PLACE_FROM) } else { patch_from };
             let patches = patch::plan(&draft, patch_from);
-            (draft.change(), patches, draft.old_content().cloned(), draft.begin_upload())
+            (draft.change(), patches, draft.old_content(), draft.begin_upload())
         };
         let change = if change == Change::New && exists { Change::Rewritten } else { change };
         let keep_mode = keep_mode.filter(|&mode| mode != NEW_FILE_MODE);
@@ -103,9 +105,35 @@ impl Upload {
             renaming: false,
             sending,
             temporary: None,
+            is_repeated: false,
             product: None,
             end,
         }
+    }
+
+    /// Some of it may be on the server already, from an upload that was cut: it is looked at before anything is added.
+    pub fn repeated(&mut self) {
+        self.is_repeated = true;
+    }
+
+    /// What it would have added to is not there.
+    pub fn sends_all(&mut self) {
+        self.change = Change::Rewritten;
+        self.patches = None;
+    }
+
+    /// The server has all of it already, from an upload whose end nobody saw: only what a program has set goes there.
+    pub fn already_there(
+        &mut self,
+        session: &mut Session,
+        path: &RemotePath,
+        size: u64,
+        at: Option<Modified>,
+    ) {
+        let modified_set = self.sending.modified.map(|at| session.set_modified(path, at));
+        let mode_set = self.sending.mode.map(|mode| session.set_mode(path, mode));
+        let at = if matches!(modified_set, Some(Ok(()))) { None } else { at };
+        self.product = Some(Uploaded { modified: at, modified_set, mode_set, ..Uploaded::of(size) });
     }
 }
 
@@ -152,7 +180,7 @@ impl Upload {
         turn: &Turn<'_>,
     ) -> Result<Uploaded, Error> {
         let mut start = range.start;
-        if turn.attempt > 0 || self.sending.failed_before {
+        if turn.attempt > 0 || self.is_repeated || self.sending.failed_before {
             // The attempt before may have added some of it, or all.
             let there = session.stat(path)?.size.ok_or(Error::Unsupported { command: "SIZE" })?;
             start = there.clamp(range.start, range.end);
@@ -195,17 +223,18 @@ impl Upload {
         path: &RemotePath,
         ranges: &[Range<u64>],
     ) -> Result<Uploaded, Error> {
-        let Some(base) = self.old.clone() else { return Err(Error::Unsupported { command: "REST" }) };
+        let Some(old) = self.old else { return Err(Error::Unsupported { command: "REST" }) };
+        let old_size = old.size.unwrap_or(0);
         let now = session.stat(path)?;
         if !self.sending.failed_before {
-            patch::check_unchanged(&base, now.size, now.modified)?;
+            patch::check_unchanged(old, patch::told(now.size, now.modified))?;
         } else if let Some(size) = now.size
-            && !(base.content.size..=self.draft.lock().size()).contains(&size)
+            && !(old_size..=self.draft.lock().size()).contains(&size)
         {
             // A patch that broke off may have made it longer, not more than that.
             return Err(Error::Changed { text: format!("{size} bytes after a patch that broke off") });
         }
-        let mut size = base.content.size;
+        let mut size = old_size;
         let is_first = !std::mem::replace(&mut self.sending.failed_before, true);
         let mut done = Uploaded::of(size);
         for (number, range) in ranges.iter().enumerate() {
@@ -223,9 +252,9 @@ impl Upload {
 
     fn replace(&mut self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
         if let Err(error) = self.complete(session, path) {
-            let old = self.old.as_ref().filter(|_| session.is_alive());
+            let old = self.old.filter(|_| session.is_alive());
             if let (Some(old), Ok(now)) = (old, session.stat(path)) {
-                patch::check_unchanged(old, now.size, now.modified)?;
+                patch::check_unchanged(old, patch::told(now.size, now.modified))?;
             }
             return Err(error);
         }
@@ -243,8 +272,8 @@ impl Upload {
             Ok((stored, None)) => stored,
             Ok((stored, Some(now))) => {
                 // After a rename whose answer was lost it may be our own content already.
-                let old = self.old.as_ref().filter(|_| !self.renaming);
-                let unchanged = old.map_or(Ok(()), |old| patch::check_unchanged(old, now.size, now.modified));
+                let old = self.old.filter(|_| !self.renaming);
+                let unchanged = old.map_or(Ok(()), |old| patch::check_unchanged(old, now));
                 if let Err(error) = unchanged {
                     let _ = session.delete(&temporary);
                     return Err(error);
@@ -334,7 +363,7 @@ impl Upload {
         path: &RemotePath,
         mode: u32,
         about: Option<RemotePath>,
-    ) -> Result<(Uploaded, Option<Seen>), Error> {
+    ) -> Result<(Uploaded, Option<Told>), Error> {
         let size = self.draft.lock().size();
         let mut source = Source { draft: &self.draft, at: 0, end: size };
         let mode = Some(mode).filter(|&mode| mode != NEW_FILE_MODE);

@@ -80,6 +80,27 @@ impl Mount {
         }
     }
 
+    /// After the program has died: takes the dead mount away, and mounts in the same place, with the same spool folder.
+    #[track_caller]
+    pub fn again(&mut self, target: &dyn Target, options: &[&str]) {
+        self.watched = None;
+        assert!(self.wait(ENDS_WITHIN).is_some(), "it lives:\n{}", self.log());
+        let deadline = Instant::now() + ENDS_WITHIN;
+        while self.is_mounted() && Instant::now() < deadline {
+            let _ = Command::new("umount").arg("--lazy").arg(&self.point).output();
+        }
+        self.process = start(&[&self.program], target, options, &self.point, &self.log);
+        self.watched = Some(watch(self.process.id(), &self.program, &self.point, LONGEST));
+        if let Err(refused) = self.wait_until_mounted() {
+            panic!("not mounted again ({:?}):\n{}", refused.status, refused.log);
+        }
+    }
+
+    /// The spool folder.
+    pub fn spool(&self) -> PathBuf {
+        self.point.with_file_name("spool")
+    }
+
     fn wait_until_mounted(&mut self) -> Result<(), Refused> {
         let deadline = Instant::now() + MOUNTS_WITHIN;
         while Instant::now() < deadline {

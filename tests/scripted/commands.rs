@@ -36,6 +36,9 @@ impl Session<'_> {
             "SYST" => self.reply("215 UNIX Type: L8"),
             "NOOP" => self.reply("200 Zzz."),
             "OPTS" => self.opts(argument),
+            // RFC 4217: for whoever puts TLS in front of the control connection (data stays in the clear).
+            "PBSZ" => self.reply("200 PBSZ=0"),
+            "PROT" if argument == b"C" => self.reply("200 In the clear."),
             "TYPE" => self.set_type(argument),
             "MODE" | "STRU" | "ALLO" => self.reply("200 As always."),
             "PWD" | "XPWD" => self.pwd(),
@@ -290,11 +293,16 @@ impl Session<'_> {
     }
 
     fn retr(&mut self, argument: &[u8]) -> io::Result<()> {
-        if let Some(content) = self.scripted_content() {
-            return self.transfer(content);
+        let offset = self.rest;
+        match self.scripted_content() {
+            Some(Content::Bytes(mut bytes)) => {
+                bytes.drain(..bytes.len().min(usize::try_from(offset).unwrap_or(usize::MAX)));
+                return self.transfer(Content::Bytes(bytes));
+            }
+            Some(content) => return self.transfer(content),
+            None => {}
         }
         let path = jail::resolve(&self.cwd, argument);
-        let offset = self.rest;
         let open = |at: std::path::PathBuf| {
             if !fs::metadata(&at)?.is_file() {
                 return Err(io::Error::other("not a plain file"));

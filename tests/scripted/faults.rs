@@ -113,7 +113,7 @@ pub enum Fault {
     Data { after: u64, end: DataEnd, then: Then },
     /// 150, but the data connection is never served.
     NoData(Then),
-    /// RETR, LIST or MLSD send these bytes instead, and 226.
+    /// RETR (from REST's offset on), LIST or MLSD send these bytes instead, and 226.
     Content(Vec<u8>),
     /// RETR, LIST or MLSD send this line instead, again and again, `{}` in it being a number that counts up, until so many
     /// bytes have gone or the client has; then 226.

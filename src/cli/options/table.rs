@@ -24,6 +24,8 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Login, "account", Needed("TEXT"), Set(|s, v| { s.login.account = Some(Secret::new(v.as_encoded_bytes())); Ok(()) }), "for servers that ask for ACCT"),
     common(Login, "password_stdin", Nothing, Set(|s, _| { s.login.password_stdin = true; Ok(()) }), "the password is the first line of standard input"),
     common(Login, "netrc", Maybe("FILE"), Set(|s, v| { if !v.is_empty() { s.login.netrc = Some(path(v)?); } Ok(()) }), "another file than ~/.netrc"),
+    spec(Login, "no_prompt", Nothing, Set(|s, _| { s.login.never_ask = true; Ok(()) }), "fail when there is no password, rather than ask on the terminal or by systemd-ask-password"),
+    common(Login, "config", Needed("FILE"), Set(|s, v| { s.config = Some(path(v)?); Ok(()) }), "instead of /etc/ftpfs.toml and ~/.config/ftpfs/config.toml"),
     common(Login, "port", Needed("N"), Set(|s, v| { s.port = u16::try_from(number(v, 1, 65535)?).ok(); Ok(()) }), "port of the server (the URL's port counts more)"),
 
     // Ownership.
@@ -81,6 +83,7 @@ pub(super) const TABLE: &[Spec] = &[
     common(Connection, "timeout", Needed("SECS"), Set(|s, v| { s.filesystem.timeout = seconds(v, 1.0)?; Ok(()) }), "longest wait for the server (30)"),
     common(Connection, "connect_timeout", Needed("SECS"), Set(|s, v| { s.connect_timeout = seconds(v, 1.0)?; Ok(()) }), "longest wait for a connection (15)"),
     common(Connection, "max_conns", Needed("N"), Set(|s, v| { s.filesystem.max_conns = usize::try_from(number(v, 1, 64)?).unwrap_or(1); Ok(()) }), "most sessions at a time (8; the server's limit is learned)"),
+    spec(Connection, "umount_timeout", Needed("SECS"), Set(|s, v| { s.shutdown_timeout = seconds(v, 0.0)?; Ok(()) }), "the same as shutdown_timeout"),
     common(Connection, "shutdown_timeout", Needed("SECS"), Set(|s, v| { s.shutdown_timeout = seconds(v, 0.0)?; Ok(()) }), "how long the end may wait for uploads (75)"),
     spec(Connection, "read_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.timeout = seconds(v, 1.0)?; Ok(()) }), "davfs2's name of timeout"),
     spec(Connection, "ServerAliveInterval", Needed("SECS"), Quiet(ALWAYS_RECONNECTS), ""),
@@ -157,6 +160,7 @@ pub(super) const TABLE: &[Spec] = &[
 
     // Files.
     common(Files, "spool_dir", Needed("DIR"), Set(|s, v| { s.spool_dir = Some(path(v)?); Ok(()) }), "where files wait until they are uploaded (/var/cache/ftpfs, ~/.cache/ftpfs)"),
+    common(Files, "writeback", Nothing, Set(|s, _| { s.filesystem.writeback = true; Ok(()) }), "close() answers when the file is safe on the local disk; the server gets it afterwards"),
     common(Files, "spool_size", Needed("SIZE"), Set(|s, v| { s.filesystem.spool_size = size(v)?.max(1 << 16); Ok(()) }), "local disk that large files may take while they are written and uploaded at once; beyond it writers wait (1G)"),
     spec(Files, "stream_from", Needed("SIZE"), Set(|s, v| { s.filesystem.stream_from = size(v)?.max(1); Ok(()) }), "uploads begin while a file is written once it has this size (4M)"),
     spec(Files, "patch_from", Needed("SIZE"), Set(|s, v| { s.filesystem.patch_from = size(v)?.max(1); Ok(()) }), "small changes are written into files of at least this size (16M)"),
@@ -171,7 +175,7 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Files, "sync", Nothing, Quiet(CLOSE_WAITS), ""),
     spec(Files, "dirsync", Nothing, Quiet(CLOSE_WAITS), ""),
     spec(Files, "async", Nothing, Quiet(CLOSE_WAITS), ""),
-    spec(Files, "delay_upload", Needed("SECS"), Refuse("close() answers when the server has confirmed the file"), ""),
+    spec(Files, "delay_upload", Needed("SECS"), Refuse("close() answers when the server has confirmed the file; `writeback` uploads afterwards"), ""),
     spec(Files, "hard_remove", Nothing, Quiet("files that are open when removed stay readable"), ""),
     spec(Files, "use_ino", Nothing, Quiet(OWN_INODES), ""),
     spec(Files, "readdir_ino", Nothing, Quiet(OWN_INODES), ""),
@@ -242,7 +246,7 @@ const LISTED: &str = "links live as long as their listing";
 const VERSIONS: &str = "cached contents are dropped when size or time of the file changes";
 const KERNEL: &str = "the sizes agreed on with the kernel are the fast ones";
 const ALWAYS_RECONNECTS: &str = "connections are kept alive and replaced as needed";
-const CLOSE_WAITS: &str = "close() and fsync() always wait for the server";
+const CLOSE_WAITS: &str = "close() and fsync() wait for the server (close() does not with writeback)";
 const OWN_INODES: &str = "FTP has no inode numbers; ours are stable while mounted";
 const TUNNEL: &str =
     "proxies are asked for a tunnel (CONNECT), with a password in the clear (Basic) when they want one";

@@ -5,22 +5,14 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::DoctorArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::options::Settings;
 use crate::cli::secrets::Secrets;
-use crate::cli::url::Source;
-use crate::cli::{config, credentials, logging, tls};
+use crate::cli::{Wanted, config, credentials, logging, understand};
 use crate::doctor::report::Failing;
 use crate::doctor::{Finding, examine};
 
 /// Prints findings as they come, the advice last. The failure's message is empty: all has been said.
 pub(super) fn run(args: &DoctorArgs, secrets: &Secrets) -> Result<(), Failure> {
-    let usage = |message: String| Failure::new(Exit::Usage, message);
-    let mut settings = Settings::new();
-    for list in &args.options {
-        settings.apply(list).map_err(usage)?;
-    }
-    let source = Source::parse(&args.source).map_err(|why| usage(format!("SOURCE: {why}")))?;
-    settings.tls = tls(source.scheme, settings.tls).map_err(usage)?;
+    let Wanted { source, settings, .. } = understand(&args.source, &args.options)?;
     logging::start(args.debug || settings.debug, 0, settings.log_file.as_deref())
         .map_err(|error| Failure::new(Exit::Local, format!("cannot open the log file: {error}")))?;
     let credentials = credentials::find(&source, &settings.login, secrets)?;

@@ -74,6 +74,24 @@ impl FileSystem {
             Ok(target) => target,
             Err(errno) => return answer.error(errno),
         };
+        let known = self.tree.lock().child_as_listed(parent, &name);
+        if matches!(known, Child::Known(ino) if self.drafts.is_only_local(ino)) {
+            return self.remove_settled_file(caller, parent, name, path, answer);
+        }
+        self.when_settled(caller, &[path.clone()], answer, move |fs, _, answer| {
+            fs.remove_settled_file(caller, parent, name, path, answer);
+        });
+    }
+
+    /// Removes a file that no upload is left of, or that is only here.
+    fn remove_settled_file(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: Name,
+        path: RemotePath,
+        answer: Answer<()>,
+    ) {
         let (ino, opens) = {
             let tree = self.tree.lock();
             match tree.child(parent, &name, Instant::now()) {
@@ -84,6 +102,7 @@ impl FileSystem {
         if let Some(ino) = ino
             && self.drafts.is_only_local(ino)
         {
+            self.forget_pending(ino);
             self.tree.lock().remove(parent, &name, Instant::now());
             self.drafts.abandon_unless_open(ino, opens);
             return answer.ok(());
@@ -121,11 +140,20 @@ impl FileSystem {
                 answer.error(fs.fail(what, &path, &error));
             }
             Ok(()) => {
+                fs.forget_name(parent, &name);
                 fs.tree.lock().remove(parent, &name, Instant::now());
                 answer.ok(());
             }
         };
         self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
+    }
+
+    /// What stood under this name is gone for good: nothing of it needs to be uploaded any more.
+    pub(super) fn forget_name(&self, parent: Ino, name: &Name) {
+        let known = self.tree.lock().child_as_listed(parent, name);
+        if let Child::Known(ino) = known {
+            self.forget_pending(ino);
+        }
     }
 
     fn hide(&self, caller: Caller, parent: Ino, name: Name, ino: Ino, answer: Answer<()>) {
@@ -144,6 +172,7 @@ impl FileSystem {
         let end = move |outcome: Result<(), Error>| match outcome {
             Err(error) => answer.error(fs.fail("delete the open file", &shown, &error)),
             Ok(()) => {
+                fs.forget_pending(ino);
                 let mut tree = fs.tree.lock();
                 tree.remove(parent, &name, Instant::now());
                 tree.hide(ino, parent, &hidden);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use log::warn;
 
 use super::already_done;
+use crate::fs::writeback::Settled;
 use crate::fs::{Answer, Caller, Errno, FileSystem};
 use crate::ftp::{Error, Kind, Name, Refusal, RemotePath, Session, explain, replace, spelling};
 use crate::queue::{Claim, Job, Priority, Turn};
@@ -29,16 +30,43 @@ impl FileSystem {
             Ok(targets) => targets,
             Err(errno) => return answer.error(errno),
         };
+        let from = (from.0, from_name, from_path);
+        let to = (to.0, to_name, to_path);
+        let paths: Vec<RemotePath> = [&from, &to]
+            .into_iter()
+            .filter(|at| !self.is_only_here(at.0, &at.1))
+            .map(|at| at.2.clone())
+            .collect();
+        self.when_settled(caller, &paths, answer, move |fs, settled, answer| match settled {
+            // What could not be uploaded cannot be renamed there.
+            Settled::Failed(errno) if !fs.is_only_here(from.0, &from.1) => answer.error(errno),
+            _ => fs.rename_settled(caller, from, to, keep, answer),
+        });
+    }
+
+    fn is_only_here(&self, folder: Ino, name: &Name) -> bool {
+        let known = self.tree.lock().child_as_listed(folder, name);
+        matches!(known, Child::Known(ino) if self.drafts.is_only_local(ino))
+    }
+
+    /// Renames what no upload is left of, or what is only here.
+    fn rename_settled(
+        &self,
+        caller: Caller,
+        from: (Ino, Name, RemotePath),
+        to: (Ino, Name, RemotePath),
+        keep: bool,
+        answer: Answer<()>,
+    ) {
         let now = Instant::now();
         let (moved, target) = {
             let tree = self.tree.lock();
-            (tree.child_as_listed(from.0, &from_name), tree.child(to.0, &to_name, now))
+            (tree.child_as_listed(from.0, &from.1), tree.child(to.0, &to.1, now))
         };
         let moved = match moved {
             Child::Known(ino) => Some(ino),
             _ => None,
         };
-        let (from, to) = ((from.0, from_name, from_path), (to.0, to_name, to_path));
         let only_local = moved.is_some_and(|ino| self.drafts.is_only_local(ino));
         if target != Child::Unknown || !(keep || only_local) {
             return self.rename_to(caller, from, to, moved, target, keep, answer);
@@ -87,13 +115,17 @@ impl FileSystem {
             if known.is_some_and(|known| !self.drafts.is_only_local(known)) {
                 self.drafts.will_replace(ino);
             }
+            if let Some(known) = known {
+                self.forget_pending(known);
+            }
             self.rename_in_tree((from, &from_name), (to, &to_name));
-            return answer.ok(());
+            return self.renamed_here(ino, answer);
         }
         let Some(fs) = self.arc() else { return };
         let answer = self.hold(caller, answer);
         let claims = [Claim::Tree(from_path.clone()), Claim::Tree(to_path.clone())];
         let shown = from_path.clone();
+        let shown_to = to_path.clone();
         let replaced = match target {
             Child::Known(ino) => self.tree.lock().node(ino).map(|node| node.attributes.kind),
             _ => None,
@@ -148,12 +180,17 @@ impl FileSystem {
                 answer.error(fs.fail("rename", &shown, &error));
             }
             Ok(()) => {
+                fs.forget_name(to, &to_name);
                 fs.rename_in_tree((from, &from_name), (to, &to_name));
+                fs.renamed_there(&shown_to);
                 if let Some((ino, hidden)) = hide {
                     fs.tree.lock().hide(ino, to, &hidden);
                     fs.delete_hidden_if_closed(ino);
                 }
-                answer.ok(());
+                match only_local {
+                    Some(ino) => fs.renamed_here(ino, answer),
+                    None => answer.ok(()),
+                }
             }
         };
         self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));

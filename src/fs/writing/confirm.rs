@@ -12,21 +12,21 @@ use std::time::Instant;
 use log::{debug, error, warn};
 
 use crate::fs::handles::Handle;
+use crate::fs::writeback::Careful;
 use crate::fs::{Answer, Caller, FileSystem};
-use crate::ftp::Error;
-use crate::queue::{Claim, Job, Priority};
+use crate::ftp::{Error, Name, Precision};
+use crate::queue::{Claim, Job, Priority, Task};
+use crate::read::Content;
 use crate::tree::Ino;
 use crate::write::draft::Sending;
+use crate::write::journal::Place;
 use crate::write::{Draft, Upload, Uploaded, kept};
 
 impl FileSystem {
     /// flush: every close() of a descriptor of this handle.
     pub fn flush(&self, caller: Caller, ino: Ino, handle: u64, answer: Answer<()>) {
         match self.handles.at(handle) {
-            Some(Handle::File { writable: true, .. }) => {
-                let answer = self.waiting.hold(caller, None, answer);
-                self.confirm(ino, answer);
-            }
+            Some(Handle::File { writable: true, .. }) => self.acknowledge(caller, ino, answer),
             _ => answer.ok(()),
         }
     }
@@ -46,6 +46,7 @@ impl FileSystem {
                 return answer.ok(());
             };
             let dirty = entry.draft.lock().is_dirty();
+            let start = !entry.uploading && dirty;
             match (entry.uploading, dirty) {
                 (true, true) => entry.next.push(answer),
                 (true, false) => entry.waiting.push(answer),
@@ -58,7 +59,7 @@ impl FileSystem {
                     return answer.ok(());
                 }
             }
-            entry.waiting.len() == 1 && entry.next.is_empty() && dirty
+            start
         };
         if start {
             self.upload(ino, Priority::Upload);
@@ -66,18 +67,27 @@ impl FileSystem {
     }
 
     /// Starts the upload of a draft whose entry says that it is uploading.
-    pub(super) fn upload(&self, ino: Ino, priority: Priority) {
+    pub(in crate::fs) fn upload(&self, ino: Ino, priority: Priority) {
         if self.seal(ino, priority) {
             return;
         }
         let (Some(draft), Some(fs)) = (self.drafts.find(ino), self.arc()) else { return };
+        let care = self.care_for(ino);
         let keep_mode = self.tree.lock().node(ino).and_then(|node| node.attributes.mode);
         let claims = self.path(ino).ok().map(Claim::Exclusive);
         let exists = self.drafts.0.lock().get(&ino).is_some_and(|entry| !entry.only_local);
-        let end = Box::new(move |outcome, sending| fs.uploaded(ino, outcome, sending));
+        let usual = self.locate_visible(ino);
+        let locate = care.as_ref().map_or_else(|| usual.clone(), |care| care.locate(usual.clone()));
+        let end = {
+            let care = care.clone();
+            Box::new(move |outcome: Result<Uploaded, Error>, sending| match care {
+                Some(care) if fs.ended_otherwise(ino, &care, outcome.is_ok()) => {}
+                _ => fs.uploaded(ino, outcome, sending),
+            })
+        };
         let upload = Upload::new(
             draft,
-            self.locate_visible(ino),
+            locate,
             exists,
             keep_mode,
             self.options.in_place,
@@ -85,7 +95,11 @@ impl FileSystem {
             self.options.spool_dir.clone(),
             end,
         );
-        self.submit(Job::of(priority, Box::new(upload)).claim(claims).with_data());
+        let task: Box<dyn Task> = match care {
+            Some(care) => Box::new(Careful { upload, care, locate: usual, has_looked: false }),
+            None => Box::new(upload),
+        };
+        self.submit(Job::of(priority, task).claim(claims).with_data());
     }
 
     /// As `locate`, but none for a file that was removed while open: its bytes are needed here only.
@@ -117,37 +131,47 @@ impl FileSystem {
             }
         }
         let removed = uploaded.removed;
+        let exact = uploaded.modified.filter(|time| time.precision == Precision::Second).map(|time| time.at);
         let (version, written) = {
             let mut tree = self.tree.lock();
             let written = tree.node(ino).map(|node| node.attributes.modified);
-            let uploaded = (!removed)
+            let version = (!removed)
                 .then(|| tree.uploaded(ino, uploaded.size, uploaded.modified, Instant::now()))
                 .flatten();
-            (uploaded, written)
+            (version, written)
         };
-        let Ok(content) = self.content(ino) else { return self.forget_draft(ino) };
-        let (done, again) = {
+        let Ok(content) = self.content(ino) else {
+            self.pending_confirmed(ino, false, true);
+            return self.forget_draft(ino);
+        };
+        let (done, again, is_dirty) = {
             let mut drafts = self.drafts.0.lock();
             let Some(entry) = drafts.get_mut(&ino) else { return };
             entry.only_local &= removed;
             let (dirty, size) = {
                 let mut draft = entry.draft.lock();
                 if !removed {
-                    draft.upload_confirmed(content.clone(), uploaded.modified);
+                    draft.upload_confirmed(content.clone());
+                    let exact = uploaded.modified.filter(|modified| modified.precision == Precision::Second);
+                    draft.base_time = exact.map(|modified| modified.at);
                 }
                 if let (Some(version), true) = (version, content.size <= KEEP_IN_CACHE && !draft.is_dirty())
                     && let Ok(crate::write::Piece::Here(data)) = draft.read(0, content.size as usize)
                 {
-                    self.reads.keep(ino, version, 0, &data);
+                    self.reads.keep(&Content { version, modified: exact, ..content.clone() }, &data);
                 }
                 (draft.is_dirty(), draft.size())
             };
-            if let Some(kept) = entry.kept.take() {
-                let _ = std::fs::remove_file(kept.with_extension("info"));
-                let _ = std::fs::remove_file(kept);
+            if let Some(old) = entry.kept.take() {
+                kept::forget(&old);
             }
-            let done = std::mem::take(&mut entry.waiting);
-            entry.waiting = std::mem::take(&mut entry.next);
+            let mut done = std::mem::take(&mut entry.waiting);
+            if dirty {
+                entry.waiting = std::mem::take(&mut entry.next);
+            } else {
+                // They came between the decision for this upload and its beginning: it had their bytes, too.
+                done.append(&mut entry.next);
+            }
             // Both looked at together: a write in between makes the draft dirty, and the node local, again.
             let mut tree = self.tree.lock();
             let opens = tree.node(ino).map_or(0, |node| node.opens);
@@ -167,8 +191,9 @@ impl FileSystem {
             if !dirty && opens == 0 {
                 drafts.remove(&ino);
             }
-            (done, again)
+            (done, again, dirty)
         };
+        self.pending_confirmed(ino, is_dirty, removed);
         done.into_iter().for_each(|answer| answer.ok(()));
         if again {
             self.upload(ino, Priority::Upload);
@@ -176,6 +201,10 @@ impl FileSystem {
     }
 
     fn upload_failed(&self, ino: Ino, error: &Error, sending: Sending) {
+        let sending = match self.pending_failed(ino, error, sending) {
+            Ok(()) => return,
+            Err(sending) => sending,
+        };
         let path = self.path(ino).map(|path| path.to_string()).unwrap_or_default();
         let errno = self.fail("upload", &path, error);
         let (waiting, open) = {
@@ -184,9 +213,9 @@ impl FileSystem {
             let mut draft = entry.draft.lock();
             draft.upload_failed(sending);
             if let Some(old) = entry.kept.take() {
-                let _ = std::fs::remove_file(old);
+                kept::forget(&old);
             }
-            entry.kept = self.keep(&draft, &path, error);
+            entry.kept = self.keep(ino, &draft, entry.only_local, error);
             drop(draft);
             entry.uploading = false;
             let mut waiting = std::mem::take(&mut entry.waiting);
@@ -203,10 +232,29 @@ impl FileSystem {
         waiting.into_iter().for_each(|answer| answer.error(errno));
     }
 
-    fn keep(&self, draft: &Draft, path: &str, reason: &Error) -> Option<PathBuf> {
-        match kept::keep(draft, &self.options.spool_dir, &self.server, path, &reason.to_string()) {
+    /// Puts the bytes of a draft where `ftpfs recover` finds them.
+    pub(in crate::fs) fn keep(
+        &self,
+        ino: Ino,
+        draft: &Draft,
+        is_new: bool,
+        reason: &Error,
+    ) -> Option<PathBuf> {
+        let (path, root) = {
+            let tree = self.tree.lock();
+            let root = tree.root_path().clone();
+            // Its folder has vanished: the bytes are worth something all the same.
+            let lost = || Some(root.join(&Name::new(b"lost").ok()?));
+            (tree.path(ino).or_else(lost)?, root)
+        };
+        let (server, why) = (&self.server, reason.to_string());
+        let place = Place { server, root: &root, path: &path, is_new, reason: &why };
+        match kept::keep(draft, &self.options.spool_dir, &place) {
             Ok(name) => {
-                error!("{path} was not uploaded ({reason}); its bytes are in {}", name.display());
+                error!(
+                    "{path} was not uploaded ({reason}); its bytes are in {} (`ftpfs recover`)",
+                    name.display()
+                );
                 Some(name)
             }
             Err(local) => {
@@ -229,17 +277,23 @@ impl FileSystem {
             let drafts = self.drafts.0.lock();
             drafts.iter().filter(|(_, entry)| entry.draft.lock().is_dirty()).map(|(&ino, _)| ino).collect()
         };
-        dirty.into_iter().for_each(|ino| self.confirm(ino, Answer::new(drop)));
+        // What is in the journal goes by itself.
+        self.hurry_uploads();
+        let safe = self.safe_files();
+        dirty
+            .into_iter()
+            .filter(|ino| !safe.contains(ino))
+            .for_each(|ino| self.confirm(ino, Answer::new(drop)));
     }
 
     /// The mount ends: what is still not on the server is kept. Returns how many files.
     pub(in crate::fs) fn keep_everything(&self) -> usize {
+        let safe = self.safe_files();
         let drafts = self.drafts.0.lock();
         let unsent: Vec<_> =
             drafts.iter().filter(|(_, entry)| entry.uploading || entry.draft.lock().is_dirty()).collect();
-        for (ino, entry) in &unsent {
-            let path = self.path(**ino).map(|path| path.to_string()).unwrap_or_default();
-            self.keep(&entry.draft.lock(), &path, &Error::Cancelled);
+        for (ino, entry) in unsent.iter().filter(|(ino, _)| !safe.contains(ino)) {
+            self.keep(**ino, &entry.draft.lock(), entry.only_local, &Error::Cancelled);
         }
         unsent.len()
     }

@@ -86,7 +86,7 @@ impl FileSystem {
         self.drafts.add(ino, draft, true);
         let found = self.remembered(ino).ok_or(Errno::STALE)?;
         let handle = self.handles.add(Handle::File { ino, writable: true, version: self.version(ino) });
-        Ok((found, Opened { handle, keep_pages: true }))
+        Ok((found, Opened { handle, keep_pages: true, has_unknown_size: false }))
     }
 
     fn remembered(&self, ino: Ino) -> Option<Found> {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::fs::Answer;
 use crate::queue::Ticket;
 use crate::tree::Ino;
+use crate::write::draft::Sending;
 use crate::write::{Draft, Streaming};
 
 /// The files that are being changed.
@@ -75,6 +76,48 @@ impl Drafts {
     /// Whether the server does not know this file, and is not being told of it just now.
     pub fn is_only_local(&self, ino: Ino) -> bool {
         self.0.lock().get(&ino).is_some_and(|entry| entry.only_local && !entry.is_told())
+    }
+
+    /// Whether the server has no such file, also while it is being told of it.
+    pub fn is_new(&self, ino: Ino) -> bool {
+        self.0.lock().get(&ino).is_some_and(|entry| entry.only_local)
+    }
+
+    pub fn is_uploading(&self, ino: Ino) -> bool {
+        self.0.lock().get(&ino).is_some_and(|entry| entry.uploading)
+    }
+
+    /// An upload that nobody waits for begins: true. False while another runs; none when there is nothing to send.
+    pub fn begin(&self, ino: Ino) -> Option<bool> {
+        let mut drafts = self.0.lock();
+        let entry = drafts.get_mut(&ino)?;
+        if entry.uploading || entry.stage.is_some() {
+            return Some(false);
+        }
+        entry.uploading = entry.draft.lock().is_dirty();
+        entry.uploading.then_some(true)
+    }
+
+    /// The upload has failed, and will be tried again: gives back who waits for it.
+    pub fn failed(&self, ino: Ino, sending: Sending) -> Vec<Answer<()>> {
+        let mut drafts = self.0.lock();
+        let Some(entry) = drafts.get_mut(&ino) else { return Vec::new() };
+        entry.draft.lock().upload_failed(sending);
+        entry.uploading = false;
+        let mut waiting = std::mem::take(&mut entry.waiting);
+        waiting.append(&mut entry.next);
+        waiting
+    }
+
+    /// The local version is given up: gives back who waits for it.
+    pub fn give_up(&self, ino: Ino) -> Vec<Answer<()>> {
+        let entry = self.0.lock().remove(&ino);
+        entry.into_iter().flat_map(|entry| entry.waiting.into_iter().chain(entry.next)).collect()
+    }
+
+    /// A draft made from what was kept: there may be such a file on the server.
+    pub fn plant(&self, ino: Ino, draft: Draft) {
+        self.add(ino, draft, false);
     }
 
     /// How many files the server lacks something of.

@@ -52,8 +52,9 @@ impl Counters {
         self.commands.fetch_add(commands as u64, Ordering::Relaxed);
     }
 
-    pub(in crate::ftp) fn session(&self) {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
+    /// Gives the number of the session.
+    pub(in crate::ftp) fn session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(in crate::ftp) fn data_connection(&self) {

@@ -85,6 +85,13 @@ impl Server {
         matches!(self, Self::Vsftpd | Self::Proftpd)
     }
 
+    /// Whether the next data connection may be asked for when a download's data has ended, before its 226: vsftpd looks at
+    /// its control connection only once that is sent, and then answers both at once, a round trip earlier. ProFTPD sends
+    /// its 226 early ([`Self::waits_for_our_end`]); the others might take it for ABOR, or give up what is under way.
+    pub fn takes_port_behind_download(self) -> bool {
+        self == Self::Vsftpd
+    }
+
     /// Whether 0xFF in a name must be sent twice.
     pub fn doubles_iac(self) -> bool {
         matches!(self, Self::Proftpd | Self::Busybox | Self::Inetutils | Self::LinuxFtpd)
@@ -187,7 +194,7 @@ impl Server {
     /// Known to be there although FEAT does not say so.
     pub(super) fn present(self) -> &'static [Capability] {
         match self {
-            Self::Vsftpd => &[Capability::MdtmSet],
+            Self::Vsftpd => &[Capability::MdtmSet, Capability::ListByStat],
             Self::Aioftp => &[Capability::Mlst],
             _ => &[],
         }

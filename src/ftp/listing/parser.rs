@@ -13,7 +13,7 @@ use log::{debug, warn};
 use super::super::codepage::Codepage;
 use super::super::path::{BadName, Name};
 use super::time::{self, Clock};
-use super::{Dialect, Draft, Entry, Format, Line, Listing, Zone, vms};
+use super::{Dialect, Draft, Entry, Format, Kind, Line, Listing, Zone, vms};
 
 /// Turns the bytes of a listing into entries while they arrive.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Parser {
     duplicates: usize,
     /// For the log.
     first_unparsed: Option<String>,
+    /// The folder's own line (`.`) was among them.
+    shows_itself: bool,
 }
 
 impl Parser {
@@ -68,6 +70,7 @@ impl Parser {
             bad_names: 0,
             duplicates: 0,
             first_unparsed: None,
+            shows_itself: false,
         }
     }
 
@@ -91,6 +94,11 @@ impl Parser {
             rest = after.get(1..).unwrap_or_default();
         }
         self.extend_partial(rest);
+    }
+
+    /// Whether the folder's own line was there: what a pattern matches has none.
+    pub fn shows_itself(&self) -> bool {
+        self.shows_itself
     }
 
     /// Takes out what has been parsed so far, so that a huge folder can be shown while it arrives.
@@ -244,6 +252,7 @@ impl Parser {
 
     fn entry(&mut self, draft: Draft<'_>) {
         if draft.name == b"." || draft.name == b".." {
+            self.shows_itself |= draft.name == b"." && draft.kind == Kind::Directory;
             return;
         }
         let (shown, target) = match self.codepage {
@@ -253,7 +262,9 @@ impl Parser {
         let name = match shown.as_deref().ok_or(BadName::NotEncodable).and_then(Name::new) {
             Ok(name) => name,
             Err(error) => {
-                debug!("left out of a listing: {}: {error}", draft.name.escape_ascii());
+                if self.bad_names < MAX_TOLD {
+                    debug!("left out of a listing: {}: {error}", draft.name.escape_ascii());
+                }
                 self.bad_names += 1;
                 return;
             }
@@ -263,7 +274,9 @@ impl Parser {
             return;
         }
         if !self.names.insert(name.clone()) {
-            debug!("came twice in a listing: {name}");
+            if self.duplicates < MAX_TOLD {
+                debug!("came twice in a listing: {name}");
+            }
             self.duplicates += 1;
             return;
         }
@@ -274,7 +287,9 @@ impl Parser {
     fn not_understood(&mut self, line: &[u8]) {
         self.unparsed += 1;
         let shown = line.get(..MAX_SHOWN).unwrap_or(line);
-        debug!("not understood in a listing: {}", shown.escape_ascii());
+        if self.unparsed <= MAX_TOLD {
+            debug!("not understood in a listing: {}", shown.escape_ascii());
+        }
         self.first_unparsed.get_or_insert_with(|| shown.escape_ascii().to_string());
     }
 }
@@ -285,6 +300,9 @@ const MAX_LINE: usize = 16 * 1024;
 /// Entries of one listing. More than any folder that a person made (a server that sends names for ever must run into
 /// something), at roughly 200 bytes each.
 const MAX_ENTRIES: usize = 4_000_000;
+
+/// Odd lines of one kind that the log tells of, for each listing.
+const MAX_TOLD: usize = 20;
 
 /// Bytes of a line that the log shows.
 const MAX_SHOWN: usize = 200;

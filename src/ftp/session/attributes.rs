@@ -99,20 +99,43 @@ impl Session {
         Ok(Entry { modified: modified.or(entry.modified), ..entry })
     }
 
-    /// Modification times to the second (MDTM, pipelined where the server allows); none per path that has none.
-    pub fn exact_times(&mut self, paths: &[RemotePath]) -> Result<Vec<Option<Modified>>, Error> {
-        let mut times = Vec::with_capacity(paths.len());
-        for group in paths.chunks(MDTM_GROUP) {
+    /// Modification times to the second (MDTM, pipelined where the server allows); none per path that has none. `each` gets
+    /// them in pieces as they come, with the place of the first. Only the first `allowed` are asked for, a number that may
+    /// grow while the answers come.
+    pub fn exact_times(
+        &mut self,
+        paths: &[RemotePath],
+        allowed: &dyn Fn() -> usize,
+        each: &mut dyn FnMut(usize, &[Option<Modified>]),
+    ) -> Result<(), Error> {
+        let known = self.features.ability(Capability::Mdtm) == Ability::Yes && self.server().takes_segments();
+        let mut done = 0;
+        while done < allowed().min(paths.len()) {
+            let rest = paths.get(done..).unwrap_or_default();
+            let first = done;
+            let most = move || {
+                let left = allowed().saturating_sub(first);
+                if known { left } else { MDTM_GROUP.min(left) }
+            };
             if self.features.ability(Capability::Mdtm) == Ability::No {
-                break;
+                let none = vec![None; allowed().min(paths.len()) - done];
+                each(done, &none);
+                return Ok(());
             }
-            let commands: Vec<Command<'_>> = group.iter().map(Command::Mdtm).collect();
-            for reply in self.ask(&commands)? {
-                times.push(self.mdtm(&reply));
-            }
+            let commands: Vec<Command<'_>> = rest.iter().map(Command::Mdtm).collect();
+            let mut times = Vec::new();
+            self.ask_each(&commands, &most, &mut |session, reply| {
+                times.push(session.mdtm(&reply));
+                if times.len() == MDTM_PIECE {
+                    each(done, &times);
+                    done += times.len();
+                    times.clear();
+                }
+            })?;
+            each(done, &times);
+            done += times.len();
         }
-        times.resize(paths.len(), None);
-        Ok(times)
+        Ok(())
     }
 
     /// MFMT, SITE UTIME or vsftpd's MDTM, whichever this server has; Unsupported when none.
@@ -235,7 +258,7 @@ pub(super) fn shifted(at: SystemTime, seconds: i64) -> SystemTime {
 
 /// The entry in a reply to MLST (RFC 3659 section 7.2): the line that begins with a blank. Its name is what the server
 /// makes of the path (some give the target of a link), so ours is put in its place.
-fn mlst_entry(reply: &Reply, path: &RemotePath) -> Option<Entry> {
+pub(super) fn mlst_entry(reply: &Reply, path: &RemotePath) -> Option<Entry> {
     let name = own_name(path);
     let inner = reply.lines.get(1..reply.lines.len().saturating_sub(1))?;
     let facts = inner.iter().find_map(|line| {
@@ -260,6 +283,8 @@ fn own_name(path: &RemotePath) -> Name {
 
 /// So many times are asked for before the next look at what the answers taught.
 const MDTM_GROUP: usize = 100;
+/// So many are handed on at once: whoever waits for the first need not wait for the last.
+const MDTM_PIECE: usize = 64;
 
 #[cfg(test)]
 mod tests {

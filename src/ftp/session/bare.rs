@@ -1,46 +1,14 @@
-//! Listings of last resort: STAT when no data connection can be had, and names without anything else when that is all that
-//! a server lists.
+//! Listings of last resort: names without anything else, when that is all that a server lists.
 //!
-//! `STAT path` gives LIST's lines on the control connection. Servers expand globs in the path and cut it at blanks, so CWD
-//! goes ahead as proof that the folder is there, and a path that would be expanded is refused. NLST's names are made entries
-//! by asking each for its size: who has one is a file, who can be entered is a folder, and who is neither stays out and is
-//! counted, because it may be a line of an error text.
+//! NLST's names are made entries by asking each for its size: who has one is a file, who can be entered is a folder, and who
+//! is neither stays out and is counted, because it may be a line of an error text.
 
 use super::Session;
 use crate::ftp::command::Command;
-use crate::ftp::features::BLOCKED;
 use crate::ftp::listing::{Entry, Format, Kind, Listing};
 use crate::ftp::{Error, RemotePath};
 
 impl Session {
-    /// Lists over the control connection.
-    pub(super) fn list_by_stat(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
-        if folder.as_bytes().iter().any(|byte| b"*?[]{}".contains(byte)) {
-            return Err(Error::Data { during: "STAT", text: BLOCKED.to_owned() });
-        }
-        self.done(&Command::Cwd(folder), folder)?;
-        let reply = self.one(&Command::Stat(folder), &[])?;
-        if !reply.is_success() {
-            return Err(match self.refused("STAT", reply, &[folder]) {
-                // What the user must know is why STAT was asked at all.
-                Error::Unsupported { .. } => Error::Data { during: "LIST", text: BLOCKED.to_owned() },
-                error => error,
-            });
-        }
-        let mut parser = self.listing_parser(Format::List);
-        // The first and the last line are about the reply.
-        let lines = reply.lines.get(1..reply.lines.len().saturating_sub(1)).unwrap_or_default();
-        for line in lines {
-            parser.push(line);
-            parser.push(b"\n");
-        }
-        let listing = parser.finish();
-        if listing.entries.is_empty() && listing.unparsed > 0 {
-            return Err(Error::Data { during: "LIST", text: BLOCKED.to_owned() });
-        }
-        Ok(listing)
-    }
-
     /// Lists with NLST; `unparsed` is what LIST gave, which is kept when NLST is no better.
     pub(super) fn list_by_names(&mut self, folder: &RemotePath, unparsed: Listing) -> Result<Listing, Error> {
         let fetched = match self.fetch(Some(Command::Cwd(folder)), Command::Nlst, folder, Format::Names) {

@@ -61,6 +61,10 @@ impl Session {
             return self.abort(transfer);
         }
         transfer.drop_data();
+        let asks = self.may_ask_behind(transfer);
+        if asks && self.send(&[Command::Epsv]).is_err() {
+            return self.control.end();
+        }
         match self.control.reply_by(Instant::now() + CUT_WAIT) {
             Ok(reply) => {
                 // Pure-FTPd's last word after a cut RETR is a 150.
@@ -68,6 +72,9 @@ impl Session {
                     self.control.settle();
                 }
                 transfer.last = Some(reply);
+                if asks {
+                    self.take_port_behind();
+                }
             }
             Err(_) => self.control.end(),
         }

@@ -1,26 +1,97 @@
 //! RETR: a stream of bytes from an offset on, that can be stopped early.
+//!
+//! A file that is read in several transfers may be replaced between two of them. So the server can be asked for size and
+//! time right ahead of RETR: in the same segment where it keeps order, which costs no round trip, and before it elsewhere.
+//! What the answers mean is up to the caller.
+
+use std::time::SystemTime;
 
 use super::Session;
+use super::attributes::mlst_entry;
 use super::transfer::Transfer;
 use crate::ftp::command::Command;
 use crate::ftp::features::{Ability, Capability};
-use crate::ftp::{Error, RemotePath};
+use crate::ftp::reply::Reply;
+use crate::ftp::{Error, Kind, Precision, RemotePath};
+
+/// What the server says of a file at the moment at which it begins to send it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Bytes; none where the server does not tell.
+    pub size: Option<u64>,
+    /// To the second; none where the server does not tell.
+    pub modified: Option<SystemTime>,
+}
 
 impl Session {
     /// Starts RETR at `offset`; on a server without REST at the start, and what lies before `offset` is thrown away. A
     /// refusal of the file itself comes with the first `read`.
     pub fn retrieve(&mut self, path: &RemotePath, offset: u64) -> Result<Download<'_>, Error> {
-        if offset > 0 && self.features.ability(Capability::RestRetr) != Ability::No {
-            match self.start(Some(Command::Rest(offset)), Command::Retr(path), &[], path, false) {
-                Err(Error::Unsupported { command: "REST" }) => {}
-                started => {
-                    let transfer = started?;
-                    return Ok(Download { session: self, transfer, skip: 0, is_over: false });
+        Ok(self.retrieve_after(&[], path, offset)?.1)
+    }
+
+    /// As [`Session::retrieve`], and tells what is about to come: MLST where listings are MLSD's, so that both agree;
+    /// SIZE and MDTM elsewhere.
+    pub fn retrieve_told(&mut self, path: &RemotePath, offset: u64) -> Result<(Told, Download<'_>), Error> {
+        let mut questions = Vec::with_capacity(2);
+        if self.features.has_exact_listing() {
+            questions.push(Command::Mlst(path));
+        } else {
+            for (capability, question) in
+                [(Capability::Size, Command::Size(path)), (Capability::Mdtm, Command::Mdtm(path))]
+            {
+                if self.features.ability(capability) != Ability::No {
+                    questions.push(question);
                 }
             }
         }
-        let transfer = self.start(None, Command::Retr(path), &[], path, false)?;
-        Ok(Download { session: self, transfer, skip: offset, is_over: false })
+        let (answers, download) = self.retrieve_after(&questions, path, offset)?;
+        let mut told = Told::default();
+        for (question, answer) in questions.iter().zip(&answers) {
+            match question {
+                Command::Mlst(_) => {
+                    let entry = mlst_entry(answer, path).filter(|entry| entry.kind == Kind::File);
+                    told.size = entry.as_ref().and_then(|entry| entry.size);
+                    let modified = entry.and_then(|entry| entry.modified);
+                    told.modified = modified.filter(|at| at.precision == Precision::Second).map(|at| at.at);
+                }
+                Command::Mdtm(_) => told.modified = download.session.mdtm(answer).map(|at| at.at),
+                _ => {
+                    if answer.is_unknown_command() {
+                        download.session.features.learn(Capability::Size, false);
+                    }
+                    told.size = download.session.size_in(answer);
+                }
+            }
+        }
+        Ok((told, download))
+    }
+
+    fn retrieve_after(
+        &mut self,
+        questions: &[Command<'_>],
+        path: &RemotePath,
+        offset: u64,
+    ) -> Result<(Vec<Reply>, Download<'_>), Error> {
+        if offset > 0 && self.features.ability(Capability::RestRetr) != Ability::No {
+            match self.start_asking(
+                questions,
+                Some(Command::Rest(offset)),
+                Command::Retr(path),
+                &[],
+                path,
+                false,
+            ) {
+                Err(Error::Unsupported { command: "REST" }) => {}
+                started => {
+                    let (answers, transfer) = started?;
+                    return Ok((answers, Download { session: self, transfer, skip: 0, is_over: false }));
+                }
+            }
+        }
+        let (answers, transfer) =
+            self.start_asking(questions, None, Command::Retr(path), &[], path, false)?;
+        Ok((answers, Download { session: self, transfer, skip: offset, is_over: false }))
     }
 }
 
@@ -34,7 +105,12 @@ pub struct Download<'s> {
 }
 
 impl Download<'_> {
-    /// Lets the server send only so many bytes before they are read: most of a file is not wanted.
+    /// Whether the server can begin in the middle of a file.
+    pub fn can_restart(&self) -> bool {
+        self.session.features.ability(Capability::RestRetr) != Ability::No
+    }
+
+    /// Lets the server send only about so many bytes more until this is said anew: the rest is not wanted yet.
     pub fn limit_window(&self, bytes: usize) {
         if let Some(data) = &self.transfer.data {
             data.limit_window(bytes);

@@ -1,4 +1,5 @@
-//! Listings: MLSD where the server has it, else CWD and `LIST -a`, else CWD and LIST; remembered for the mount.
+//! Listings: MLSD where the server has it, else STAT where that is known to be good ([`super::stat`]), else CWD and
+//! `LIST -a`, else CWD and LIST; remembered for the mount.
 //!
 //! LIST never gets a path: servers expand globs in it, cut it at blanks and take `-x` for options. When the CWD in front
 //! of it fails the listing that follows is of another folder, and is discarded. An empty answer is a claim to be checked:
@@ -14,10 +15,20 @@ use crate::ftp::reply::Reply;
 use crate::ftp::{Error, Refusal, RemotePath};
 
 impl Session {
-    /// Lists a folder. Where no data connection can be had: STAT, on the control connection.
+    /// Lists a folder.
     pub fn list(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
+        if self.lists_together() && !self.features.distrusts_status(folder) {
+            if let Some(listing) = self.list_alone(folder)? {
+                return Ok(listing);
+            }
+        }
+        self.list_by_transfer(folder)
+    }
+
+    /// Lists a folder over a data connection. Where none can be had: STAT.
+    pub(super) fn list_by_transfer(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
         if self.features.data_is_blocked() {
-            return self.list_by_stat(folder);
+            return self.list_without_data(folder);
         }
         if self.features.ability(Capability::Mlst) != Ability::No && self.server().lists_with_mlsd() {
             match self.fetch(None, Command::Mlsd(folder), folder, Format::Mlsd) {
@@ -109,9 +120,9 @@ impl Session {
             let piece = buffer.get(..n).unwrap_or_default();
             bytes += n;
             lines += piece.iter().filter(|&&b| b == b'\n').count();
-            if bytes > MAX_LISTING {
+            if bytes > MAX_LISTING || lines > MAX_LINES {
                 self.cut(&mut transfer);
-                return Err(self.end_on(Error::Protocol { text: "a listing without end".to_owned() }));
+                return Err(self.end_on(Error::Endless { command: transfer.command }));
             }
             parser.push(piece);
         }
@@ -130,5 +141,7 @@ pub(super) struct Fetched {
     lines: usize,
 }
 
+/// More names than that are a folder made to fill our memory: about 200 bytes each while a listing is taken over.
+const MAX_LINES: usize = 1_000_000;
 /// A million names of 255 bytes.
-const MAX_LISTING: usize = 512 * 1024 * 1024;
+pub(super) const MAX_LISTING: usize = 256 * 1024 * 1024;

@@ -46,7 +46,7 @@ impl Session {
             let mut session = Self::open(config, features)?;
             let root = session.root().clone();
             tries += 1;
-            match session.list(&root) {
+            match session.list_by_transfer(&root) {
                 Ok(_) | Err(Error::Refused { meaning: Refusal::Denied, .. }) => return Ok(session),
                 Err(error) if error.is_transient() && tries < PROVING_TRIES => {
                     log::info!("{error}: once more")
@@ -64,6 +64,7 @@ impl Session {
             control,
             root: features.root().unwrap_or_else(RemotePath::root),
             ready: None,
+            ready_way: Way::default(),
             restart_pending: false,
             protects_data: false,
         };
@@ -189,6 +190,14 @@ impl Session {
             return Err(self.not_let_in(pass));
         }
 
+        let is_public = ["anonymous", "ftp"].iter().any(|user| config.user.eq_ignore_ascii_case(user));
+        if is_first && self.control.slot().is_none() && !is_public {
+            log::warn!(
+                "the password of {} went to {} in clear text: ftpes:// protects it",
+                config.user,
+                config.host
+            );
+        }
         let mut replies = Vec::new();
         if together {
             for _ in &behind {
@@ -235,7 +244,13 @@ impl Session {
         }
         if let Some(port) = port {
             // What is made ahead may fail without harm: the transfer that needs it reports it.
-            if let Err(error) = self.connect_ready(Way::Epsv, None, port) {
+            let made = if self.features.way_is_proven() {
+                // The first job may be one that needs none.
+                self.begin_ready(Way::Epsv, None, port)
+            } else {
+                self.connect_ready(Way::Epsv, None, port)
+            };
+            if let Err(error) = made {
                 log::debug!("{error}");
             }
         }

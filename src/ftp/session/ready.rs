@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::Session;
+use super::transfer::Transfer;
 use crate::ftp::Error;
 use crate::ftp::command::Command;
 use crate::ftp::config::{DataMode, PasvAddress};
@@ -21,6 +22,9 @@ use crate::ftp::reply::{self, Reply};
 impl Session {
     /// Does the round trips of the next transfer ahead (EPSV, data connect). Never needed for correctness; called when idle.
     pub fn make_ready(&mut self) -> Result<(), Error> {
+        if self.ready.as_ref().is_some_and(Data::is_connecting) {
+            self.await_ready()?;
+        }
         if let Some(data) = &self.ready {
             if data.is_ready() {
                 return Ok(());
@@ -78,27 +82,75 @@ impl Session {
 
     /// Connects to a port that the server has just opened, on the control connection's host unless another is given.
     pub(super) fn connect_ready(&mut self, way: Way, host: Option<IpAddr>, port: u16) -> Result<(), Error> {
+        self.begin_ready(way, host, port)?;
+        self.await_ready()
+    }
+
+    /// As [`Session::connect_ready`], without waiting: [`Session::make_ready`] does, and every transfer.
+    pub(super) fn begin_ready(&mut self, way: Way, host: Option<IpAddr>, port: u16) -> Result<(), Error> {
         let mut to = self.control.peer();
         to.set_port(port);
         if let Some(host) = host {
             to.set_ip(host);
         }
-        match Data::connect(&self.control, to, Instant::now() + self.config.connect_timeout.min(PATIENCE)) {
+        self.ready_way = way;
+        let deadline = Instant::now() + self.config.connect_timeout.min(PATIENCE);
+        match Data::begin_connect(&self.control, to, deadline) {
             Ok(data) => {
-                self.features.counters().data_connection();
-                self.features.way_worked();
                 self.ready = Some(data);
                 Ok(())
             }
-            Err(error) => {
-                let next = self.next_way(way);
-                self.features.way_failed(self.features.way(), next);
-                if !self.server().may_renew_passive() {
-                    // The port stays open on the server, or it waits for us for ever.
-                    self.control.end();
-                }
-                Err(Error::Data { during: "connecting", text: format!("{to}: {error}") })
+            Err(error) => Err(self.unreachable(port, &error)),
+        }
+    }
+
+    /// Waits until the data connection stands that was begun.
+    fn await_ready(&mut self) -> Result<(), Error> {
+        let Some(data) = &self.ready else { return Ok(()) };
+        match data.wait_connected(Instant::now() + self.config.connect_timeout.min(PATIENCE)) {
+            Ok(()) => {
+                self.features.counters().data_connection();
+                self.features.way_worked();
+                Ok(())
             }
+            Err(error) => Err(self.unreachable(data.port(), &error)),
+        }
+    }
+
+    fn unreachable(&mut self, port: u16, error: &std::io::Error) -> Error {
+        self.ready = None;
+        let next = self.next_way(self.ready_way);
+        self.features.way_failed(self.features.way(), next);
+        if !self.server().may_renew_passive() {
+            // The port stays open on the server, or it waits for us for ever.
+            self.control.end();
+        }
+        Error::Data { during: "connecting", text: format!("port {port}: {error}") }
+    }
+
+    /// Whether the next data connection may be asked for now, at the end of a download's data. Inside TLS the end of a
+    /// transfer has its own rules.
+    pub(super) fn may_ask_behind(&self, transfer: &Transfer) -> bool {
+        self.server().takes_port_behind_download()
+            && transfer.last.is_none()
+            && matches!(transfer.command, "RETR" | "LIST" | "NLST")
+            && !self.protects_data
+            && self.ready.is_none()
+            && self.way() == Way::Epsv
+    }
+
+    /// Takes the answer to an EPSV that was sent behind a transfer. Whatever becomes of it is no error of that transfer.
+    pub(super) fn take_port_behind(&mut self) {
+        let outcome = self.control.reply().and_then(|reply| {
+            match (reply.code, reply::extended_port(reply.first())) {
+                (229, Some(port)) => self.begin_ready(Way::Epsv, None, port),
+                (229, None) => Err(self.senseless("EPSV", &reply)),
+                // It is asked again when it is needed.
+                _ => Ok(()),
+            }
+        });
+        if let Err(error) = outcome {
+            log::debug!("no data connection ahead: {error}");
         }
     }
 

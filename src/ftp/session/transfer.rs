@@ -58,6 +58,19 @@ impl Session {
         path: &RemotePath,
         careful: bool,
     ) -> Result<Transfer, Error> {
+        Ok(self.start_asking(&[], before, command, behind, path, careful)?.1)
+    }
+
+    /// As [`Session::start`], with independent questions ahead of it all; gives the replies to them, too.
+    pub(super) fn start_asking(
+        &mut self,
+        questions: &[Command<'_>],
+        before: Option<Command<'_>>,
+        command: Command<'_>,
+        behind: &[Command<'_>],
+        path: &RemotePath,
+        careful: bool,
+    ) -> Result<(Vec<Reply>, Transfer), Error> {
         let data = self.take_ready()?;
         if self.protects_data
             && !self.control.slot().is_some_and(Slot::has_session)
@@ -74,11 +87,12 @@ impl Session {
         first.extend(before);
         let mut all = Batch::default();
         let mut fits = true;
-        for command in first.iter().chain([&command]).chain(behind) {
+        for command in questions.iter().chain(&first).chain([&command]).chain(behind) {
             fits = fits && all.has_room_for(command);
             all.push(command, self.wire())?;
         }
-        let together = fits && !careful && (first.is_empty() || self.features.order() >= Order::Independent);
+        let is_alone = questions.is_empty() && first.is_empty();
+        let together = fits && !careful && (is_alone || self.features.order() >= Order::Independent);
         let mut transfer = Transfer {
             command: command.name(),
             path: path.clone(),
@@ -91,6 +105,20 @@ impl Session {
         if together {
             self.control.send(&all)?;
             self.secure(&mut transfer)?;
+        }
+        let mut answers = Vec::with_capacity(questions.len());
+        if together {
+            for question in questions {
+                let reply = self.control.reply()?;
+                if reply.is_preliminary() {
+                    return Err(self.end_on(Error::Protocol {
+                        text: format!("{} was answered with {reply}", question.name()),
+                    }));
+                }
+                answers.push(reply);
+            }
+        } else if !questions.is_empty() {
+            answers = self.ask(questions)?;
         }
         for before in &first {
             let reply = if together { self.control.reply()? } else { self.one(before, &[])? };
@@ -137,7 +165,7 @@ impl Session {
             log::debug!("{error}");
         }
         self.features.counters().transfer();
-        Ok(transfer)
+        Ok((answers, transfer))
     }
 
     /// Begins TLS on the data connection when it is to be protected.
@@ -165,9 +193,22 @@ impl Session {
         }
     }
 
-    /// Reads the final reply once the data has ended. Ok on 2xx only.
+    /// Reads the final reply once the data has ended, and asks for the next data connection meanwhile where that may be.
+    /// Ok on 2xx only.
     pub(super) fn conclude(&mut self, transfer: &mut Transfer) -> Result<Reply, Error> {
         transfer.data = None;
+        if !self.may_ask_behind(transfer) {
+            return self.concluded(transfer);
+        }
+        self.send(&[Command::Epsv])?;
+        let outcome = self.concluded(transfer);
+        if !self.control.has_ended() {
+            self.take_port_behind();
+        }
+        outcome
+    }
+
+    fn concluded(&mut self, transfer: &mut Transfer) -> Result<Reply, Error> {
         let reply = match transfer.last.take() {
             Some(reply) => reply,
             None => loop {

@@ -13,6 +13,7 @@ use nix::poll::PollFlags;
 
 use super::Session;
 use super::attributes::Setter;
+use super::download::Told;
 use super::transfer::{Failure, Transfer};
 use crate::ftp::command::Command;
 use crate::ftp::data::Data;
@@ -42,13 +43,6 @@ pub struct After {
     pub about: Option<RemotePath>,
 }
 
-/// Size and time of a file, as far as the server tells them: none of a file that is not there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    pub size: Option<u64>,
-    pub modified: Option<Modified>,
-}
-
 /// A confirmed upload.
 #[derive(Clone, Debug)]
 pub struct Stored {
@@ -62,7 +56,7 @@ pub struct Stored {
     pub modified_set: Option<Result<(), Error>>,
     pub mode_set: Option<Result<(), Error>>,
     /// Of After::about.
-    pub about: Option<Seen>,
+    pub about: Option<Told>,
 }
 
 /// What is asked behind an upload, in the order in which it is sent.
@@ -338,7 +332,9 @@ impl Session {
                     stored.modified = self.mdtm(&reply);
                 }
                 Afterthought::OtherSize => stored.about.get_or_insert_default().size = self.size_in(&reply),
-                Afterthought::OtherMdtm => stored.about.get_or_insert_default().modified = self.mdtm(&reply),
+                Afterthought::OtherMdtm => {
+                    stored.about.get_or_insert_default().modified = self.mdtm(&reply).map(|exact| exact.at)
+                }
                 Afterthought::Mode(_) => stored.mode_set = Some(self.mode_outcome(reply, path)),
                 Afterthought::Set(setter, at) => {
                     let outcome = self.setter_outcome(setter, reply, path);

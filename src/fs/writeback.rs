@@ -1,0 +1,567 @@
+//! `writeback`: close() answers when the file is safe on the local disk, and the server gets it afterwards.
+//!
+//! A thread of its own does what takes time on the disk. [`acknowledge`](FileSystem::acknowledge) sends it a close(); it saves the
+//! draft in the [`journal`](crate::write::journal), answers, and starts uploads, the oldest first, as many at once as there may be
+//! connections. The draft stays until the server has confirmed it, so reads and `stat` are answered from it. fsync() waits for the server as
+//! always. What fails is tried again, later and later; when the server cannot be reached, one upload at a time finds out.
+//!
+//! **Names** ([`settle`]): a name is changed on the server when its uploads are there. Renaming, removing or replacing waits for the
+//! uploads of what is below these names; but a file that the server has never heard of is renamed or removed here alone.
+//!
+//! **Conflicts** ([`care`]): an upload that comes late looks first whether the server still has what was there when
+//! the program wrote. If not, the server's file stays, and ours goes beside it under a name that says so.
+//!
+//! **After a crash** ([`restore`]) the entries of the journal become drafts again before the first call is answered. So does what
+//! `ftpfs recover push` brings.
+//!
+//! The order of locks is the drafts, one draft, the tree, and last the one here, which is never held with I/O. Without the option, without
+//! left-overs and without a push there is no thread, and nothing here does anything.
+
+mod care;
+mod restore;
+mod settle;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+use parking_lot::Mutex;
+
+pub use care::Careful;
+pub use restore::{Leftovers, open_journal};
+pub use settle::Settled;
+
+use super::{Answer, Caller, Errno, FileSystem};
+use crate::ftp::Error;
+use crate::queue::Priority;
+use crate::tree::Ino;
+use crate::write::draft::Sending;
+use crate::write::journal::{Below, Journal, Place};
+use crate::write::{Draft, kept};
+use settle::Settling;
+
+/// What is acknowledged and not yet on the server.
+#[derive(Default)]
+pub struct Writeback {
+    /// close() does not wait for the server.
+    acknowledges: bool,
+    journal: Option<Journal>,
+    state: Mutex<State>,
+    requests: Mutex<Option<Sender<Request>>>,
+}
+
+#[derive(Default)]
+struct State {
+    files: HashMap<Ino, Pending>,
+    settling: Vec<Settling>,
+    /// They wait for space in the journal, until then.
+    full: Vec<(Ino, Answer<()>, Instant)>,
+    /// The server cannot be reached: when it is tried again, and how often it was.
+    down: Option<(Instant, u32)>,
+    is_ending: bool,
+}
+
+/// One file.
+struct Pending {
+    /// The oldest first; the last is what counts.
+    kept: Vec<Source>,
+    /// Of the draft, when it was saved last.
+    generation: u64,
+    since: Instant,
+    /// Comes from an earlier mount: the server may have changed, or have got some of it.
+    is_restored: bool,
+    /// What its upload that runs brings over at least.
+    sending: Option<Source>,
+    attempts: u32,
+    /// Not tried before.
+    after: Option<Instant>,
+    /// Somebody waits for it.
+    is_urgent: bool,
+    /// The server has said no while the mount was ending.
+    is_hopeless: bool,
+}
+
+/// Where saved bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    Journal(u64),
+    /// Kept by an upload that failed, pushed by `ftpfs recover`.
+    Unsent(PathBuf),
+}
+
+enum Request {
+    /// A close() wants to be answered.
+    Save(Ino, Answer<()>),
+    /// It has another name now.
+    Move(Ino, Answer<()>),
+    /// Something has changed: see what can be uploaded.
+    Go,
+}
+
+impl Writeback {
+    pub fn new(acknowledges: bool, journal: Option<Journal>) -> Self {
+        Self { acknowledges: acknowledges && journal.is_some(), journal, ..Self::default() }
+    }
+
+    /// Whether close() need not wait for the server.
+    pub fn acknowledges(&self) -> bool {
+        self.acknowledges
+    }
+
+    /// Files and bytes that are acknowledged and not yet on the server.
+    pub fn held(&self) -> (usize, u64) {
+        self.journal.as_ref().map_or((0, 0), Journal::held)
+    }
+
+    /// Removes what was made ahead.
+    pub(super) fn tidy(&self) {
+        if let Some(journal) = &self.journal {
+            journal.tidy();
+        }
+    }
+
+    /// Whether a file is in the journal, and with everything that its draft has.
+    fn is_saved(&self, ino: Ino, generation: u64) -> bool {
+        let state = self.state.lock();
+        state.files.get(&ino).is_some_and(|pending| pending.generation == generation)
+    }
+
+    fn has(&self, ino: Ino) -> bool {
+        self.state.lock().files.contains_key(&ino)
+    }
+
+    /// Deletes saved bytes.
+    fn drop_source(&self, source: &Source) {
+        match (source, &self.journal) {
+            (Source::Journal(number), Some(journal)) => journal.remove(*number),
+            (Source::Journal(_), None) => {}
+            (Source::Unsent(file), _) => match kept::Kept::at(file).remove() {
+                Ok(()) => {}
+                Err(error) => warn!("{}: {error}", file.display()),
+            },
+        }
+    }
+}
+
+impl FileSystem {
+    /// Answers a close(): when it is safe here with `writeback`, else when the server has everything.
+    pub(super) fn acknowledge(&self, caller: Caller, ino: Ino, answer: Answer<()>) {
+        if !self.writeback.acknowledges {
+            let answer = self.waiting.hold(caller, None, answer);
+            return self.confirm(ino, answer);
+        }
+        let Some(draft) = self.drafts.find(ino) else { return answer.ok(()) };
+        let generation = draft.lock().generation();
+        if self.writeback.is_saved(ino, generation) {
+            return answer.ok(());
+        }
+        let answer = self.waiting.hold(caller, None, answer);
+        self.request(Request::Save(ino, answer));
+    }
+
+    fn request(&self, request: Request) {
+        let mut requests = self.writeback.requests.lock();
+        let sender = requests.get_or_insert_with(|| {
+            let (sender, receiver) = mpsc::channel();
+            let fs = self.this.clone();
+            let started =
+                std::thread::Builder::new().name("writeback".into()).spawn(move || run(&fs, &receiver));
+            if let Err(error) = started {
+                error!("cannot start a thread: {error}");
+            }
+            sender
+        });
+        // Without the thread the request is dropped, and its answer is an error.
+        let _ = sender.send(request);
+    }
+
+    fn save(&self, ino: Ino, answer: Answer<()>, until: Option<Instant>) {
+        let Some(draft) = self.drafts.find(ino) else { return answer.ok(()) };
+        let (path, root) = {
+            let tree = self.tree.lock();
+            let path = tree.path(ino).filter(|_| tree.node(ino).is_some_and(|node| !node.hidden));
+            (path, tree.root_path().clone())
+        };
+        let Some(path) = path else { return self.confirm(ino, answer) };
+        let (is_dirty, generation, is_streaming, bytes) = {
+            let draft = draft.lock();
+            (draft.is_dirty(), draft.generation(), draft.is_streaming(), draft.held())
+        };
+        if self.writeback.is_saved(ino, generation) {
+            return answer.ok(());
+        }
+        let journal = match &self.writeback.journal {
+            // The server has most of it by now.
+            _ if is_streaming => return self.confirm(ino, answer),
+            Some(journal) if is_dirty || self.writeback.has(ino) => journal,
+            // An fsync() has sent it: there is nothing to save.
+            _ => return self.confirm(ino, answer),
+        };
+        if bytes > self.options.spool_size {
+            return self.confirm(ino, answer);
+        }
+        if journal.held().1 + bytes > self.options.spool_size {
+            return self.wait_for_space(ino, answer, until);
+        }
+        let is_new = self.drafts.is_new(ino);
+        let place = Place { server: &self.server, root: &root, path: &path, is_new, reason: "" };
+        match journal.save(&draft, &place) {
+            Ok(Some((number, generation))) => {
+                self.saved(ino, &draft, number, generation);
+                answer.ok(());
+            }
+            // Too scattered, or being written to: as without writeback.
+            Ok(None) => self.confirm(ino, answer),
+            Err(error) => {
+                let text = format!("{path} cannot be saved in the journal: {error}");
+                warn!("{text}; its close() waits for the server");
+                self.features.troubles().note(text);
+                self.confirm(ino, answer);
+            }
+        }
+    }
+
+    /// The journal is full: the close() waits until something has been uploaded, and is told when nothing is for a while.
+    fn wait_for_space(&self, ino: Ino, answer: Answer<()>, until: Option<Instant>) {
+        let until = until.unwrap_or_else(|| Instant::now() + self.options.timeout);
+        if Instant::now() < until {
+            self.writeback.state.lock().full.push((ino, answer, until));
+            return;
+        }
+        self.features.troubles().note("the journal is full (spool_size=)".to_owned());
+        let is_open = self.tree.lock().node(ino).is_some_and(|node| node.opens > 0);
+        if is_open {
+            return answer.error(Errno(libc::ENOSPC));
+        }
+        // Nobody closes it again: as without writeback.
+        self.confirm(ino, answer);
+    }
+
+    fn saved(&self, ino: Ino, draft: &Arc<Mutex<Draft>>, number: u64, generation: u64) {
+        {
+            let mut state = self.writeback.state.lock();
+            let pending = state.files.entry(ino).or_insert_with(|| Pending::new(generation));
+            pending.kept.push(Source::Journal(number));
+            pending.generation = generation;
+        }
+        // An fsync() may have brought all of it to the server meanwhile.
+        let is_wanted = self.drafts.find(ino).is_some_and(|found| Arc::ptr_eq(&found, draft))
+            && (self.drafts.is_uploading(ino) || draft.lock().is_dirty());
+        if !is_wanted {
+            self.forget_pending(ino);
+        }
+    }
+
+    /// Starts what may start; gives the time until there may be more. No more than there may be connections: what has not
+    /// begun can still be renamed or removed here alone.
+    fn start_uploads(&self) -> Duration {
+        let now = Instant::now();
+        let (mut ready, mut free, down) = {
+            let state = self.writeback.state.lock();
+            let running = state.files.values().filter(|pending| pending.sending.is_some()).count();
+            let most = if state.down.is_some() { 1 } else { self.queue.limit() };
+            let ready: Vec<_> = state
+                .files
+                .iter()
+                .filter(|(_, pending)| pending.sending.is_none())
+                .map(|(&ino, pending)| {
+                    (pending.order(), ino, pending.after, pending.is_urgent, pending.since)
+                })
+                .collect();
+            (ready, most.saturating_sub(running), state.down)
+        };
+        if let Some((until, _)) = down.filter(|&(until, _)| until > now) {
+            return until - now;
+        }
+        ready.sort_unstable_by_key(|&(order, ..)| order);
+        let mut wait = LONG;
+        for (_, ino, after, is_urgent, since) in ready {
+            if free == 0 {
+                break;
+            }
+            if let Some(after) = after.filter(|&after| after > now) {
+                wait = wait.min(after - now);
+                continue;
+            }
+            // `echo > x` closes a copy before it writes: what is still open is not sent at once.
+            let is_open = self.tree.lock().node(ino).is_some_and(|node| node.opens > 0);
+            if is_open && !is_urgent && since.elapsed() < SETTLING {
+                wait = wait.min(SETTLING);
+                continue;
+            }
+            match self.drafts.begin(ino) {
+                Some(true) => {
+                    self.upload(ino, Priority::BackgroundUpload);
+                    free -= 1;
+                }
+                // An fsync() sends it.
+                Some(false) => {}
+                // An fsync() has sent it.
+                None => self.forget_pending(ino),
+            }
+        }
+        wait
+    }
+
+    /// An upload has been confirmed; `is_dirty`: there is more to be sent.
+    pub(super) fn pending_confirmed(&self, ino: Ino, is_dirty: bool, is_removed: bool) {
+        if is_removed {
+            return self.orphaned(ino);
+        }
+        let (done, left) = {
+            let mut state = self.writeback.state.lock();
+            state.down = None;
+            let Some(pending) = state.files.get_mut(&ino) else { return };
+            let sending = pending.sending.take();
+            pending.attempts = 0;
+            pending.after = None;
+            pending.is_restored = false;
+            let newest = pending.kept.last().cloned();
+            if !is_dirty || sending == newest {
+                (state.files.remove(&ino).map(|pending| pending.kept).unwrap_or_default(), None)
+            } else {
+                let older = pending.kept.len().saturating_sub(1);
+                (pending.kept.drain(..older).collect(), newest)
+            }
+        };
+        if let (Some(Source::Journal(number)), Some(journal)) = (&left, &self.writeback.journal) {
+            // What lies below the newest bytes is now what has just been uploaded.
+            let below = self.drafts.find(ino).map(|draft| draft.lock().below(false));
+            let changed = journal.change(*number, |record| {
+                if let Some(Below::File { size, modified, .. }) = below {
+                    // What was cut off before these bytes were written stays cut off.
+                    let limit = match record.below {
+                        Below::File { limit, .. } => limit.min(size),
+                        _ => size.min(record.size),
+                    };
+                    record.below = Below::File { size, limit, modified };
+                }
+            });
+            if let Err(error) = changed {
+                warn!("the journal: {error}");
+            }
+        }
+        done.iter().for_each(|source| self.writeback.drop_source(source));
+        if left.is_none() {
+            self.settled(ino, &Settled::Done);
+        }
+        self.request(Request::Go);
+    }
+
+    /// An upload has failed. False when the file is none of ours.
+    pub(super) fn pending_failed(&self, ino: Ino, error: &Error, sending: Sending) -> Result<(), Sending> {
+        if !self.writeback.has(ino) {
+            return Err(sending);
+        }
+        let path = self.path(ino).map(|path| path.to_string()).unwrap_or_default();
+        let errno = match error {
+            // The mount ends.
+            Error::Cancelled => Errno::IO,
+            error => self.fail("upload", &path, error),
+        };
+        let waiting = self.drafts.failed(ino, sending);
+        let is_pushed = {
+            let mut state = self.writeback.state.lock();
+            let state = &mut *state;
+            if error.is_transient() || error.ends_session() {
+                let attempts = state.down.map_or(0, |(_, attempts)| attempts) + 1;
+                let pause = if state.is_ending { FIRST_PAUSE } else { pause(attempts) };
+                state.down = Some((Instant::now() + pause, attempts));
+            }
+            let Some(pending) = state.files.get_mut(&ino) else { return Ok(()) };
+            pending.sending = None;
+            pending.attempts += 1;
+            pending.is_urgent = false;
+            pending.is_hopeless = state.is_ending && error.refusal().is_some();
+            let again = pause(pending.attempts);
+            pending.after = Some(Instant::now() + again);
+            let is_pushed = matches!(pending.kept.last(), Some(Source::Unsent(_)));
+            if !is_pushed {
+                info!("{path} is in the journal; it is tried again in {} s", again.as_secs());
+            }
+            is_pushed
+        };
+        waiting.into_iter().for_each(|answer| answer.error(errno));
+        if is_pushed {
+            // It stays where it was.
+            self.writeback.state.lock().files.remove(&ino);
+            self.drop_draft(ino);
+        }
+        self.settled(ino, &Settled::Failed(errno));
+        self.request(Request::Go);
+        Ok(())
+    }
+
+    /// Nobody wants these bytes any more: the file was removed or replaced by a program, or the server has it.
+    pub(super) fn forget_pending(&self, ino: Ino) {
+        let pending = self.writeback.state.lock().files.remove(&ino);
+        for source in pending.iter().flat_map(|pending| &pending.kept) {
+            self.writeback.drop_source(source);
+        }
+        if pending.is_some() {
+            self.settled(ino, &Settled::Done);
+        }
+    }
+
+    /// It has no place any more, though no program removed it: its folder has vanished from the server.
+    fn orphaned(&self, ino: Ino) {
+        let newest = {
+            let state = self.writeback.state.lock();
+            state.files.get(&ino).and_then(|pending| pending.kept.last().cloned())
+        };
+        if let Some(source) = newest {
+            self.shelve(&source, "its folder is gone from the server");
+        }
+        self.forget_pending(ino);
+    }
+
+    /// Moves saved bytes to where `ftpfs recover` has them for ever.
+    fn shelve(&self, source: &Source, reason: &str) {
+        let (Source::Journal(number), Some(journal)) = (source, &self.writeback.journal) else { return };
+        let Some((mut record, file)) = journal.entry(*number) else { return };
+        record.reason = reason.to_owned();
+        let copied = kept::keep_bytes(&record, &self.options.spool_dir, |at, piece| {
+            std::os::unix::fs::FileExt::read_exact_at(&file, piece, crate::write::journal::BYTES_AT + at)
+        });
+        match copied {
+            Ok(name) => error!(
+                "{} was not uploaded ({reason}); its bytes are in {} (`ftpfs recover`)",
+                record.path,
+                name.display()
+            ),
+            Err(error) => error!("{}: {reason}, and its bytes could not be kept: {error}", record.path),
+        }
+    }
+
+    /// Whether a file is acknowledged, and not yet on the server.
+    pub(super) fn is_pending(&self, ino: Ino) -> bool {
+        self.writeback.acknowledges && self.writeback.has(ino)
+    }
+
+    /// A time or permission bits were set on a file that is only here: they must be as safe as its bytes.
+    pub(super) fn save_attributes(&self, ino: Ino, answer: Answer<()>) {
+        self.request(Request::Save(ino, answer));
+    }
+
+    /// The last handle of a file was closed. True when its draft is taken care of.
+    pub(super) fn closes_pending(&self, ino: Ino) -> bool {
+        if !self.writeback.acknowledges {
+            return self.writeback.has(ino);
+        }
+        let Some(draft) = self.drafts.find(ino) else { return false };
+        let (is_dirty, generation) = {
+            let draft = draft.lock();
+            (draft.is_dirty(), draft.generation())
+        };
+        if !is_dirty && !self.writeback.has(ino) {
+            return false;
+        }
+        if self.writeback.is_saved(ino, generation) {
+            self.request(Request::Go);
+        } else {
+            // Written through a mapping after the last close().
+            self.request(Request::Save(ino, Answer::new(drop)));
+        }
+        true
+    }
+
+    /// The mount ends: everything is tried once more, soon.
+    pub(super) fn hurry_uploads(&self) {
+        {
+            let mut state = self.writeback.state.lock();
+            state.is_ending = true;
+            state.down = state.down.map(|_| (Instant::now(), 0));
+            for pending in state.files.values_mut() {
+                (pending.is_urgent, pending.after) = (true, None);
+            }
+            if state.files.is_empty() {
+                return;
+            }
+        }
+        self.request(Request::Go);
+    }
+
+    /// The files whose bytes are safe in the journal as they are.
+    pub(super) fn safe_files(&self) -> HashSet<Ino> {
+        let saved: Vec<(Ino, u64)> = {
+            let state = self.writeback.state.lock();
+            state.files.iter().map(|(&ino, pending)| (ino, pending.generation)).collect()
+        };
+        let same = |ino: Ino, generation| {
+            self.drafts.find(ino).is_some_and(|draft| draft.lock().generation() == generation)
+        };
+        saved.into_iter().filter(|&(ino, generation)| same(ino, generation)).map(|(ino, _)| ino).collect()
+    }
+
+    /// How many files of the journal it makes no sense to wait for any longer, when the mount ends.
+    pub(super) fn hopeless(&self) -> usize {
+        self.writeback.state.lock().files.values().filter(|pending| pending.is_hopeless).count()
+    }
+}
+
+impl Pending {
+    fn new(generation: u64) -> Self {
+        Self {
+            kept: Vec::new(),
+            generation,
+            since: Instant::now(),
+            is_restored: false,
+            sending: None,
+            attempts: 0,
+            after: None,
+            is_urgent: false,
+            is_hopeless: false,
+        }
+    }
+
+    /// The oldest first, but before that what somebody waits for.
+    fn order(&self) -> (bool, u64) {
+        let number = match self.kept.first() {
+            Some(Source::Journal(number)) => *number,
+            _ => 0,
+        };
+        (!self.is_urgent, number)
+    }
+}
+
+fn run(fs: &Weak<FileSystem>, requests: &Receiver<Request>) {
+    let mut wait = Duration::ZERO;
+    loop {
+        let request = match requests.recv_timeout(wait) {
+            Ok(request) => Some(request),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let Some(fs) = fs.upgrade() else { return };
+        match request {
+            Some(Request::Save(ino, answer)) => fs.save(ino, answer, None),
+            Some(Request::Move(ino, answer)) => fs.moved(ino, answer),
+            Some(Request::Go) | None => {}
+        }
+        let full = std::mem::take(&mut fs.writeback.state.lock().full);
+        for (ino, answer, until) in full {
+            fs.save(ino, answer, Some(until));
+        }
+        wait = fs.start_uploads();
+        if !fs.writeback.state.lock().full.is_empty() {
+            wait = wait.min(FULL);
+        }
+    }
+}
+
+fn pause(attempts: u32) -> Duration {
+    (FIRST_PAUSE * 2u32.saturating_pow(attempts.saturating_sub(1).min(10))).min(LONGEST_PAUSE)
+}
+
+/// How often a close() looks whether there is space.
+const FULL: Duration = Duration::from_millis(200);
+/// How long a file that is still open is not sent.
+const SETTLING: Duration = Duration::from_millis(300);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// A server that was away for hours is found again within this time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Nothing to do until somebody says so.
+const LONG: Duration = Duration::from_secs(3600);

@@ -1,0 +1,180 @@
+//! Listings on the control connection (`STAT path`): many in one segment where a server is known to answer them well, and
+//! the last resort where no data connection can be had.
+//!
+//! A listing by LIST uses up a data connection, and vsftpd needs three round trips to be ready for the next one. By STAT
+//! it takes one, and a hundred folders can be asked for at once. vsftpd takes a path that it can open as a folder for
+//! that folder, whatever blanks and stars are in it, and tells hidden names too. Two things have to be seen to:
+//!
+//! * Of a path that it cannot open it makes a pattern. A pattern's answer lacks the folder's own line (`.`), so a listing
+//!   without that line proves nothing, and the folder is listed by LIST, whose CWD tells what is wrong.
+//! * A name with a line break ends the reply where whoever made that name wants it, and what stands behind it would be
+//!   taken for the answer to the next command: for a 226, say. So every STAT is followed by a REST with a random number,
+//!   which vsftpd repeats in its answer. Where the number is not in its place, the session ends, nothing that it said
+//!   counts, and the folder is listed by LIST.
+//!
+//! On other servers STAT expands patterns and cuts paths at blanks, so as a last resort CWD goes ahead as proof that the
+//! folder is there, and a path that would be expanded is refused.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use super::Session;
+use crate::ftp::command::{Batch, Command};
+use crate::ftp::features::{BLOCKED, Capability};
+use crate::ftp::listing::{Format, Listing, Parser};
+use crate::ftp::reply::Reply;
+use crate::ftp::{Error, RemotePath};
+
+impl Session {
+    /// Whether [`Session::list_many`] asks for many folders in the round trips of one.
+    pub fn lists_together(&self) -> bool {
+        self.features.lists_together() && self.config.list.options.is_none()
+    }
+
+    /// Lists folders; `each` gets every outcome as it comes, with the folder's place. An error of the session is returned
+    /// instead, and is that of every folder that had no outcome before.
+    pub fn list_many(
+        &mut self,
+        folders: &[&RemotePath],
+        each: &mut dyn FnMut(usize, Result<Listing, Error>),
+    ) -> Result<(), Error> {
+        let trusted = |at: &usize| {
+            self.lists_together()
+                && folders.get(*at).is_some_and(|folder| !self.features.distrusts_status(folder))
+        };
+        let (together, mut alone): (Vec<usize>, Vec<usize>) = (0..folders.len()).partition(trusted);
+        let asked: Vec<&RemotePath> = together.iter().filter_map(|&at| folders.get(at).copied()).collect();
+        if !asked.is_empty() {
+            self.list_together(&asked, &mut |place, listing| {
+                let Some(&at) = together.get(place) else { return };
+                match listing {
+                    Some(listing) => each(at, Ok(listing)),
+                    None => alone.push(at),
+                }
+            })?;
+        }
+        for at in alone {
+            let Some(folder) = folders.get(at) else { continue };
+            match self.list_by_transfer(folder) {
+                Err(error) if error.ends_session() || error.is_transient() => return Err(error),
+                outcome => each(at, outcome),
+            }
+        }
+        Ok(())
+    }
+
+    /// One folder, by STAT. None when the answer does not prove that it is the folder's.
+    pub(super) fn list_alone(&mut self, folder: &RemotePath) -> Result<Option<Listing>, Error> {
+        let mut found = None;
+        self.list_together(&[folder], &mut |_, listing| found = listing)?;
+        Ok(found)
+    }
+
+    fn list_together(
+        &mut self,
+        folders: &[&RemotePath],
+        each: &mut dyn FnMut(usize, Option<Listing>),
+    ) -> Result<(), Error> {
+        let marks: Vec<u64> = folders.iter().map(|_| mark()).collect();
+        let mut commands: Vec<Command<'_>> = Vec::with_capacity(2 * folders.len() + 1);
+        for (folder, mark) in folders.iter().zip(&marks) {
+            commands.extend([Command::Stat(folder), Command::Rest(*mark)]);
+        }
+        // No transfer shall begin there.
+        commands.push(Command::Rest(0));
+        let mut batch = Batch::default();
+        for command in &commands {
+            if !batch.has_room_for(command) {
+                self.control.send(&std::mem::take(&mut batch))?;
+            }
+            batch.push(command, self.wire())?;
+        }
+        self.control.send(&batch)?;
+        for (at, mark) in marks.iter().enumerate() {
+            let mut parser = self.listing_parser(Format::List);
+            let reply = self.status(&mut parser)?;
+            let marked = self.control.reply()?;
+            let is_marked = marked.code == 350 && marked.words().contains(&format!("({mark})"));
+            if !is_marked {
+                if marked.code >= 400 {
+                    self.features.learn(Capability::ListByStat, false);
+                } else {
+                    log::warn!("a name in {} breaks the server's replies apart", shown(folders, at));
+                }
+                self.features.distrust_status(folders.get(at).copied());
+                let text = format!("the number behind it was answered with {marked}");
+                return Err(self.end_on(Error::Lost { during: "STAT", text }));
+            }
+            if !reply.is_success() {
+                log::debug!("no listings by STAT: {reply}");
+                self.features.learn(Capability::ListByStat, false);
+            }
+            let is_proven = reply.code == 213 && parser.shows_itself();
+            each(at, is_proven.then(|| parser.finish()));
+        }
+        let last = self.control.reply()?;
+        if last.code != 350 {
+            return Err(self.end_on(Error::Lost { during: "REST", text: last.to_string() }));
+        }
+        Ok(())
+    }
+
+    /// Reads the answer to STAT; its inner lines go to the parser as they come.
+    fn status(&mut self, parser: &mut Parser) -> Result<Reply, Error> {
+        let (mut bytes, counters) = (0, self.features.clone());
+        self.control.reply_with_text(&mut |text| {
+            bytes += text.len();
+            counters.counters().received(text.len());
+            if bytes > super::listing::MAX_LISTING {
+                return Err(Error::Protocol { text: "a listing without end".to_owned() });
+            }
+            parser.push(text);
+            Ok(())
+        })
+    }
+
+    /// Where no data connection can be had.
+    pub(super) fn list_without_data(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
+        if folder.as_bytes().iter().any(|byte| b"*?[]{}".contains(byte)) {
+            return Err(Error::Data { during: "STAT", text: BLOCKED.to_owned() });
+        }
+        self.done(&Command::Cwd(folder), folder)?;
+        self.send(&[Command::Stat(folder)])?;
+        let mut parser = self.listing_parser(Format::List);
+        let reply = self.status(&mut parser)?;
+        if !reply.is_success() {
+            return Err(match self.refused("STAT", reply, &[folder]) {
+                // What the user must know is why STAT was asked at all.
+                Error::Unsupported { .. } => Error::Data { during: "LIST", text: BLOCKED.to_owned() },
+                error => error,
+            });
+        }
+        let listing = parser.finish();
+        if listing.entries.is_empty() && listing.unparsed > 0 {
+            return Err(Error::Data { during: "LIST", text: BLOCKED.to_owned() });
+        }
+        Ok(listing)
+    }
+}
+
+fn shown(folders: &[&RemotePath], at: usize) -> String {
+    folders.get(at).map(ToString::to_string).unwrap_or_default()
+}
+
+/// A number of fifteen digits that nobody can know beforehand: vsftpd takes longer ones for 0.
+fn mark() -> u64 {
+    FIRST_MARK + RandomState::new().build_hasher().finish() % (9 * FIRST_MARK)
+}
+
+const FIRST_MARK: u64 = 100_000_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_have_fifteen_digits_and_differ() {
+        let (one, other) = (mark(), mark());
+        assert_ne!(one, other);
+        assert!([one, other].iter().all(|mark| mark.to_string().len() == 15));
+    }
+}

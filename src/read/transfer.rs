@@ -1,0 +1,171 @@
+//! The transfer of a stream: a task of the queue that runs RETR and hands its bytes on.
+//!
+//! Between two pieces of data it asks the stream whether to go on. While its window is narrow the server is allowed to
+//! send no more than is wanted: what it has sent when we cut the transfer would be in vain. Once the window is wide, TCP
+//! rules, which knows the line better.
+
+use std::sync::Arc;
+
+use log::debug;
+
+use super::blocks::PAGE;
+use super::stream::Stream;
+use super::{Reads, SMALL_FILE, UNKNOWN_SIZE};
+use crate::ftp::features::{Ability, Capability};
+use crate::ftp::{Download, Error, Refusal, RemotePath, Session, explain, reply::Reply};
+use crate::queue::{Claim, Job, Priority, Task, Turn};
+
+/// Puts a stream in line for a connection.
+pub(super) fn submit(reads: &Arc<Reads>, stream: Arc<Stream>) {
+    let claim = (stream.content().locate)().map(Claim::Shared);
+    let task = Box::new(Transfer { reads: reads.clone(), stream: stream.clone(), progress: false });
+    let priority = if stream.is_ahead() { Priority::ReadAhead } else { Priority::Read };
+    let ticket = reads.queue.submit(Job::of(priority, task).claim(claim).with_data());
+    if stream.is_ahead() {
+        stream.set_ticket(ticket);
+        // Somebody may have joined before there was a ticket.
+        stream.to_promote().into_iter().for_each(|ticket| reads.queue.promote(ticket, Priority::Read));
+    }
+}
+
+struct Transfer {
+    reads: Arc<Reads>,
+    stream: Arc<Stream>,
+    progress: bool,
+}
+
+impl Task for Transfer {
+    fn attempt(&mut self, session: &mut Session, turn: &Turn<'_>) -> Result<(), Error> {
+        self.progress = false;
+        if self.stream.is_pointless() {
+            return Ok(());
+        }
+        let path = (self.stream.content().locate)().ok_or_else(gone)?;
+        self.transfer(session, turn, &path).map_err(|error| explain::access(session, &path, error))
+    }
+
+    fn has_progressed(&self) -> bool {
+        self.progress
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), Error>) {
+        let waiters = self.stream.end();
+        self.reads.remove(&self.stream);
+        for waiter in waiters {
+            match &outcome {
+                Ok(()) => self.reads.read(self.stream.content(), waiter.offset, waiter.len, waiter.done),
+                Err(error) => (waiter.done)(Err(error.clone())),
+            }
+        }
+    }
+}
+
+impl Transfer {
+    fn transfer(&mut self, session: &mut Session, turn: &Turn<'_>, path: &RemotePath) -> Result<(), Error> {
+        let size = self.stream.content().size;
+        let cannot_restart = session.features().ability(Capability::RestRetr) == Ability::No;
+        // What passes on the way there is kept, unless it would push out what others read.
+        let mut next = self.stream.begin(cannot_restart && size <= self.reads.blocks.limit() / 2);
+        let mut download = self.begin(session, path, next)?;
+        if !download.can_restart() {
+            self.stream.cannot_restart();
+        }
+        let mut buffer = vec![0; CHUNK];
+        let mut filled = 0;
+        let mut served = 0;
+        let mut is_narrow = true;
+        loop {
+            if next < size && !self.stream.goes_on(turn, served) {
+                download.abandon();
+                return Ok(());
+            }
+            if is_narrow {
+                let (wanted, window) = self.stream.wants();
+                is_narrow = window < WIDE && wanted < size;
+                let more = wanted.saturating_sub(next + filled as u64).max(PAGE);
+                download.limit_window(if is_narrow { more as usize } else { UNLIMITED });
+            }
+            let got = download.read(buffer.get_mut(filled..).unwrap_or_default())?;
+            filled += got;
+            if got == 0 && size == UNKNOWN_SIZE {
+                download.finish()?;
+                // Only a confirmed end is one.
+                self.reads.ends_at(self.stream.content(), next + filled as u64);
+                self.deliver(next, buffer.get(..filled).unwrap_or_default());
+                return Ok(());
+            }
+            let at_end = next + filled as u64 >= size;
+            let whole = if at_end { filled } else { filled - filled % PAGE as usize };
+            let whole = (whole as u64).min(size - next) as usize;
+            if whole > 0 {
+                self.deliver(next, buffer.get(..whole).unwrap_or_default());
+                next += whole as u64;
+                served += whole as u64;
+                buffer.copy_within(whole..filled, 0);
+                filled -= whole;
+            }
+            if got == 0 {
+                download.finish()?;
+                return if next < size {
+                    Err(Error::WrongLength { expected: size, got: next })
+                } else {
+                    Ok(())
+                };
+            }
+            if next >= size && filled > 0 {
+                debug!("{path} has grown while it was read");
+                download.abandon();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Starts RETR. What may be put beside bytes of another transfer is asked about first.
+    fn begin<'s>(
+        &self,
+        session: &'s mut Session,
+        path: &RemotePath,
+        next: u64,
+    ) -> Result<Download<'s>, Error> {
+        let content = self.stream.content();
+        let versions = &self.reads.versions;
+        if content.size <= SMALL_FILE && next == 0 && !versions.knows(content) {
+            // It comes whole.
+            let download = session.retrieve(path, next)?;
+            versions.note(content, content.modified);
+            return Ok(download);
+        }
+        let (told, download) = session.retrieve_told(path, next)?;
+        if let Err(changed) = versions.check(content, told) {
+            debug!("{path} has changed on the server: {told:?}");
+            download.abandon();
+            return Err(changed);
+        }
+        Ok(download)
+    }
+
+    /// New bytes at `at`: into the cache, and to those who waited for them.
+    fn deliver(&mut self, at: u64, data: &[u8]) {
+        let content = self.stream.content();
+        self.progress = true;
+        self.reads.blocks.insert(content.ino, content.version, at, data);
+        for waiter in self.stream.advance(at + data.len() as u64) {
+            match self.reads.blocks.read(content.ino, content.version, waiter.offset, waiter.len) {
+                Ok(data) => (waiter.done)(Ok(data)),
+                // Evicted between the two, or joined with a gap behind the stream: start over for this reader.
+                Err(_) => self.reads.read(content, waiter.offset, waiter.len, waiter.done),
+            }
+        }
+    }
+}
+
+fn gone() -> Error {
+    let reply = Reply { code: 550, lines: vec![b"(removed here)".to_vec()] };
+    Error::Refused { command: "RETR", meaning: Refusal::NotFound, reply }
+}
+
+/// One read of the socket at most: a few segments of a fast link, and two blocks.
+const CHUNK: usize = 256 * 1024;
+/// A stream with this window will be read on: there is no point in holding the server back.
+const WIDE: u64 = 256 * 1024;
+const UNLIMITED: usize = 1 << 30;

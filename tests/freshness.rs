@@ -1,0 +1,236 @@
+//! What a program sees of a file that somebody else changes on the server while it has it open: the old one or an error,
+//! never some of both; what was added to a log; and no byte twice over the line of a file that nobody has touched.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use harness::scratch::Scratch;
+use harness::scripted::Options;
+use harness::servers::own;
+use harness::{Kind, Mount, Mounted, scripted};
+
+mod main_servers {
+    use super::*;
+
+    on_each_server! {
+        fn a_file_replaced_by_another_of_its_size_while_open_is_never_a_mixture(at: &mut Mounted) {
+            never_a_mixture(at, |file, new| {
+                let beside = file.with_extension("new");
+                fs::write(&beside, new).unwrap();
+                own(&beside);
+                fs::rename(&beside, file).unwrap();
+            });
+        }
+
+        fn a_file_overwritten_in_place_while_open_is_never_a_mixture(at: &mut Mounted) {
+            never_a_mixture(at, |file, new| fs::write(file, new).unwrap());
+        }
+
+        fn a_log_is_followed_by_tail(at: &mut Mounted) {
+            at.server.put("log", "one\n");
+            at.mount.remount(&at.server, &["cache_timeout=0.2"]);
+            follow(at.mount.path(), &at.server.root().join("log"));
+        }
+    }
+}
+
+mod other_servers {
+    use super::*;
+
+    on_each_server! {
+        [inetutils Inetutils, linux_ftpd LinuxFtpd, twisted Twisted, aioftp Aioftp, libunftp Libunftp]
+
+        fn a_file_replaced_by_another_of_its_size_while_open_is_never_a_mixture(at: &mut Mounted) {
+            never_a_mixture(at, |file, new| {
+                let beside = file.with_extension("new");
+                fs::write(&beside, new).unwrap();
+                own(&beside);
+                fs::rename(&beside, file).unwrap();
+            });
+        }
+    }
+}
+
+/// Reads the first half of a file, has it replaced, and reads on.
+fn never_a_mixture(at: &mut Mounted, replace: fn(&Path, &[u8])) {
+    let (old, new) = (content(b'o'), content(b'n'));
+    at.server.put("file", &old);
+    let served = at.server.root().join("file");
+    date(&served, 3600);
+    let file = File::open(at.path("file")).unwrap();
+    let mut block = vec![0; PIECE];
+    for i in 0..4 {
+        file.read_exact_at(&mut block, (i * PIECE) as u64).unwrap();
+        assert_eq!(block, old[i * PIECE..][..PIECE]);
+    }
+    replace(&served, &new);
+    date(&served, 1800);
+    let mut stale = 0;
+    for i in (0..old.len() / PIECE).rev() {
+        match file.read_exact_at(&mut block, (i * PIECE) as u64) {
+            Ok(()) => assert!(block == old[i * PIECE..][..PIECE], "piece {i} is of another file"),
+            Err(error) => {
+                let code = error.raw_os_error();
+                assert!(matches!(code, Some(libc::ESTALE | libc::EIO)), "{error}");
+                stale += 1;
+            }
+        }
+    }
+    // Twisted begins every transfer at the start, so one that runs brings the old one to its end.
+    assert!(stale > 0 || at.kind() == Kind::Twisted, "the server does not have the rest any more");
+    drop(file);
+    if stale > 0 {
+        assert!(at.read("file") == new, "whoever opens it now gets the new one");
+    }
+}
+
+#[test]
+fn several_tails_follow_a_log_that_grows_all_the_time() {
+    let at = Place::new(Options::default(), &["attr_timeout=0.2,dir_timeout=0.2"], |root| {
+        fs::write(root.join("log"), content(b'x')).unwrap();
+    });
+    let served = at.server.root().join("log");
+    let mut files: Vec<_> = (0..3).map(|_| File::open(at.path("log")).unwrap()).collect();
+    let mut texts = vec![Vec::new(); 3];
+    for round in 0..10 {
+        let line = format!("line {round}\n");
+        File::options().append(true).open(&served).unwrap().write_all_at_end(line.as_bytes());
+        let whole = fs::read(&served).unwrap();
+        wait_until(|| {
+            for (file, text) in files.iter_mut().zip(&mut texts) {
+                file.metadata().unwrap();
+                file.read_to_end(text).unwrap();
+                assert!(whole.starts_with(text), "nothing else than what is there");
+            }
+            texts.iter().all(|text| *text == whole)
+        });
+    }
+}
+
+#[test]
+fn a_file_that_nobody_has_changed_is_fetched_once_and_asked_for_anew_when_told_so() {
+    let at = Place::new(Options::default(), &["attr_timeout=0.1,dir_timeout=0.1"], |root| {
+        fs::write(root.join("file"), content(b'x')).unwrap();
+        date(&root.join("file"), 3600);
+    });
+    let whole = content(b'x');
+    for _ in 0..3 {
+        assert!(fs::read(at.path("file")).unwrap() == whole);
+        // Past the lifetime of attributes: the server is asked, and says the same.
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    assert_eq!(at.server.counters().of("RETR"), 1, "{:?}", at.server.counters().now());
+    assert!(at.server.counters().of("MLSD") >= 2, "{:?}", at.server.counters().now());
+    // Nothing shows this change, so nobody sees it; SIGHUP forgets what we hold and what the kernel holds.
+    let served = at.server.root().join("file");
+    let time = fs::metadata(&served).unwrap().modified().unwrap();
+    let new = content(b'n');
+    fs::write(&served, &new).unwrap();
+    File::options().write(true).open(&served).unwrap().set_modified(time).unwrap();
+    assert!(fs::read(at.path("file")).unwrap() == whole);
+    at.mount.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_until(|| fs::read(at.path("file")).unwrap() == new);
+}
+
+#[test]
+fn the_question_whether_a_file_is_still_the_same_costs_no_round_trip() {
+    let at = Place::new(Options::default(), &["max_conns=1"], |root| {
+        fs::write(root.join("file"), content(b'x')).unwrap();
+    });
+    let file = File::open(at.path("file")).unwrap();
+    nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_RANDOM).unwrap();
+    for i in [9, 3, 7, 1, 5] {
+        file.read_exact_at(&mut [0; 4096], i * 300_000).unwrap();
+    }
+    let lines = at.server.counters().now().lines;
+    let retrieved: Vec<_> = lines.iter().filter(|(_, line)| line.starts_with("RETR")).collect();
+    assert_eq!(retrieved.len(), 5, "{lines:?}");
+    assert_eq!(at.server.counters().of("MLST"), 5, "one with every RETR: {lines:?}");
+}
+
+/// A scripted server and its mount.
+struct Place {
+    mount: Mount,
+    server: scripted::Server,
+    _served: Scratch,
+}
+
+impl Place {
+    fn new(server: Options, options: &[&str], sample: impl FnOnce(&Path)) -> Self {
+        let served = Scratch::new("served");
+        sample(served.path());
+        let server = scripted::Server::start_with(served.path(), server).unwrap();
+        let mount = Mount::new(&server, options);
+        Self { mount, server, _served: served }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.mount.path().join(name)
+    }
+}
+
+/// As `tail -f` does it: looks whether there is more, and reads on.
+fn follow(mount: &Path, served: &Path) {
+    let mut tail = Command::new("tail")
+        .args(["-n", "+1", "-s", "0.1", "-f", "log"])
+        .current_dir(mount)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Some(Ok(line)) = lines.next() {
+            let _ = tell.send(line);
+        }
+    });
+    let next = || told.recv_timeout(Duration::from_secs(20));
+    let first = next();
+    let mut seen = vec![first];
+    for line in ["two", "three"] {
+        let log = File::options().append(true).open(served).unwrap();
+        log.write_all_at_end(format!("{line}\n").as_bytes());
+        seen.push(next());
+    }
+    let _ = tail.kill();
+    let _ = tail.wait();
+    assert_eq!(seen, [Ok("one".into()), Ok("two".into()), Ok("three".into())]);
+}
+
+trait AtEnd {
+    fn write_all_at_end(self, bytes: &[u8]);
+}
+
+impl AtEnd for File {
+    fn write_all_at_end(mut self, bytes: &[u8]) {
+        std::io::Write::write_all(&mut self, bytes).unwrap();
+    }
+}
+
+/// 4 MiB that tell whose they are and where they belong.
+fn content(tag: u8) -> Vec<u8> {
+    (0..4 << 20).map(|i: u32| if i % 16 == 0 { tag } else { (i / 4096 + i) as u8 }).collect()
+}
+
+/// Sets the time of a file to so many seconds ago.
+fn date(file: &Path, seconds: u64) {
+    let time = SystemTime::now() - Duration::from_secs(seconds);
+    File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
+}
+
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < limit, "it does not come about");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+const PIECE: usize = 64 * 1024;

@@ -1,0 +1,494 @@
+//! `-o writeback`: close() answers when the file is safe here, and the server gets it whatever happens.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::IntoRawFd;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::scratch::Scratch;
+use harness::scripted::{self, DataEnd, Fault, Rule, Then};
+use harness::{Kind, Mount, Options, Relay, Server, shell};
+use nix::sys::signal::Signal;
+
+#[test]
+fn a_copied_tree_is_on_the_server_when_the_mount_has_ended() {
+    for kind in Kind::MAIN {
+        let Some(server) = Server::start_with(kind, &Options::default()) else { continue };
+        let mount = Mount::new(&server, WRITEBACK);
+        let source = Scratch::new("source");
+        shell::ok(
+            source.path(),
+            "for d in a b c d; do mkdir -p t/$d/e && for i in $(seq 40); do seq $i 500 > t/$d/e/$i; done; done",
+        );
+        shell::ok(
+            mount.path(),
+            &format!("cp -rp '{}/t' . && cp t/a/e/3 again && mv again t/moved", source.path().display()),
+        );
+        // Everything is seen here already, and a program that reads it cannot tell.
+        shell::ok(
+            mount.path(),
+            &format!(
+                "diff -r '{}/t' t | grep -v '^Only in t: moved'; test -f t/moved",
+                source.path().display()
+            ),
+        );
+        let spool = mount.spool();
+        assert!(mount.unmount().success());
+        shell::ok(
+            server.root(),
+            &format!("mv t/moved .. && diff -r '{}/t' t && mv ../moved .", source.path().display()),
+        );
+        shell::ok(
+            server.root(),
+            &format!("cmp moved t/a/e/3 && test '{}/t/a/e/3' -ot t/a || true", source.path().display()),
+        );
+        assert_eq!(entries(&spool), 0, "{kind:?}");
+        let time = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        let seconds = |path: &Path| time(path).duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(
+            seconds(&server.root().join("t/c/e/7")),
+            seconds(&source.path().join("t/c/e/7")),
+            "{kind:?}"
+        );
+    }
+}
+
+#[test]
+fn close_answers_before_the_server_does_and_fsync_waits_for_it() {
+    let day = Day::new(&[], &["writeback", "timeout=60"]);
+    day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
+    write(&day.at("f"), b"hello").unwrap();
+    assert_eq!(fs::read(day.at("f")).unwrap(), b"hello");
+    assert_eq!(fs::metadata(day.at("f")).unwrap().len(), 5);
+    assert_eq!(shell::ok(day.mount.path(), "ls"), "f\n");
+    assert!(!day.root().join("f").exists() && entries(&day.mount.spool()) == 1);
+    let told = ok(&["status", day.point()]);
+    assert!(told.contains("/f") && told.contains("1 files"), "{told}");
+    let file = File::options().append(true).open(day.at("f")).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| file.sync_all());
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!waits.is_finished(), "fsync() did not wait");
+        day.mend();
+        waits.join().unwrap().unwrap();
+    });
+    assert_eq!(fs::read(day.root().join("f")).unwrap(), b"hello");
+    drop(file);
+    until("the journal is empty", || entries(&day.mount.spool()) == 0);
+    // Without a change there is nothing to wait for.
+    day.server.counters().reset();
+    File::options().append(true).open(day.at("f")).unwrap().sync_all().unwrap();
+    assert_eq!(day.server.counters().of("STOR") + day.server.counters().of("APPE"), 0);
+}
+
+#[test]
+fn what_fsync_cannot_bring_to_the_server_is_told_and_stays_safe() {
+    let mut day = Day::new(&[], WRITEBACK);
+    day.server.faults().add(Rule::on("STOR").act(Fault::Reply("552 Quota exceeded.".into())));
+    let mut file = File::create(day.at("f")).unwrap();
+    file.write_all(b"hello").unwrap();
+    assert!(file.sync_all().is_err());
+    close(file).unwrap();
+    day.crash();
+    day.mend();
+    day.again();
+    until("it gets there", || fs::read(day.root().join("f")).is_ok_and(|found| found == b"hello"));
+}
+
+#[test]
+fn after_a_kill_at_any_moment_the_next_mount_brings_what_was_closed() {
+    each(moments(), |moment| {
+        let mut day = Day::new(&["old"], WRITEBACK);
+        day.server.faults().add(Rule::on(moment.verb).act(moment.fault.clone()));
+        write(&day.at("old"), &content(2)).unwrap();
+        write(&day.at("new"), &content(3)).unwrap();
+        let mut file = File::options().append(true).open(day.at("old")).unwrap();
+        file.write_all(b"and more").unwrap();
+        close(file).unwrap();
+        let counters = day.server.counters();
+        until("the moment comes", || {
+            counters.of(moment.verb) > 0 && counters.now().bytes_received >= moment.bytes
+        });
+        day.crash();
+        day.mend();
+        day.again();
+        let both = [content(2), b"and more".to_vec()].concat();
+        // At once, and before the server has it.
+        assert!(fs::read(day.at("old")).unwrap() == both, "{moment:?}");
+        assert!(fs::read(day.at("new")).unwrap() == content(3), "{moment:?}");
+        until("both are there", || {
+            fs::read(day.root().join("old")).unwrap() == both
+                && fs::read(day.root().join("new")).is_ok_and(|found| found == content(3))
+        });
+        until("the journal is empty", || entries(&day.mount.spool()) == 0);
+        assert_eq!(shell::ok(day.mount.path(), "ls -A"), "new\nold\n", "{moment:?}: {}", day.mount.log());
+    });
+}
+
+#[test]
+fn an_append_that_is_killed_adds_once() {
+    each(vec![0, 1, 5_000, 20_000], |&after: &u64| {
+        let mut day = Day::new(&["log"], WRITEBACK);
+        let more = vec![b'+'; 20_000];
+        let stalled = Fault::Data { after, end: DataEnd::Stalled, then: Then::Silent };
+        day.server.faults().add(Rule::on("APPE").act(stalled));
+        let mut file = File::options().append(true).open(day.at("log")).unwrap();
+        file.write_all(&more).unwrap();
+        close(file).unwrap();
+        let counters = day.server.counters();
+        until("the moment comes", || counters.of("APPE") > 0 && counters.now().bytes_received >= after);
+        day.crash();
+        day.mend();
+        day.again();
+        let whole = [content(1), more].concat();
+        assert!(fs::read(day.at("log")).unwrap() == whole);
+        until("it is there", || fs::read(day.root().join("log")).unwrap() == whole);
+        until("the journal is empty", || entries(&day.mount.spool()) == 0);
+        assert!(fs::read(day.root().join("log")).unwrap() == whole);
+        assert_eq!(shell::ok(day.mount.path(), "ls -A"), "log\n");
+    });
+}
+
+#[test]
+fn names_are_changed_in_the_order_in_which_programs_did_it() {
+    let mut day = Day::new(&["old"], &["writeback", "max_conns=1", "timeout=60"]);
+    day.server.faults().add(Rule::on("STOR").act(Fault::Delay(Duration::from_millis(200))));
+    shell::ok(
+        day.mount.path(),
+        "mkdir d e; echo 1 > d/1; echo 2 > d/2; mv d/2 d/two; echo 3 > d/3; rm d/3; echo 4 > d/4; mv d/4 d/1
+         echo 5 > e/5; mv e f; echo 6 > f/6; echo new > old; mv old older; echo 7 > seven; rm seven; echo 8 > seven
+         mkdir g; echo x > g/x; rm -r g; echo 9 > old; ! rmdir f",
+    );
+    day.crash();
+    day.server.faults().clear();
+    day.again();
+    until("everything is there", || entries(&day.mount.spool()) == 0);
+    let script =
+        "find . -type f ! -name '.ftpfs*' | LC_ALL=C sort | while read f; do echo $f $(cat $f); done";
+    let want = "./d/1 4\n./d/two 2\n./f/5 5\n./f/6 6\n./old 9\n./older new\n./seven 8\n";
+    assert_eq!(shell::ok(day.root(), script), want, "{}", day.mount.log());
+    assert_eq!(shell::ok(day.mount.path(), script), want);
+}
+
+#[test]
+fn renaming_and_removing_what_is_only_here_costs_no_upload() {
+    let day = Day::new(&[], &["writeback", "max_conns=1", "timeout=60"]);
+    day.server.faults().add(Rule::on("STOR").act(Fault::Silent).once());
+    write(&day.at("stuck"), b"x").unwrap();
+    until("it is stuck", || day.server.counters().of("STOR") == 1);
+    shell::ok(
+        day.mount.path(),
+        "echo a > a; mv a b; echo c > c; rm c; ls | tr '\\n' ' ' | grep -x 'b stuck '",
+    );
+    day.server.drop_sessions();
+    until("both are there", || entries(&day.mount.spool()) == 0);
+    assert_eq!(fs::read(day.root().join("b")).unwrap(), b"a\n");
+    assert!(!day.root().join("a").exists() && !day.root().join("c").exists());
+    let counts = day.server.counters();
+    assert_eq!((counts.of("DELE"), counts.of("RNFR")), (0, 0), "{:?}", counts.now().lines);
+}
+
+#[test]
+fn the_end_of_a_mount_waits_for_its_uploads() {
+    for way in ["ftpfs", "umount", "TERM"] {
+        let mut day = Day::new(&[], WRITEBACK);
+        day.server.faults().add(Rule::on("STOR").act(Fault::Delay(Duration::from_millis(700))));
+        shell::ok(day.mount.path(), "for i in 1 2 3 4 5 6 7 8 9; do echo $i > $i; done");
+        assert!(!day.root().join("9").exists());
+        match way {
+            "ftpfs" => {
+                ok(&["umount", day.point()]);
+            }
+            "umount" => {
+                shell::ok(Path::new("/"), &format!("umount '{}'", day.point()));
+            }
+            _ => day.mount.signal(Signal::SIGTERM),
+        }
+        let status = day.mount.wait(Duration::from_secs(30)).unwrap();
+        assert!(status.success(), "{way}: {status}: {}", day.mount.log());
+        for i in 1..=9 {
+            assert_eq!(
+                fs::read(day.root().join(i.to_string())).unwrap(),
+                format!("{i}\n").as_bytes(),
+                "{way}"
+            );
+        }
+        assert_eq!(entries(&day.mount.spool()), 0);
+    }
+}
+
+#[test]
+fn what_cannot_be_uploaded_before_the_end_is_said_and_brought_by_the_next_mount() {
+    let mut day = Day::new(&[], &["writeback", "umount_timeout=1"]);
+    day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
+    write(&day.at("f"), b"hello").unwrap();
+    shell::ok(Path::new("/"), &format!("umount '{}'", day.point()));
+    let status = day.mount.wait(Duration::from_secs(30)).unwrap();
+    assert_eq!(status.code(), Some(7), "{}", day.mount.log());
+    assert!(day.mount.log().contains("ftpfs recover"), "{}", day.mount.log());
+    assert_eq!(entries(&day.mount.spool()), 1);
+    day.mend();
+    // Also a mount without the option.
+    day.mount.again(&day.server, &[]);
+    assert_eq!(fs::read(day.at("f")).unwrap(), b"hello");
+    until("it is there", || fs::read(day.root().join("f")).is_ok_and(|found| found == b"hello"));
+}
+
+#[test]
+fn a_server_that_is_away_is_waited_for() {
+    for kind in [Kind::Vsftpd, Kind::Proftpd] {
+        let Some(mut server) = Server::start(kind) else { continue };
+        let mount = Mount::new(&server, WRITEBACK);
+        shell::ok(mount.path(), "mkdir d; ls -A d");
+        server.stop();
+        shell::ok(
+            mount.path(),
+            "for i in $(seq 30); do echo $i > d/$i; done; cat d/30; ls d | wc -l | grep -x 30",
+        );
+        let told = until_some("the trouble is told", || {
+            let told = ok(&["status", mount.path().to_str().unwrap()]);
+            told.contains("last errors").then_some(told)
+        });
+        assert!(told.contains("30 files"), "{told}");
+        server.restart();
+        until("everything is there", || entries(&mount.spool()) == 0);
+        shell::ok(server.root(), "for i in $(seq 30); do echo $i | cmp - d/$i || exit 1; done");
+    }
+}
+
+#[test]
+fn a_file_that_was_changed_on_the_server_meanwhile_is_kept_and_so_is_ours() {
+    let mut day = Day::new(&["f", "part"], WRITEBACK);
+    shell::ok(day.mount.path(), "ls -l");
+    day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
+    day.server.faults().add(Rule::on("APPE").act(Fault::Silent));
+    write(&day.at("f"), b"ours").unwrap();
+    write(&day.at("new"), b"ours, new").unwrap();
+    shell::ok(day.mount.path(), "echo more >> part");
+    day.crash();
+    for name in ["f", "new", "part"] {
+        fs::write(day.root().join(name), format!("theirs: {name}")).unwrap();
+    }
+    day.mend();
+    day.again();
+    until("it is settled", || entries(&day.mount.spool()) == 0);
+    for name in ["f", "new", "part"] {
+        assert_eq!(fs::read(day.root().join(name)).unwrap(), format!("theirs: {name}").as_bytes());
+    }
+    let script = |name: &str| format!("cat {name}.ftpfs-conflict-2*");
+    assert_eq!(shell::ok(day.root(), &script("f")), "ours");
+    assert_eq!(shell::ok(day.root(), &script("new")), "ours, new");
+    assert_eq!(shell::ok(day.mount.path(), &script("f")), "ours");
+    assert_eq!(fs::read(day.at("f")).unwrap(), b"theirs: f");
+    assert!(day.mount.log().contains("conflict"));
+    // A part of a file is no file: it is kept here.
+    let listed = recover(&day.mount, &[]);
+    assert!(listed.contains("/part") && listed.contains("has changed"), "{listed}");
+}
+
+#[test]
+fn two_mounts_of_the_same_do_not_share_a_journal() {
+    let mut day = Day::new(&[], &["writeback", "timeout=60"]);
+    // The spool folder of the first.
+    let spool = format!("spool_dir={}", day.mount.spool().display());
+    day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
+    write(&day.at("one"), b"1").unwrap();
+    let point = Scratch::new("second");
+    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    let mut second = Command::new(program)
+        .args(["-f", "-o", &format!("writeback,{spool}"), &day.server.url()])
+        .arg(point.path())
+        .env("FTPFS_PASSWORD", day.server.password())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it is mounted", || !harness::scratch::mounts_below(point.path()).is_empty());
+    write(&point.path().join("two"), b"2").unwrap();
+    assert_eq!(entries(&day.mount.spool()), 2);
+    assert!(!day.at("two").exists());
+    second.kill().unwrap();
+    second.wait().unwrap();
+    shell::ok(Path::new("/"), &format!("umount -l '{}' 2>/dev/null || true", point.path().display()));
+    day.crash();
+    day.mend();
+    day.again();
+    until("both are there", || entries(&day.mount.spool()) == 0);
+    assert_eq!(fs::read(day.root().join("one")).unwrap(), b"1");
+    assert_eq!(fs::read(day.root().join("two")).unwrap(), b"2");
+}
+
+#[test]
+fn times_and_modes_that_are_set_after_close_get_there_too() {
+    for kind in Kind::MAIN {
+        let Some(server) = Server::start(kind) else { continue };
+        let relay = Relay::new(&server);
+        let mut mount = Mount::new(&relay, WRITEBACK);
+        shell::ok(mount.path(), "ls");
+        relay.delay(Duration::from_millis(100));
+        shell::ok(
+            mount.path(),
+            "for i in 1 2 3; do echo $i > $i; touch -d '2001-02-03 04:05:06' $i; chmod 600 $i; done",
+        );
+        shell::ok(mount.path(), "stat -c %Y 1 2 3 | uniq -c | grep '3 981173106'");
+        mount.signal(Signal::SIGKILL);
+        relay.delay(Duration::ZERO);
+        mount.again(&relay, WRITEBACK);
+        until("everything is there", || entries(&mount.spool()) == 0);
+        let found = shell::ok(server.root(), "TZ=UTC stat -c '%n %a %y' 1 2 3");
+        let mode = if kind == Kind::Twisted { "644" } else { "600" };
+        for i in 1..=3 {
+            assert!(found.contains(&format!("{i} {mode} 2001-02-03 04:05:06")), "{kind:?}: {found}");
+        }
+    }
+}
+
+/// A scripted server and its mount.
+struct Day {
+    mount: Mount,
+    server: scripted::Server,
+    options: Vec<&'static str>,
+    _served: Scratch,
+}
+
+impl Day {
+    fn new(files: &[&str], options: &[&'static str]) -> Self {
+        let served = Scratch::new("served");
+        for name in files {
+            fs::write(served.path().join(name), content(1)).unwrap();
+        }
+        let server = scripted::Server::start(served.path()).unwrap();
+        let mount = Mount::new(&server, options);
+        Self { mount, server, options: options.to_vec(), _served: served }
+    }
+
+    fn at(&self, name: &str) -> std::path::PathBuf {
+        self.mount.path().join(name)
+    }
+
+    fn point(&self) -> &str {
+        self.mount.path().to_str().unwrap()
+    }
+
+    fn root(&self) -> &Path {
+        self.server.root()
+    }
+
+    fn crash(&mut self) {
+        self.mount.signal(Signal::SIGKILL);
+        assert!(self.mount.wait(Duration::from_secs(20)).is_some());
+    }
+
+    /// The server works again; what hangs ends.
+    fn mend(&self) {
+        self.server.faults().clear();
+        self.server.drop_sessions();
+    }
+
+    fn again(&mut self) {
+        self.mount.again(&self.server, &self.options.clone());
+    }
+}
+
+/// A moment of an upload at which everything stands still.
+#[derive(Clone, Debug)]
+struct Moment {
+    verb: &'static str,
+    fault: Fault,
+    /// Bytes that have arrived by then.
+    bytes: u64,
+}
+
+fn moments() -> Vec<Moment> {
+    let size = content(0).len() as u64;
+    let stalled = |after: u64| Moment {
+        verb: "STOR",
+        fault: Fault::Data { after, end: DataEnd::Stalled, then: Then::Silent },
+        bytes: after,
+    };
+    let mut moments: Vec<Moment> = [0, 1, 131_072, size - 1].map(stalled).to_vec();
+    let silent = |verb, fault| Moment { verb, fault, bytes: 0 };
+    moments.push(silent("STOR", Fault::Done(Then::Silent)));
+    for verb in ["RNFR", "RNTO"] {
+        moments.push(silent(verb, Fault::Silent));
+        moments.push(silent(verb, Fault::Done(Then::Silent)));
+    }
+    moments
+}
+
+/// How many files are in journals.
+fn entries(spool: &Path) -> usize {
+    let script = "find . -name '*.entry' -size +0 | wc -l";
+    if !spool.exists() { 0 } else { shell::ok(spool, script).trim().parse().unwrap() }
+}
+
+fn recover(mount: &Mount, arguments: &[&str]) -> String {
+    let spool = format!("spool_dir={}", mount.spool().display());
+    ok(&[&["recover", "-o", &spool], arguments].concat())
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    Command::new("timeout").args(["60", &program]).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+#[track_caller]
+fn ok(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {text}");
+    text
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    close(file)
+}
+
+fn close(file: File) -> io::Result<()> {
+    Ok(nix::unistd::close(file.into_raw_fd())?)
+}
+
+/// Every eight bytes say which version they are of.
+fn content(version: u64) -> Vec<u8> {
+    version.to_le_bytes().repeat(45_000 + version as usize % 7)
+}
+
+#[track_caller]
+fn until(what: &str, attempt: impl Fn() -> bool) {
+    until_some(what, || attempt().then_some(()));
+}
+
+#[track_caller]
+fn until_some<T>(what: &str, attempt: impl Fn() -> Option<T>) -> T {
+    let limit = Instant::now() + Duration::from_secs(40);
+    while Instant::now() < limit {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it never happened that {what}");
+}
+
+/// Several cases at once: most of them wait.
+fn each<T: Send>(cases: Vec<T>, check: impl Fn(&T) + Sync) {
+    let cases = std::sync::Mutex::new(cases.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some(case) = cases.lock().unwrap().next() else { return };
+                    check(&case);
+                }
+            });
+        }
+    });
+}
+
+const WRITEBACK: &[&str] = &["writeback"];
