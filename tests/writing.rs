@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 use harness::scratch::Scratch;
 use harness::{Kind, Mount, Mounted, Options, Relay, Server, scripted, shell};
@@ -227,7 +228,9 @@ fn what_somebody_else_changed_meanwhile_is_not_overwritten_unseen() {
         shell::ok(mount.path(), "stat *");
         let theirs = |name: &str, content: Vec<u8>| {
             server.put(name, content);
-            shell::ok(server.root(), &format!("touch -d @1111111111 '{name}'"));
+            // Without another process: it would close copies of what is open here, and so have it uploaded.
+            let file = File::options().write(true).open(server.root().join(name)).unwrap();
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(1_111_111_111)).unwrap();
         };
         // A quarter of it is too much for a patch.
         let file = open("partly");
