@@ -17,6 +17,7 @@ mod handles;
 pub mod names;
 pub mod options;
 pub mod reading;
+pub mod space;
 mod times;
 pub mod writeback;
 pub mod writing;
@@ -43,6 +44,7 @@ use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
+use space::SpaceLeft;
 use times::Times;
 use writeback::{Writeback, open_journal};
 use writing::Drafts;
@@ -58,6 +60,7 @@ pub struct FileSystem {
     listings: Listings,
     ahead: Ahead,
     times: Times,
+    space: SpaceLeft,
     waiting: Arc<Waiting>,
     features: Features,
     options: Options,
@@ -142,6 +145,7 @@ impl FileSystem {
             features,
             options,
             times: Times::default(),
+            space: SpaceLeft::default(),
             server,
             codepage,
             this: this.clone(),

@@ -164,7 +164,22 @@ fn thumbnails_of_many_big_files_cost_a_little_of_each() {
     assert!(received < FILES * 1_000_000, "{received} bytes of {}", FILES * 5_000_000);
 }
 
-/// Free space is a convention, told without asking anybody.
+/// AVBL, where FEAT lists it: asked behind the answer, so the next one has it.
+#[test]
+fn free_space_is_the_servers_where_it_tells_it() {
+    let (_scratch, server) = scripted();
+    let features =
+        "211-Features:\r\n AVBL\r\n MLST type*;size*;modify*;\r\n EPSV\r\n SIZE\r\n MDTM\r\n211 End";
+    server.faults().add(Rule::on("FEAT").act(Fault::Reply(features.into())));
+    server.faults().add(Rule::on("AVBL").act(Fault::Reply("213 409600000".into())));
+    let mount = Mount::new(&server, &[]);
+    let blocks = || shell::ok(Path::new("/"), &format!("stat -f -c %a*%S {}", point(&mount)));
+    assert_eq!(blocks().trim(), "274877906944*4096");
+    until(|| (blocks().trim() == "100000*4096").then_some(()));
+    assert_eq!(server.counters().of("AVBL"), 1);
+}
+
+/// Free space is a convention otherwise, told without asking anybody.
 #[test]
 fn free_space_is_told_while_the_server_is_silent() {
     let (_scratch, server) = scripted();
