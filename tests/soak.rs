@@ -345,7 +345,8 @@ impl<'t> Worker<'t> {
                 Ok(())
             }
             72..76 => {
-                let deep = self.folder.join(self.fresh());
+                let name = self.fresh();
+                let deep = self.folder.join(name);
                 fs::create_dir(&deep)?;
                 fs::remove_dir(&deep)
             }
