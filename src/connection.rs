@@ -201,11 +201,16 @@ impl Connection {
                 return Err(error.clone());
             }
             drop(refused);
+            let is_first = !self.shared.features.is_learned();
             let opened = Session::open(&self.shared.config, &self.shared.features);
             if let Err(error @ Error::Login { .. }) = &opened {
                 *self.shared.refused.lock() = Some((Instant::now(), error.clone()));
             }
-            self.session = Some(opened?);
+            let session = opened?;
+            if is_first {
+                session.warn_of_clear_text();
+            }
+            self.session = Some(session);
             self.queue.set_live(self.slot, true);
         }
         Ok(())

@@ -86,6 +86,7 @@ impl FileSystem {
                 opened => break opened?,
             }
         };
+        session.warn_of_clear_text();
         let root = session.root().clone();
         // More than the login is proven: that data connections work. What the listing tells is not kept: the first program
         // to look shall see the server as it is then.
@@ -130,7 +131,7 @@ impl FileSystem {
         let queue = Connections::start(config, features.clone(), options.max_conns, patience, session);
         let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
-            reads: Reads::new(queue.clone(), options.cache_size),
+            reads: Reads::new(queue.clone(), options.cache_size, options.disk_cache.as_ref(), &server),
             queue,
             drafts: Drafts::default(),
             writeback,
@@ -168,6 +169,7 @@ impl FileSystem {
             std::thread::sleep(Duration::from_millis(10));
         }
         let lost = self.keep_everything();
+        self.reads.settle();
         self.writeback.tidy();
         self.queue.close();
         let (mut open, _) = self.queue.connections();

@@ -6,6 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "../fuzz/bodies/block.rs"]
+mod block;
 #[path = "../fuzz/bodies/journal.rs"]
 mod journal;
 #[path = "../fuzz/bodies/listing.rs"]
@@ -62,6 +64,13 @@ fn any_bytes_as_a_journal() {
     let mut seeds = corpus("journal");
     seeds.push(vec![0; 100]);
     check(seeds, "", journal::run);
+}
+
+#[test]
+fn any_bytes_as_a_block_of_the_disk_cache() {
+    let mut seeds = corpus("block");
+    seeds.extend([vec![0; 100], b"17\n".to_vec()]);
+    check(seeds, "", block::run);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::features::Features;
 use super::proxy::{Host, Proxy};
 use super::reply::{Parser, Reply};
 use super::stream::{self, Step, Stream};
-use super::tls::{Connector, Slot};
+use super::tls::{Connector, Slot, TlsStream};
 use super::{Config, Error};
 
 /// One control connection.
@@ -89,7 +89,7 @@ impl Control {
     /// to be waited for ([`stream::wait_connected`]); only a proxy is waited for here, at most until the deadline.
     pub fn begin_dial(&self, to: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
         let Some((proxy, name)) = &self.proxy else {
-            return stream::begin_connect(to, Some(self.local.ip()));
+            return stream::begin_connect_held(to, Some(self.local.ip()));
         };
         let host = if to.ip() == self.peer.ip() { Host::new(name) } else { Host::Address(to.ip()) };
         let tcp = stream::connect(self.peer, None, deadline)?;
@@ -138,12 +138,9 @@ impl Control {
         self.slot.as_ref()
     }
 
-    /// Version and cipher, when this connection is inside TLS.
-    pub fn tls_description(&self) -> Option<String> {
-        match &self.stream {
-            Stream::Plain(_) => None,
-            Stream::Tls(tls) => Some(tls.description()),
-        }
+    /// What TLS has agreed on, when this connection is inside it.
+    pub fn tls(&self) -> Option<&TlsStream> {
+        self.stream.tls()
     }
 
     /// Sends all commands of a batch in one write; one reply is then owed for each.
