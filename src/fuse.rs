@@ -249,40 +249,52 @@ impl Filesystem for Adapter {
         self.fs.open_folder(caller(req), ino(node), answer);
     }
 
-    fn readdir(
-        &self,
-        _req: &Request,
-        _node: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
-        let outcome = self.fs.read_folder(fh.into(), offset, false, |entry| {
-            let name = OsStr::from_bytes(entry.name);
-            reply.add(INodeNo(entry.stat.ino.0), entry.offset, file_type(entry.kind()), name)
+    fn readdir(&self, req: &Request, _node: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let fs = self.fs.clone();
+        let answer = Answer::new(move |known: Result<(), Errno>| {
+            let outcome = known.and_then(|()| {
+                fs.read_folder(fh.into(), offset, false, |entry| {
+                    let name = OsStr::from_bytes(entry.name);
+                    reply.add(INodeNo(entry.stat.ino.0), entry.offset, file_type(entry.kind()), name)
+                })
+            });
+            match outcome {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(error(errno)),
+            }
         });
-        match outcome {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(error(errno)),
-        }
+        self.fs.await_entries(caller(req), fh.into(), offset, answer);
     }
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         _node: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let outcome = self.fs.read_folder(fh.into(), offset, true, |entry| {
-            let (name, attr) = (OsStr::from_bytes(entry.name), file_attr(&entry.stat));
-            reply.add(INodeNo(entry.stat.ino.0), entry.offset, name, &entry.life, &attr, Generation(0))
+        let fs = self.fs.clone();
+        let answer = Answer::new(move |known: Result<(), Errno>| {
+            let outcome = known.and_then(|()| {
+                fs.read_folder(fh.into(), offset, true, |entry| {
+                    let (name, attr) = (OsStr::from_bytes(entry.name), file_attr(&entry.stat));
+                    reply.add(
+                        INodeNo(entry.stat.ino.0),
+                        entry.offset,
+                        name,
+                        &entry.life,
+                        &attr,
+                        Generation(0),
+                    )
+                })
+            });
+            match outcome {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(error(errno)),
+            }
         });
-        match outcome {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(error(errno)),
-        }
+        self.fs.await_entries(caller(req), fh.into(), offset, answer);
     }
 
     fn releasedir(
