@@ -118,6 +118,12 @@ impl Reads {
         })
     }
 
+    /// The transfers that run: whose, how far, of how much. None when that cannot be told at once.
+    pub fn look(&self, patience: Duration) -> Option<Vec<(Ino, u64, u64)>> {
+        let files = self.files.try_lock_for(patience)?;
+        Some(files.values().flat_map(|file| &file.streams).filter_map(|stream| stream.look()).collect())
+    }
+
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
     pub fn read(self: &Arc<Self>, content: &Content, offset: u64, len: usize, done: Done) {
         match self.at_hand(content, offset, len) {

@@ -5,6 +5,7 @@
 
 mod control;
 mod doctor;
+mod progress;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;

@@ -34,6 +34,8 @@ pub struct Options {
     pub max_conns: usize,
     /// After this long without an answer a call fails with ETIMEDOUT.
     pub timeout: Duration,
+    /// Calls wait for the server as long as it takes, as with NFS's `hard`: only a signal ends them.
+    pub hard: bool,
     /// Where large drafts are, and what could not be uploaded.
     pub spool_dir: PathBuf,
     /// close() answers when the data is safe on the local disk.
@@ -68,6 +70,7 @@ impl Options {
             negative_timeout: Duration::from_secs(5),
             max_conns: 8,
             timeout: Duration::from_secs(30),
+            hard: false,
             spool_dir: PathBuf::from("/var/tmp/ftpfs"),
             writeback: false,
             spool_size: 1 << 30,

@@ -21,7 +21,7 @@ use super::Error;
 use super::config::DataPolicy;
 use super::control::Control;
 use super::stream::{self, Step, Stream};
-use super::tls::{Connector, Slot};
+use super::tls::{Connector, Slot, TlsStream};
 
 /// One data connection.
 pub struct Data {
@@ -188,6 +188,14 @@ impl Data {
         match &self.channel {
             Channel::Open(stream) => stream.unsent(),
             _ => 0,
+        }
+    }
+
+    /// What TLS has agreed on, on an open connection.
+    pub fn tls(&self) -> Option<&TlsStream> {
+        match &self.channel {
+            Channel::Open(stream) => stream.tls(),
+            Channel::Listening { .. } | Channel::Closed => None,
         }
     }
 

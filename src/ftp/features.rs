@@ -326,7 +326,7 @@ impl Features {
     }
 
     /// Whether a session has asked everything already.
-    pub(super) fn is_learned(&self) -> bool {
+    pub fn is_learned(&self) -> bool {
         self.0.state.lock().is_learned
     }
 

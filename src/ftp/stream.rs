@@ -4,7 +4,7 @@
 //! because a deadline on a blocking socket is a deadline per system call, not per wait. Used by `control` and `data`.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -72,6 +72,14 @@ impl Stream {
         }
     }
 
+    /// What TLS has agreed on.
+    pub fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(tls),
+        }
+    }
+
     /// Whether this is inside TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
@@ -123,6 +131,14 @@ impl Stream {
         }
     }
 
+    /// Ends the connection when nothing of what was sent has been acknowledged for so long: the peer, or the way to it, is gone.
+    pub fn give_up_after(&self, silence: Duration) {
+        let milliseconds = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = socket::setsockopt(self.tcp(), sockopt::TcpUserTimeout, &milliseconds) {
+            log::debug!("TCP_USER_TIMEOUT: {error}");
+        }
+    }
+
     /// The window is the kernel's affair, from here on.
     pub fn let_go(&self) {
         if can_unlock(self.tcp()) {
@@ -150,6 +166,13 @@ impl Stream {
             Self::Tls(_) => None,
         }
     }
+}
+
+/// Whether this machine still has the address of a connection.
+pub fn is_own_address(local: SocketAddr) -> bool {
+    let mut probe = local;
+    probe.set_port(0);
+    !matches!(UdpSocket::bind(probe), Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 /// Waits until one of the sockets is ready, or has failed; `TimedOut` when the deadline passes first.
