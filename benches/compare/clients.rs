@@ -104,13 +104,6 @@ impl Mounted {
         Some(Self::Rclone { child, point, _scratch: scratch })
     }
 
-    /// Ends a mount of ours, and waits until it has ended.
-    pub fn end(self) {
-        if let Self::Ftpfs(mount) = self {
-            mount.unmount();
-        }
-    }
-
     pub fn path(&self) -> &Path {
         match self {
             Self::Ftpfs(mount) => mount.path(),

@@ -112,7 +112,8 @@ fn measure(
     let result = run()?;
     if client == Client::Writeback {
         eprintln!("the program ended after {:?}", started.elapsed());
-        mounted.take().into_iter().for_each(Mounted::end);
+        // Which waits for its uploads.
+        drop(mounted.take());
     }
     let time = started.elapsed();
     let failed = result.err().map(|error| {
