@@ -312,7 +312,10 @@ fn play(at: &Mounted, steps: &[Step]) -> Result<(), (usize, String)> {
     let on_server = at.server.root().join(&folder);
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut outcome = same_trees(&here.root, &on_server);
-    while outcome.is_err() && Instant::now() < deadline {
+    // With writeback, everything does.
+    while outcome.is_err()
+        && (Instant::now() < deadline || at.mount.has_journal(deadline + Duration::from_secs(60)))
+    {
         std::thread::sleep(Duration::from_millis(20));
         outcome = same_trees(&here.root, &on_server);
     }

@@ -94,6 +94,20 @@ enum Source {
     Unsent(PathBuf),
 }
 
+/// What a confirmed upload means for what is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brought {
+    /// The server has the file as it is here.
+    All,
+    /// A program was told that the server has what it had written by then; it is writing on.
+    WhatWasAskedFor,
+    /// A program was writing meanwhile, and nobody has asked for what went over: what was saved stays the truth until the
+    /// next close().
+    Something,
+    /// The file has no place any more.
+    Nothing,
+}
+
 enum Request {
     /// A close() wants to be answered.
     Save(Ino, Answer<()>),
@@ -275,9 +289,7 @@ impl FileSystem {
                 .files
                 .iter()
                 .filter(|(_, pending)| pending.sending.is_none())
-                .map(|(&ino, pending)| {
-                    (pending.order(), ino, pending.after, pending.is_urgent, pending.since)
-                })
+                .map(|(&ino, pending)| (pending.order(), ino, Start::of(pending)))
                 .collect();
             (ready, most.saturating_sub(running), state.down)
         };
@@ -286,20 +298,26 @@ impl FileSystem {
         }
         ready.sort_unstable_by_key(|&(order, ..)| order);
         let mut wait = LONG;
-        for (_, ino, after, is_urgent, since) in ready {
+        for (_, ino, start) in ready {
             if free == 0 {
                 break;
             }
-            if let Some(after) = after.filter(|&after| after > now) {
+            if let Some(after) = start.after.filter(|&after| after > now) {
                 wait = wait.min(after - now);
                 continue;
             }
             // `echo > x` closes a copy before it writes; git, rsync and editors rename what they have just closed, and set its
             // time: that costs nothing before it is sent.
             let is_open = self.tree.lock().node(ino).is_some_and(|node| node.opens > 0);
-            let rest = if is_open { STILL_OPEN } else { JUST_CLOSED };
-            let left = rest.saturating_sub(since.elapsed());
-            if !is_urgent && !left.is_zero() {
+            // What is being written just now is nobody's version; but a log that is always open gets there, too.
+            let generation = self.drafts.find(ino).map(|draft| draft.lock().generation());
+            let rest = match is_open {
+                _ if generation.is_some_and(|now| now != start.generation) => STILL_WRITING,
+                true => STILL_OPEN,
+                false => JUST_CLOSED,
+            };
+            let left = rest.saturating_sub(start.since.elapsed());
+            if !start.is_urgent && !left.is_zero() {
                 wait = wait.min(left);
                 continue;
             }
@@ -317,9 +335,9 @@ impl FileSystem {
         wait
     }
 
-    /// An upload has been confirmed; `is_dirty`: there is more to be sent.
-    pub(super) fn pending_confirmed(&self, ino: Ino, is_dirty: bool, is_removed: bool) {
-        if is_removed {
+    /// An upload has been confirmed.
+    pub(super) fn pending_confirmed(&self, ino: Ino, brought: Brought) {
+        if brought == Brought::Nothing {
             return self.orphaned(ino);
         }
         let (done, left) = {
@@ -331,7 +349,7 @@ impl FileSystem {
             pending.after = None;
             pending.is_restored = false;
             let newest = pending.kept.last().cloned();
-            if !is_dirty || sending == newest {
+            if brought == Brought::All || (brought == Brought::WhatWasAskedFor && sending == newest) {
                 (state.files.remove(&ino).map(|pending| pending.kept).unwrap_or_default(), None)
             } else {
                 let older = pending.kept.len().saturating_sub(1);
@@ -523,6 +541,21 @@ impl FileSystem {
     }
 }
 
+/// What decides when an upload starts.
+struct Start {
+    after: Option<Instant>,
+    since: Instant,
+    generation: u64,
+    is_urgent: bool,
+}
+
+impl Start {
+    fn of(pending: &Pending) -> Self {
+        let Pending { after, since, generation, is_urgent, .. } = *pending;
+        Self { after, since, generation, is_urgent }
+    }
+}
+
 impl Pending {
     fn new(generation: u64) -> Self {
         Self {
@@ -583,6 +616,7 @@ const FULL: Duration = Duration::from_millis(200);
 /// How long a file is left alone after a close().
 const JUST_CLOSED: Duration = Duration::from_millis(100);
 const STILL_OPEN: Duration = Duration::from_millis(300);
+const STILL_WRITING: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A server that was away for hours is found again within this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

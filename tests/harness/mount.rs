@@ -96,6 +96,14 @@ impl Mount {
         }
     }
 
+    /// Whether `writeback` still has something to upload; no longer after `until`.
+    pub fn has_journal(&self, until: Instant) -> bool {
+        let script = "test -n \"$(find . -name '*.entry' -size +0 2>/dev/null)\"";
+        Instant::now() < until
+            && self.spool().exists()
+            && super::shell::run(&self.spool(), script).status.success()
+    }
+
     /// The spool folder.
     pub fn spool(&self) -> PathBuf {
         self.point.with_file_name("spool")
