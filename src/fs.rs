@@ -1,6 +1,6 @@
 //! The file system: one method per file call, answered from memory or by a job.
 //!
-//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`] (with [`times`]), [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
+//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`] (with [`times`]), [`names`], [`folders`] (with [`arriving`]), [`reading`], [`writing`]. Every call takes an
 //! [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the answer is sent
 //! before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno in
 //! [`errno`], and nowhere else.
@@ -9,6 +9,7 @@
 
 mod ahead;
 pub mod answer;
+mod arriving;
 pub mod attributes;
 pub mod errno;
 pub mod figures;
@@ -134,7 +135,7 @@ impl FileSystem {
         let queue = Connections::start(config, features.clone(), options.max_conns, patience, session);
         let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
-            reads: Reads::new(queue.clone(), options.cache_size),
+            reads: Reads::new(queue.clone(), options.cache_size, options.disk_cache.as_ref(), &server),
             queue,
             drafts: Drafts::default(),
             writeback,
@@ -173,6 +174,7 @@ impl FileSystem {
             std::thread::sleep(Duration::from_millis(10));
         }
         let lost = self.keep_everything();
+        self.reads.settle();
         self.writeback.tidy();
         self.queue.close();
         let (mut open, _) = self.queue.connections();
@@ -282,5 +284,5 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const ANOTHER_TRY: Duration = Duration::from_secs(1);
 /// How long QUITs may take.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// Nodes held in memory at most, as far as the kernel lets us forget: about 60 MB.
-const MAX_NODES: usize = 200_000;
+/// Nodes held in memory at most, as far as the kernel and open folders let us forget: about 40 MB.
+const MAX_NODES: usize = 100_000;

@@ -43,6 +43,8 @@ pub(super) const TABLE: &[Spec] = &[
 
     // Cache.
     common(Cache, "cache_size", Needed("SIZE"), Set(|s, v| { s.filesystem.cache_size = size(v)?; Ok(()) }), "memory for file contents (64M)"),
+    common(Cache, "cache_dir", Needed("DIR"), Set(|s, v| { s.cache_dir = Some(path(v)?); Ok(()) }), "keep file contents in DIR over the mount, too"),
+    common(Cache, "cache_disk_size", Needed("SIZE"), Set(|s, v| { s.cache_disk_size = size(v)?; Ok(()) }), "at most so much in cache_dir (1G)"),
     common(Cache, "no_prefetch", Nothing, Set(|s, _| { s.filesystem.prefetch = false; Ok(()) }), "fetch nothing that was not asked for (a metered line)"),
     common(Cache, "attr_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.attr_timeout = seconds(v, 0.0)?; Ok(()) }), "how long size and time of a file are believed (5)"),
     common(Cache, "dir_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.dir_timeout = seconds(v, 0.0)?; Ok(()) }), "how long a listing is believed (30)"),
