@@ -437,5 +437,5 @@ const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 512;
 /// st_blksize: programs that buffer read this much at once, and random readers should not read more.
 const BLOCK: u32 = 4096;
-/// FTP cannot tell the free space: 1 PiB (in blocks) never stops a program that asks first.
+/// Most servers cannot tell the free space: 1 PiB (in blocks) never stops a program that asks first.
 const SOME_SPACE: u64 = 1 << 38;

@@ -1,7 +1,7 @@
 //! How much can still be stored, where the server tells.
 //!
-//! FTP itself cannot say. Some servers have AVBL (and list it in FEAT); ProFTPD answers SITE QUOTA when its mod_quotatab is there,
-//! and Pure-FTPd puts a user's quota into its reply to PWD. Others are not asked, and who had nothing to tell is not asked again.
+//! FTP itself cannot say. Some servers have AVBL (and list it in FEAT); ProFTPD answers SITE QUOTA when its mod_quotatab is there.
+//! Others are not asked, and who had nothing to tell is not asked again. (Pure-FTPd tells a quota behind uploads only.)
 
 use super::Session;
 use crate::ftp::command::Command;
@@ -23,7 +23,7 @@ impl Space {
         match features.ability(Capability::Space) {
             Ability::Yes => true,
             Ability::No => false,
-            Ability::Unknown => matches!(features.server(), Server::Proftpd | Server::PureFtpd),
+            Ability::Unknown => features.server() == Server::Proftpd,
         }
     }
 }
@@ -36,7 +36,6 @@ impl Session {
         }
         let command = match (self.features.ability(Capability::Space), self.server()) {
             (_, Server::Proftpd) => Command::SiteQuota,
-            (_, Server::PureFtpd) => Command::Pwd,
             _ => Command::Avbl(folder),
         };
         let reply = self.one(&command, &[])?;
@@ -48,7 +47,7 @@ impl Session {
     }
 }
 
-/// What a reply tells of space, in any of the three ways.
+/// What a reply tells of space, in either way.
 fn read(reply: &Reply) -> Option<Space> {
     if reply.code == 213 {
         let free = number(&String::from_utf8_lossy(reply.first()))?;
@@ -56,7 +55,7 @@ fn read(reply: &Reply) -> Option<Space> {
     }
     reply.lines.iter().find_map(|line| {
         let line = String::from_utf8_lossy(line).trim().to_ascii_lowercase();
-        proftpd(&line).or_else(|| pure_ftpd(&line))
+        proftpd(&line)
     })
 }
 
@@ -79,15 +78,6 @@ fn proftpd(line: &str) -> Option<Space> {
     Some(Space { free: total.saturating_sub(bytes(used)?), total })
 }
 
-/// `48 Kbytes used (50%) - authorized: 97 Kb`.
-fn pure_ftpd(line: &str) -> Option<Space> {
-    let (used, rest) = line.split_once(" kbytes used")?;
-    let (_, total) = rest.split_once("authorized:")?;
-    let total = number(total.trim().strip_suffix("kb")?)?.checked_mul(1024)?;
-    let used = number(used)?.checked_mul(1024)?;
-    Some(Space { free: total.saturating_sub(used), total })
-}
-
 /// The number in a text with nothing else in it but blanks.
 fn number(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -103,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_ways_of_telling_are_understood() {
+    fn the_ways_of_telling_are_understood() {
         assert_eq!(told(213, &["12345678"]), Some(Space { free: 12_345_678, total: 12_345_678 }));
         let quota = [
             "The current quota for this session are [current/limit]:",
@@ -111,8 +101,6 @@ mod tests {
             "  Uploaded Kb:\t12.50/100.00",
         ];
         assert_eq!(told(200, &quota), Some(Space { free: 89_600, total: 102_400 }));
-        let pwd = ["48 Kbytes used (50%) - authorized: 97 Kb", "\"/\" is your current location"];
-        assert_eq!(told(257, &pwd), Some(Space { free: 49 * 1024, total: 97 * 1024 }));
     }
 
     #[test]
@@ -123,15 +111,11 @@ mod tests {
             (200, "Uploaded Kb: unlimited"),
             (200, "Uploaded Kb: NaN/inf"),
             (200, "Uploaded furlongs: 1/2"),
-            (257, "-3 Kbytes used (0%) - authorized: 99999999999999999999 Kb"),
             (202, "No quotas in effect"),
         ] {
             assert_eq!(told(code, &[line]), None, "{line}");
         }
         // More than is allowed may be there already.
-        assert_eq!(
-            told(257, &["5 Kbytes used (500%) - authorized: 1 Kb"]),
-            Some(Space { free: 0, total: 1024 })
-        );
+        assert_eq!(told(200, &["Uploaded Kb: 5.00/1.00"]), Some(Space { free: 0, total: 1024 }));
     }
 }
