@@ -18,6 +18,7 @@ mod handles;
 pub mod names;
 pub mod options;
 pub mod reading;
+pub mod space;
 mod times;
 pub mod writeback;
 pub mod writing;
@@ -34,7 +35,7 @@ pub use attributes::{Change, Stat};
 pub use errno::Errno;
 pub use options::Options;
 
-use crate::connection::Connections;
+use crate::connection::{Connections, Patience};
 use crate::ftp::codepage::Codepage;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
@@ -44,6 +45,7 @@ use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
+use space::SpaceLeft;
 use times::Times;
 use writeback::{Writeback, open_journal};
 use writing::Drafts;
@@ -59,6 +61,7 @@ pub struct FileSystem {
     listings: Listings,
     ahead: Ahead,
     times: Times,
+    space: SpaceLeft,
     waiting: Arc<Waiting>,
     features: Features,
     options: Options,
@@ -87,6 +90,7 @@ impl FileSystem {
                 opened => break opened?,
             }
         };
+        session.warn_of_clear_text();
         let root = session.root().clone();
         // More than the login is proven: that data connections work. What the listing tells is not kept: the first program
         // to look shall see the server as it is then.
@@ -120,20 +124,29 @@ impl FileSystem {
             // What is uploaded while it is written needs no journal; only large files are, so that close() need not wait.
             options.stream_from = options.stream_from.max(options.spool_size / 4);
         }
-        let queue = Connections::start(config, features.clone(), options.max_conns, session);
+        let waiting = Waiting::new();
+        let patience: Patience = match options.hard {
+            true => {
+                let waiting = Arc::downgrade(&waiting);
+                Some(Box::new(move || waiting.upgrade()?.longest()))
+            }
+            false => None,
+        };
+        let queue = Connections::start(config, features.clone(), options.max_conns, patience, session);
         let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
-            reads: Reads::new(queue.clone(), options.cache_size),
+            reads: Reads::new(queue.clone(), options.cache_size, options.disk_cache.as_ref(), &server),
             queue,
             drafts: Drafts::default(),
             writeback,
             handles: Handles::default(),
             listings: Listings::default(),
             ahead: Ahead::default(),
-            waiting: Waiting::new(),
+            waiting,
             features,
             options,
             times: Times::default(),
+            space: SpaceLeft::default(),
             server,
             codepage,
             this: this.clone(),
@@ -161,6 +174,7 @@ impl FileSystem {
             std::thread::sleep(Duration::from_millis(10));
         }
         let lost = self.keep_everything();
+        self.reads.settle();
         self.writeback.tidy();
         self.queue.close();
         let (mut open, _) = self.queue.connections();
@@ -198,12 +212,13 @@ impl FileSystem {
 
     /// The moment after which nobody waits any more for a call that begins now.
     fn deadline(&self) -> Instant {
-        Instant::now() + self.options.timeout
+        Instant::now() + if self.options.hard { NEVER } else { self.options.timeout }
     }
 
     /// An answer that gives up by itself.
     fn hold<T: Send + 'static>(&self, caller: Caller, answer: Answer<T>) -> Answer<T> {
-        self.waiting.hold(caller, Some(self.options.timeout), answer)
+        let limit = (!self.options.hard).then_some(self.options.timeout);
+        self.waiting.hold(caller, limit, answer)
     }
 
     /// Where a node is on the server.
@@ -261,6 +276,8 @@ type Then = Box<dyn FnOnce(&FileSystem, Result<(), Error>) + Send>;
 /// Callers waiting for the same answer about one inode.
 type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
 
+/// A hundred years.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How often the end says how far it is.
 const PROGRESS: Duration = Duration::from_secs(5);
 /// Between two looks whether a session has become free.

@@ -315,7 +315,11 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        reply.statfs(SOME_SPACE, SOME_SPACE, SOME_SPACE, 0, 0, BLOCK, 255, BLOCK);
+        let (total, free) = match self.fs.space_left() {
+            Some(space) => (space.total.max(space.free) / u64::from(BLOCK), space.free / u64::from(BLOCK)),
+            None => (SOME_SPACE, SOME_SPACE),
+        };
+        reply.statfs(total, free, free, 0, 0, BLOCK, 255, BLOCK);
     }
 }
 

@@ -76,7 +76,18 @@ impl FileSystem {
     fn open_fresh(&self, caller: Caller, ino: Ino, mode: OpenMode, answer: Answer<Opened>) {
         let parent =
             self.tree.lock().node(ino).filter(|node| node.has_unknown_size()).and_then(|node| node.parent);
+        let coarse = {
+            let tree = self.tree.lock();
+            let node = tree.node(ino).filter(|node| self.reads.needs_exact_times() && node.has_coarse_time());
+            node.and_then(|node| node.parent).filter(|_| !mode.write)
+        };
         match parent.filter(|_| self.features.can_tell_size()) {
+            None if coarse.is_some() => {
+                let answer = self.hold(caller, answer);
+                // Without an exact time it is read all the same.
+                let then = move |fs: &FileSystem, _: Result<(), Error>| answer.send(fs.opened(ino, mode));
+                self.refresh_times(coarse.unwrap_or(ino), ino, Box::new(then));
+            }
             None => answer.send(self.opened(ino, mode)),
             Some(parent) => {
                 let answer = self.hold(caller, answer);

@@ -65,11 +65,13 @@ struct State {
 }
 
 /// One file.
-struct Pending {
+pub(super) struct Pending {
     /// The oldest first; the last is what counts.
     kept: Vec<Source>,
     /// Of the draft, when it was saved last.
     generation: u64,
+    /// When it was saved first, and last.
+    first: Instant,
     since: Instant,
     /// Comes from an earlier mount: the server may have changed, or have got some of it.
     is_restored: bool,
@@ -241,17 +243,23 @@ impl FileSystem {
     }
 
     fn saved(&self, ino: Ino, draft: &Arc<Mutex<Draft>>, number: u64, generation: u64) {
-        {
-            let mut state = self.writeback.state.lock();
-            let pending = state.files.entry(ino).or_insert_with(|| Pending::new(generation));
-            pending.kept.push(Source::Journal(number));
-            pending.generation = generation;
-        }
-        // An fsync() may have brought all of it to the server meanwhile.
-        let is_wanted = self.drafts.find(ino).is_some_and(|found| Arc::ptr_eq(&found, draft))
-            && (self.drafts.is_uploading(ino) || draft.lock().is_dirty());
-        if !is_wanted {
-            self.forget_pending(ino);
+        // An fsync() may have brought all of it to the server meanwhile, or a program may have removed it.
+        let is_wanted = self.drafts.if_unsent(ino, draft, || {
+            let is_there = {
+                let tree = self.tree.lock();
+                tree.path(ino).is_some() && tree.node(ino).is_some_and(|node| !node.hidden)
+            };
+            if is_there {
+                let mut state = self.writeback.state.lock();
+                let pending = state.files.entry(ino).or_insert_with(|| Pending::new(generation));
+                pending.kept.push(Source::Journal(number));
+                pending.generation = generation;
+                pending.since = Instant::now();
+            }
+            is_there
+        });
+        if is_wanted != Some(true) {
+            self.writeback.drop_source(&Source::Journal(number));
         }
     }
 
@@ -286,10 +294,13 @@ impl FileSystem {
                 wait = wait.min(after - now);
                 continue;
             }
-            // `echo > x` closes a copy before it writes: what is still open is not sent at once.
+            // `echo > x` closes a copy before it writes; git, rsync and editors rename what they have just closed, and set its
+            // time: that costs nothing before it is sent.
             let is_open = self.tree.lock().node(ino).is_some_and(|node| node.opens > 0);
-            if is_open && !is_urgent && since.elapsed() < SETTLING {
-                wait = wait.min(SETTLING);
+            let rest = if is_open { STILL_OPEN } else { JUST_CLOSED };
+            let left = rest.saturating_sub(since.elapsed());
+            if !is_urgent && !left.is_zero() {
+                wait = wait.min(left);
                 continue;
             }
             match self.drafts.begin(ino) {
@@ -396,8 +407,18 @@ impl FileSystem {
     }
 
     /// Nobody wants these bytes any more: the file was removed or replaced by a program, or the server has it.
-    pub(super) fn forget_pending(&self, ino: Ino) {
-        let pending = self.writeback.state.lock().files.remove(&ino);
+    fn forget_pending(&self, ino: Ino) {
+        let pending = self.take_pending(ino);
+        self.drop_pending(ino, pending);
+    }
+
+    /// The first half of forgetting, without I/O.
+    pub(super) fn take_pending(&self, ino: Ino) -> Option<Pending> {
+        self.writeback.state.lock().files.remove(&ino)
+    }
+
+    /// The second half.
+    pub(super) fn drop_pending(&self, ino: Ino, pending: Option<Pending>) {
         for source in pending.iter().flat_map(|pending| &pending.kept) {
             self.writeback.drop_source(source);
         }
@@ -507,6 +528,7 @@ impl Pending {
         Self {
             kept: Vec::new(),
             generation,
+            first: Instant::now(),
             since: Instant::now(),
             is_restored: false,
             sending: None,
@@ -558,8 +580,9 @@ fn pause(attempts: u32) -> Duration {
 
 /// How often a close() looks whether there is space.
 const FULL: Duration = Duration::from_millis(200);
-/// How long a file that is still open is not sent.
-const SETTLING: Duration = Duration::from_millis(300);
+/// How long a file is left alone after a close().
+const JUST_CLOSED: Duration = Duration::from_millis(100);
+const STILL_OPEN: Duration = Duration::from_millis(300);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A server that was away for hours is found again within this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

@@ -87,6 +87,16 @@ impl Blocks {
         Some(block.data.get(inside..block.data.len().min(inside + PAGE as usize))?.to_vec())
     }
 
+    /// One block of a content of `size` bytes, if all of it is here.
+    pub fn whole(&self, ino: Ino, version: Version, index: u64, size: u64) -> Option<Arc<Vec<u8>>> {
+        let inner = self.inner.lock();
+        let block = inner.blocks.peek(&(ino, version, index))?;
+        let len = size.checked_sub(index * BLOCK)?.min(BLOCK);
+        let pages = len.div_ceil(PAGE);
+        let is_whole = block.pages.count_ones() as u64 == pages && block.data.len() as u64 == len;
+        (is_whole && len > 0).then(|| block.data.clone())
+    }
+
     /// Adds bytes; `offset` is the start of a page, and only the last page of a file may be short.
     pub fn insert(&self, ino: Ino, version: Version, offset: u64, mut data: &[u8]) {
         debug_assert_eq!(offset % PAGE, 0);
@@ -133,7 +143,7 @@ impl Blocks {
 /// What the kernel asks for and fills its cache in.
 pub const PAGE: u64 = 4096;
 /// 32 pages: the kernel's default read-ahead window, and one bit each in a `u32`.
-const BLOCK: u64 = 32 * PAGE;
+pub const BLOCK: u64 = 32 * PAGE;
 
 const SMALLEST: u64 = 4 << 20;
 

@@ -118,6 +118,12 @@ impl Stream {
         (self.content.ino, self.content.version)
     }
 
+    /// Whose, how far, of how much; none when it has ended or has not begun.
+    pub(super) fn look(&self) -> Option<(Ino, u64, u64)> {
+        let state = self.state.lock();
+        (!state.ended && state.next > 0).then_some((self.content.ino, state.next, self.content.size))
+    }
+
     /// Only the head of a large file: whoever wants more needs a stream with a wider window.
     fn is_head(&self) -> bool {
         self.wanted.is_some() && self.content.size > ahead_bytes(self.content.size)

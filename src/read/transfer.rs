@@ -79,13 +79,19 @@ impl Transfer {
                 download.abandon();
                 return Ok(());
             }
+            let mut limit = buffer.len();
             if is_narrow {
                 let (wanted, window) = self.stream.wants();
                 is_narrow = window < WIDE && wanted < size;
-                let more = wanted.saturating_sub(next + filled as u64).max(PAGE);
-                download.limit_window(if is_narrow { more as usize } else { UNLIMITED });
+                if is_narrow {
+                    // What is not read is not made room for.
+                    let more = wanted.saturating_sub(next).next_multiple_of(PAGE).max(PAGE);
+                    limit = limit.min(usize::try_from(more).unwrap_or(limit)).max(filled + 1);
+                } else {
+                    download.let_go();
+                }
             }
-            let got = download.read(buffer.get_mut(filled..).unwrap_or_default())?;
+            let got = download.read(buffer.get_mut(filled..limit).unwrap_or_default())?;
             filled += got;
             if got == 0 && size == UNKNOWN_SIZE {
                 download.finish()?;
@@ -129,9 +135,10 @@ impl Transfer {
     ) -> Result<Download<'s>, Error> {
         let content = self.stream.content();
         let versions = &self.reads.versions;
-        if content.size <= SMALL_FILE && next == 0 && !versions.knows(content) {
+        let is_kept = self.reads.disk.is_some();
+        if content.size <= SMALL_FILE && next == 0 && !is_kept && !versions.knows(content) {
             // It comes whole.
-            let download = session.retrieve(path, next)?;
+            let download = session.retrieve_held(path, next)?;
             versions.note(content, content.modified);
             return Ok(download);
         }
@@ -149,6 +156,7 @@ impl Transfer {
         let content = self.stream.content();
         self.progress = true;
         self.reads.blocks.insert(content.ino, content.version, at, data);
+        self.reads.keep_on_disk(content, at..at + data.len() as u64);
         for waiter in self.stream.advance(at + data.len() as u64) {
             match self.reads.blocks.read(content.ino, content.version, waiter.offset, waiter.len) {
                 Ok(data) => (waiter.done)(Ok(data)),
@@ -168,4 +176,3 @@ fn gone() -> Error {
 const CHUNK: usize = 256 * 1024;
 /// A stream with this window will be read on: there is no point in holding the server back.
 const WIDE: u64 = 256 * 1024;
-const UNLIMITED: usize = 1 << 30;
