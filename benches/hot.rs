@@ -79,7 +79,7 @@ fn main() {
     let time = best(|| {
         names.iter().for_each(|name| {
             black_box(tree.child(Ino::ROOT, name, now));
-        })
+        });
     });
     each("a name looked up", NAMES, time);
     let ino = tree.entries(Ino::ROOT, now).and_then(|entries| entries.first().map(|(_, ino)| *ino));
