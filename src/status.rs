@@ -12,6 +12,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `status` | what is going on, for people; speeds are those since the request before |
+//! | `summary`, `transfers` | the same in two parts: without the transfers, and those as `up`/`down`, bytes done, bytes in all, path |
 //! | `json` | the same as one line of JSON |
 //! | `metrics` | the same in Prometheus's text format |
 //! | `brief` | one line, for `ftpfs list` |
@@ -243,6 +244,8 @@ impl Shared {
         while lines.read_line(&mut line)? > 0 {
             let answer = match line.trim().split_once(' ').unwrap_or((line.trim(), "")) {
                 ("status", "") => Ok(self.report(&mut before).text()),
+                ("summary", "") => Ok(self.report(&mut before).summary()),
+                ("transfers", "") => Ok(self.transfers()),
                 ("json", "") => Ok(self.report(&mut before).json().to_string()),
                 ("metrics", "") => Ok(self.report(&mut before).metrics()),
                 ("brief", "") => Ok(self.report(&mut before).brief()),
@@ -253,9 +256,10 @@ impl Shared {
                 }
                 ("push", file) => push(&self.filesystem, Path::new(file)),
                 ("wait", "") => Ok(self.wait(stream)?),
-                _ => {
-                    Err("unknown request: status, json, metrics, brief, flush, forget, push, wait".to_owned())
-                }
+                _ => Err(
+                    "unknown request: status, summary, transfers, json, metrics, brief, flush, forget, push, wait"
+                        .to_owned(),
+                ),
             };
             let mut text = String::new();
             match answer {
@@ -282,6 +286,12 @@ impl Shared {
         let report = Report::new(&self.mount_point, &self.source, self.started, figures, before.as_ref());
         *before = Some(report.as_before());
         report
+    }
+
+    /// Without touching the time from which speeds are reckoned.
+    fn transfers(&self) -> String {
+        let figures = self.filesystem.figures();
+        Report::new(&self.mount_point, &self.source, self.started, figures, None).transfers()
     }
 
     /// Waits for uploads, and says now and then how far they are.

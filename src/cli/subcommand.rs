@@ -6,6 +6,7 @@
 
 mod control;
 mod doctor;
+mod progress;
 mod recover;
 
 use std::ffi::{OsStr, OsString};

@@ -251,6 +251,7 @@ impl FileSystem {
         let end = move |outcome: Result<(bool, bool), Error>| match outcome {
             Err(error) => answer.error(fs.fail("change the attributes of", &shown, &error)),
             Ok((mode, time)) => {
+                fs.drafts.forget_time(ino);
                 let mut tree = fs.tree.lock();
                 if let Some(node) = tree.node_mut(ino) {
                     if mode {

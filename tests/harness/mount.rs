@@ -173,8 +173,9 @@ impl Mount {
         self.umount()
     }
 
+    /// As [`Mount::unmount`]; it can be mounted again.
     #[track_caller]
-    fn umount(&mut self) -> ExitStatus {
+    pub fn umount(&mut self) -> ExitStatus {
         self.watched = None;
         let done = Command::new("timeout").args(["60", "umount"]).arg(&self.point).output().unwrap();
         assert!(done.status.success(), "umount: {}\n{}", String::from_utf8_lossy(&done.stderr), self.log());

@@ -92,6 +92,7 @@ impl FileSystem {
             exists,
             keep_mode,
             self.options.in_place,
+            self.options.patch_from,
             self.options.spool_dir.clone(),
             end,
         );

@@ -148,6 +148,13 @@ impl Drafts {
         self.0.lock().values().filter(|entry| entry.uploading || entry.draft.lock().is_dirty()).count()
     }
 
+    /// The file's time on the server has been set by us.
+    pub fn forget_time(&self, ino: Ino) {
+        if let Some(entry) = self.0.lock().get(&ino) {
+            entry.draft.lock().forget_time();
+        }
+    }
+
     /// The same files, with how far they are: inode, size, bytes sent, whether an upload runs. None when a lock cannot be
     /// had within `patience`.
     pub fn look(&self, patience: Duration) -> Option<Vec<(Ino, u64, u64, bool)>> {
