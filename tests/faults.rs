@@ -112,7 +112,22 @@ fn no_kind_of_upload_reports_a_success_that_did_not_happen() {
                 Upload::Overwrite | Upload::Big => {
                     day.put("f", &old);
                     let new = bytes(2, if *kind == Upload::Big { 700_000 } else { 9_000 });
-                    (new.clone(), in_time(|| store(&day.path("f"), &new, how)))
+                    let started = Instant::now();
+                    let outcome = store(&day.path("f"), &new, how);
+                    // Tried while it is written, and once more at close(): twice the longest wait for a reason.
+                    assert!(
+                        started.elapsed() < Duration::from_secs(60),
+                        "{fault:?}: {:?}",
+                        started.elapsed()
+                    );
+                    if started.elapsed() > Duration::from_secs(15) {
+                        eprintln!(
+                            "{kind:?} {how:?} {fault:?} took {:?}\n{}",
+                            started.elapsed(),
+                            day.mount.log()
+                        );
+                    }
+                    (new, outcome)
                 }
                 Upload::Append => {
                     day.put("f", &old);
