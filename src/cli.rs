@@ -37,6 +37,7 @@ use self::serve::Plan;
 use self::url::{Scheme, Source};
 use crate::ftp::config::{DataMode, Tls, TlsMode};
 use crate::ftp::proxy::Proxy;
+use crate::read::DiskPlace;
 use crate::{ftp, mount};
 
 /// The whole program.
@@ -103,6 +104,13 @@ fn run(args: Args, manner: Manner, secrets: &Secrets) -> Result<(), Failure> {
         return Err(usage("log_file= must not lie below the mount point".into()));
     }
     settings.filesystem.spool_dir = spool_dir(settings.spool_dir.as_deref(), &point)?;
+    settings.filesystem.disk_cache = match &settings.cache_dir {
+        None => None,
+        Some(chosen) => {
+            let folder = private_folder(chosen.clone(), "cache_dir", &point)?;
+            Some(DiskPlace { folder, limit: settings.cache_disk_size })
+        }
+    };
     let credentials = credentials::find(&source, &settings.login, secrets)?;
     let plan = Plan {
         mount: mount::Options {
@@ -214,24 +222,34 @@ fn tls(scheme: Scheme, asked: Tls) -> Result<Tls, String> {
 
 /// The folder where files wait until they are uploaded; made when missing, private to its owner.
 fn spool_dir(chosen: Option<&Path>, point: &Path) -> Result<PathBuf, Failure> {
-    let local = |message: String| Failure::new(Exit::Local, message);
-    let folder = match chosen {
-        Some(folder) => folder.to_owned(),
-        None if geteuid().is_root() => PathBuf::from("/var/cache/ftpfs"),
-        None => home()
-            .ok_or_else(|| local("this user has no home folder: set spool_dir=".into()))?
-            .join(".cache/ftpfs"),
+    private_folder(spool_folder(chosen)?, "spool_dir", point)
+}
+
+/// A folder of ours, made when missing; `option` is what it can be set with.
+fn private_folder(folder: PathBuf, option: &str, point: &Path) -> Result<PathBuf, Failure> {
+    let trouble = |error: std::io::Error| {
+        let kind = option.trim_end_matches("_dir");
+        Failure::new(Exit::Local, format!("{kind} folder {}: {error} (set {option}=)", folder.display()))
     };
-    let trouble =
-        |error: std::io::Error| local(format!("spool folder {}: {error} (set spool_dir=)", folder.display()));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(trouble)?;
     let folder = folder.canonicalize().map_err(trouble)?;
     nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)
         .map_err(|errno| trouble(errno.into()))?;
     if folder.starts_with(point) {
-        return Err(Failure::new(Exit::Usage, "spool_dir= must not lie below the mount point"));
+        return Err(Failure::new(Exit::Usage, format!("{option}= must not lie below the mount point")));
     }
     Ok(folder)
+}
+
+/// The folder that was chosen, or the user's.
+fn spool_folder(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+    match chosen {
+        Some(folder) => Ok(folder.to_owned()),
+        None if geteuid().is_root() => Ok(PathBuf::from("/var/cache/ftpfs")),
+        None => home()
+            .map(|home| home.join(".cache/ftpfs"))
+            .ok_or_else(|| Failure::new(Exit::Local, "this user has no home folder: set spool_dir=")),
+    }
 }
 
 /// One line on standard error.

@@ -22,10 +22,14 @@ use parking_lot::Mutex;
 use crate::ftp::{Config, Error, Features, Session};
 use crate::queue::{Job, Next, Queue, SlotId, Turn};
 
+/// Where calls wait for ever (`hard`): asks how long the caller has waited who has waited longest; none when nobody waits.
+pub type Patience = Option<Box<dyn Fn() -> Option<Duration> + Send + Sync>>;
+
 /// What all connection threads of a mount share.
 pub struct Connections {
     config: Arc<Config>,
     features: Features,
+    patience: Patience,
     /// The last login that was refused.
     refused: Mutex<Option<(Instant, Error)>>,
 }
@@ -37,9 +41,10 @@ impl Connections {
         config: Arc<Config>,
         features: Features,
         limit: usize,
+        patience: Patience,
         first: Option<Session>,
     ) -> Arc<Queue> {
-        let connections = Arc::new(Self { config, features, refused: Mutex::default() });
+        let connections = Arc::new(Self { config, features, patience, refused: Mutex::default() });
         let first = Mutex::new(first);
         Queue::new(limit, move |queue, slot| {
             let connections = connections.clone();
@@ -62,6 +67,12 @@ impl Connections {
     /// How long a session is kept that others may need: less than they wait for it.
     fn rest(&self) -> Duration {
         SPARE_LIMIT.min(self.config.timeout / 2)
+    }
+
+    /// Whether calls wait for ever, and one still does that began before this: the one, perhaps, that a job is done for.
+    fn is_awaited_since(&self, started: Instant) -> bool {
+        let longest = self.patience.as_ref().and_then(|longest| longest());
+        longest.is_some_and(|longest| longest >= started.elapsed())
     }
 
     /// How long sessions that others have are waited for: the caller shall get the reason before its time is over.
@@ -117,7 +128,7 @@ impl Connection {
     /// Runs a job to its end, over several connections if need be. False when this thread should end.
     fn serve(&mut self, mut job: Job) -> bool {
         let started = Instant::now();
-        let mut attempt = 0;
+        let (mut attempt, mut tries) = (0, 0_u32);
         loop {
             if job.deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 job.task.finish(Err(Error::TimedOut { during: "waiting for a connection" }));
@@ -154,7 +165,11 @@ impl Connection {
             let restarting = matches!(error, Error::Unreachable { .. } | Error::TooManySessions { .. });
             // A whole time-out has passed in silence: whoever waits is told now.
             let silent = matches!(error, Error::TimedOut { .. }) && !progress;
+            let waits = !self.queue.is_closing()
+                && (error.is_transient() || restarting)
+                && self.shared.is_awaited_since(started);
             let again = match &error {
+                _ if waits => true,
                 Error::TooManySessions { .. } => started.elapsed() < self.shared.patience_with_others(),
                 Error::Unreachable { .. } => started.elapsed() < PATIENCE,
                 _ => error.is_transient() && attempt < MAX_ATTEMPTS && !silent,
@@ -163,10 +178,13 @@ impl Connection {
                 job.task.finish(Err(error));
                 return true;
             }
-            self.shared.features.troubles().note(format!("{error}: trying again"));
-            info!("{error}: trying again");
-            if restarting {
-                std::thread::sleep(RETRY_PAUSE);
+            tries += 1;
+            if tries <= TOLD_TRIES {
+                self.shared.features.troubles().note(format!("{error}: trying again"));
+                info!("{error}: trying again");
+            }
+            if restarting || waits {
+                std::thread::sleep((RETRY_PAUSE * tries).min(LONGEST_PAUSE));
             }
         }
     }
@@ -183,11 +201,16 @@ impl Connection {
                 return Err(error.clone());
             }
             drop(refused);
+            let is_first = !self.shared.features.is_learned();
             let opened = Session::open(&self.shared.config, &self.shared.features);
             if let Err(error @ Error::Login { .. }) = &opened {
                 *self.shared.refused.lock() = Some((Instant::now(), error.clone()));
             }
-            self.session = Some(opened?);
+            let session = opened?;
+            if is_first {
+                session.warn_of_clear_text();
+            }
+            self.session = Some(session);
             self.queue.set_live(self.slot, true);
         }
         Ok(())
@@ -244,4 +267,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A password that was refused is not tried again for so long: servers ban addresses that insist, and programs that look
 /// into a mount again and again would.
 const LOGIN_PAUSE: Duration = Duration::from_secs(60);
+/// Longer after each try.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// The next call shall work within 2 s of the server being up.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A server that is away for a night shall not fill the log.
+const TOLD_TRIES: u32 = 5;

@@ -1,8 +1,8 @@
 //! `ftpfs doctor`: tries everything that a mount would need, one thing after another, and says in plain words what works,
 //! what does not, whose firewall is the likely cause, and which option to use.
 //!
-//! Each family of checks has a file. [`reach`]: names, addresses, connecting. [`login`]: greeting, TLS, user and password,
-//! what the server says of itself. [`passive`] and [`active`]: data connections, the part that firewalls and NAT break.
+//! Each family of checks has a file. [`reach`]: names, addresses, connecting. [`login`]: greeting, TLS (with
+//! [`certificate`]), user and password, what the server says of itself. [`passive`] and [`active`]: data connections, the part that firewalls and NAT break.
 //! [`files`]: listings, times, speed, and (only when asked) writing. [`sessions`]: how many at once. They fill a
 //! [`Report`]; nothing is printed here.
 //!
@@ -13,6 +13,7 @@
 //! Called by `cli`; uses `ftp` only.
 
 pub mod active;
+pub mod certificate;
 mod dialogue;
 pub mod files;
 pub mod login;

@@ -1,6 +1,6 @@
 //! The file system: one method per file call, answered from memory or by a job.
 //!
-//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`] (with [`times`]), [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
+//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`] (with [`times`]), [`names`], [`folders`] (with [`arriving`]), [`reading`], [`writing`]. Every call takes an
 //! [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the answer is sent
 //! before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno in
 //! [`errno`], and nowhere else.
@@ -9,6 +9,7 @@
 
 mod ahead;
 pub mod answer;
+mod arriving;
 pub mod attributes;
 pub mod errno;
 pub mod figures;
@@ -17,6 +18,7 @@ mod handles;
 pub mod names;
 pub mod options;
 pub mod reading;
+pub mod space;
 mod times;
 pub mod writeback;
 pub mod writing;
@@ -33,7 +35,7 @@ pub use attributes::{Change, Stat};
 pub use errno::Errno;
 pub use options::Options;
 
-use crate::connection::Connections;
+use crate::connection::{Connections, Patience};
 use crate::ftp::codepage::Codepage;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
 use crate::queue::{Job, Queue};
@@ -43,6 +45,7 @@ use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
+use space::SpaceLeft;
 use times::Times;
 use writeback::{Writeback, open_journal};
 use writing::Drafts;
@@ -58,6 +61,7 @@ pub struct FileSystem {
     listings: Listings,
     ahead: Ahead,
     times: Times,
+    space: SpaceLeft,
     waiting: Arc<Waiting>,
     features: Features,
     options: Options,
@@ -86,6 +90,7 @@ impl FileSystem {
                 opened => break opened?,
             }
         };
+        session.warn_of_clear_text();
         let root = session.root().clone();
         // More than the login is proven: that data connections work. What the listing tells is not kept: the first program
         // to look shall see the server as it is then.
@@ -119,20 +124,29 @@ impl FileSystem {
             // What is uploaded while it is written needs no journal; only large files are, so that close() need not wait.
             options.stream_from = options.stream_from.max(options.spool_size / 4);
         }
-        let queue = Connections::start(config, features.clone(), options.max_conns, session);
+        let waiting = Waiting::new();
+        let patience: Patience = match options.hard {
+            true => {
+                let waiting = Arc::downgrade(&waiting);
+                Some(Box::new(move || waiting.upgrade()?.longest()))
+            }
+            false => None,
+        };
+        let queue = Connections::start(config, features.clone(), options.max_conns, patience, session);
         let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
-            reads: Reads::new(queue.clone(), options.cache_size),
+            reads: Reads::new(queue.clone(), options.cache_size, options.disk_cache.as_ref(), &server),
             queue,
             drafts: Drafts::default(),
             writeback,
             handles: Handles::default(),
             listings: Listings::default(),
             ahead: Ahead::default(),
-            waiting: Waiting::new(),
+            waiting,
             features,
             options,
             times: Times::default(),
+            space: SpaceLeft::default(),
             server,
             codepage,
             this: this.clone(),
@@ -160,6 +174,7 @@ impl FileSystem {
             std::thread::sleep(Duration::from_millis(10));
         }
         let lost = self.keep_everything();
+        self.reads.settle();
         self.writeback.tidy();
         self.queue.close();
         let (mut open, _) = self.queue.connections();
@@ -197,12 +212,13 @@ impl FileSystem {
 
     /// The moment after which nobody waits any more for a call that begins now.
     fn deadline(&self) -> Instant {
-        Instant::now() + self.options.timeout
+        Instant::now() + if self.options.hard { NEVER } else { self.options.timeout }
     }
 
     /// An answer that gives up by itself.
     fn hold<T: Send + 'static>(&self, caller: Caller, answer: Answer<T>) -> Answer<T> {
-        self.waiting.hold(caller, Some(self.options.timeout), answer)
+        let limit = (!self.options.hard).then_some(self.options.timeout);
+        self.waiting.hold(caller, limit, answer)
     }
 
     /// Where a node is on the server.
@@ -260,11 +276,13 @@ type Then = Box<dyn FnOnce(&FileSystem, Result<(), Error>) + Send>;
 /// Callers waiting for the same answer about one inode.
 type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
 
+/// A hundred years.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How often the end says how far it is.
 const PROGRESS: Duration = Duration::from_secs(5);
 /// Between two looks whether a session has become free.
 const ANOTHER_TRY: Duration = Duration::from_secs(1);
 /// How long QUITs may take.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// Nodes held in memory at most, as far as the kernel lets us forget: about 60 MB.
-const MAX_NODES: usize = 200_000;
+/// Nodes held in memory at most, as far as the kernel and open folders let us forget: about 40 MB.
+const MAX_NODES: usize = 100_000;

@@ -201,6 +201,11 @@ impl Queue {
         }
     }
 
+    /// Whether the mount ends.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.lock().closing
+    }
+
     /// How many connection threads there are, and how many of them have nothing to do.
     pub fn connections(&self) -> (usize, usize) {
         let state = self.state.lock();

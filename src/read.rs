@@ -19,29 +19,36 @@
 
 pub mod blocks;
 mod cursor;
+pub mod disk;
 mod stream;
 mod transfer;
 mod versions;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use log::warn;
 use parking_lot::Mutex;
 
 use crate::ftp::{Error, RemotePath};
 use crate::queue::{Priority, Queue};
 use crate::tree::{Ino, Version};
+pub use blocks::Bytes;
+
 use blocks::Blocks;
 use cursor::{Cursors, Window};
+use disk::Disk;
+use disk::record::Key;
 use stream::Stream;
 use versions::Versions;
 
 /// Where a file is on the server now; none when it is gone.
 pub type Locate = Arc<dyn Fn() -> Option<RemotePath> + Send + Sync>;
 /// What happens with the bytes: called once, perhaps at once, perhaps on a connection thread.
-pub type Done = Box<dyn FnOnce(Result<Vec<u8>, Error>) + Send>;
+pub type Done = Box<dyn FnOnce(Result<Bytes, Error>) + Send>;
 
 /// Whether what is fetched ahead will still be of use: asked before it is fetched.
 pub type Wanted = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -49,11 +56,19 @@ pub type Wanted = Arc<dyn Fn() -> bool + Send + Sync>;
 /// The reading side of a mount.
 pub struct Reads {
     blocks: Blocks,
+    disk: Option<Disk>,
     queue: Arc<Queue>,
     files: Mutex<HashMap<(Ino, Version), File>>,
     versions: Versions,
     hits: AtomicU64,
     misses: AtomicU64,
+}
+
+/// Where blocks are kept over the mount, and how many bytes of them.
+#[derive(Clone, Debug)]
+pub struct DiskPlace {
+    pub folder: PathBuf,
+    pub limit: u64,
 }
 
 /// One content of one file.
@@ -68,6 +83,14 @@ pub struct Content {
     pub locate: Locate,
 }
 
+/// A read that memory cannot answer.
+pub struct Miss {
+    offset: u64,
+    len: usize,
+    size: u64,
+    window: Window,
+}
+
 #[derive(Default)]
 struct File {
     streams: Vec<Arc<Stream>>,
@@ -77,10 +100,16 @@ struct File {
 }
 
 impl Reads {
-    /// Keeps at most `cache_size` bytes of blocks.
-    pub fn new(queue: Arc<Queue>, cache_size: u64) -> Arc<Self> {
+    /// Keeps at most `cache_size` bytes of blocks in memory; and some on the disk, if there is a place for them.
+    pub fn new(queue: Arc<Queue>, cache_size: u64, place: Option<&DiskPlace>, server: &str) -> Arc<Self> {
+        let disk = place.and_then(|place| {
+            let started = Disk::start(&place.folder, place.limit, server);
+            let trouble = |error| warn!("no disk cache in {}: {error}", place.folder.display());
+            started.map_err(trouble).ok()
+        });
         Arc::new(Self {
             blocks: Blocks::new(cache_size),
+            disk,
             queue,
             files: Mutex::default(),
             versions: Versions::default(),
@@ -89,18 +118,60 @@ impl Reads {
         })
     }
 
+    /// The transfers that run: whose, how far, of how much. None when that cannot be told at once.
+    pub fn look(&self, patience: Duration) -> Option<Vec<(Ino, u64, u64)>> {
+        let files = self.files.try_lock_for(patience)?;
+        Some(files.values().flat_map(|file| &file.streams).filter_map(|stream| stream.look()).collect())
+    }
+
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
     pub fn read(self: &Arc<Self>, content: &Content, offset: u64, len: usize, done: Done) {
+        match self.at_hand(content, offset, len) {
+            Ok(bytes) => done(Ok(bytes)),
+            Err(miss) => self.fetch(content, miss, done),
+        }
+    }
+
+    /// As [`Reads::read`], if memory has it all. Otherwise gives what [`Reads::fetch`] needs.
+    pub fn at_hand(&self, content: &Content, offset: u64, len: usize) -> Result<Bytes, Miss> {
         let size = self.known_size(content);
         let len = (len as u64).min(size.saturating_sub(offset)) as usize;
         if len == 0 {
-            return done(Ok(Vec::new()));
+            return Ok(Vec::new().into());
         }
         let window = self.note(content, offset, len as u64);
+        let Ok(bytes) = self.blocks.read(content.ino, content.version, offset, len) else {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            return Err(Miss { offset, len, size, window });
+        };
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        if window.ahead > 0 {
+            self.extend(content, offset + len as u64, window.ahead);
+        }
+        Ok(bytes)
+    }
+
+    /// Has brought what [`Reads::at_hand`] did not find.
+    pub fn fetch(self: &Arc<Self>, content: &Content, miss: Miss, done: Done) {
+        let Miss { offset, len, size, window } = miss;
+        self.wait_for(content, size, window, stream::Waiter { offset, len, done }, true);
+    }
+
+    /// Has somebody's bytes brought: by a stream that will soon pass there, from the disk, or by a new stream.
+    fn wait_for(
+        self: &Arc<Self>,
+        content: &Content,
+        size: u64,
+        window: Window,
+        waiter: stream::Waiter,
+        ask_disk: bool,
+    ) {
+        let (offset, len) = (waiter.offset, waiter.len);
         let end = offset + len as u64;
         let goal = (end + window.ahead).min(size);
-        let mut waiter = Some(stream::Waiter { offset, len, done });
+        let mut waiter = Some(waiter);
         let mut passed = None;
+        let key = if ask_disk { self.disk_key(content) } else { None };
         let (new, promoted) = loop {
             let missing = match self.blocks.read(content.ino, content.version, offset, len) {
                 Ok(data) => {
@@ -108,16 +179,12 @@ impl Reads {
                         self.extend(content, end, window.ahead);
                     }
                     if let Some(waiter) = waiter {
-                        self.hits.fetch_add(u64::from(passed.is_none()), Ordering::Relaxed);
                         (waiter.done)(Ok(data));
                     }
                     return;
                 }
                 Err(missing) => missing,
             };
-            if passed.is_none() {
-                self.misses.fetch_add(1, Ordering::Relaxed);
-            }
             let mut files = self.files.lock();
             let file = files.entry((content.ino, content.version)).or_default();
             let joined =
@@ -130,6 +197,16 @@ impl Reads {
                 continue;
             }
             let Some(waiter) = waiter else { return };
+            if let (Some(disk), Some(key)) = (&self.disk, key) {
+                drop(files);
+                let (reads, content) = (self.clone(), content.clone());
+                let blocks = missing / blocks::BLOCK..=(end - 1) / blocks::BLOCK;
+                let found = move |found| {
+                    reads.found_on_disk(&content, found);
+                    reads.wait_for(&content, size, window, waiter, false);
+                };
+                return disk.fetch(key, blocks, Box::new(found));
+            }
             let goal = if size <= SMALL_FILE { size } else { goal };
             let from = missing.saturating_sub(window.behind);
             let from = from - from % blocks::PAGE;
@@ -145,6 +222,48 @@ impl Reads {
         }
     }
 
+    /// What a content is kept under on the disk; none when it is not kept there, or is not what it was taken for.
+    fn disk_key(&self, content: &Content) -> Option<Key> {
+        let known = self.versions.modified(content);
+        self.disk.as_ref()?.key(content).filter(|_| known.is_none() || known == content.modified)
+    }
+
+    fn found_on_disk(&self, content: &Content, found: Vec<(u64, Vec<u8>)>) {
+        if !found.is_empty() {
+            self.versions.note(content, content.modified);
+        }
+        for (at, data) in found {
+            self.blocks.insert(content.ino, content.version, at, &data);
+        }
+    }
+
+    /// Bytes have come: blocks that are whole now are kept on the disk.
+    fn keep_on_disk(&self, content: &Content, range: std::ops::Range<u64>) {
+        let Some(disk) = &self.disk else { return };
+        if content.modified.is_none() || self.versions.modified(content) != content.modified {
+            return;
+        }
+        for index in range.start / blocks::BLOCK..=range.end.saturating_sub(1) / blocks::BLOCK {
+            if let Some(block) = self.blocks.whole(content.ino, content.version, index, content.size)
+                && let Some(key) = disk.key(content)
+            {
+                disk.store(key, index, block);
+            }
+        }
+    }
+
+    /// The mount ends: what is on its way to the disk gets there, if that is soon.
+    pub fn settle(&self) {
+        if let Some(disk) = &self.disk {
+            disk.settle(GOODBYE);
+        }
+    }
+
+    /// Whether exact times are worth asking for, because blocks are kept under them.
+    pub fn needs_exact_times(&self) -> bool {
+        self.disk.is_some()
+    }
+
     /// Fetches the beginning of a file before anybody asks: small files whole. Returns how many bytes that is.
     pub fn fetch_ahead(self: &Arc<Self>, content: &Content, wanted: Wanted) -> u64 {
         let len = if content.size == UNKNOWN_SIZE { 0 } else { ahead_bytes(content.size) };
@@ -152,6 +271,23 @@ impl Reads {
         if len == 0 || self.queue.limit() < 2 || here() {
             return 0;
         }
+        match (&self.disk, self.disk_key(content)) {
+            (Some(disk), Some(key)) => {
+                let (reads, content) = (self.clone(), content.clone());
+                let found = move |found| {
+                    reads.found_on_disk(&content, found);
+                    if reads.blocks.read(content.ino, content.version, 0, len as usize).is_err() {
+                        reads.stream_ahead(&content, len, wanted);
+                    }
+                };
+                disk.fetch(key, 0..=(len - 1) / blocks::BLOCK, Box::new(found));
+                len
+            }
+            _ => self.stream_ahead(content, len, wanted),
+        }
+    }
+
+    fn stream_ahead(self: &Arc<Self>, content: &Content, len: u64, wanted: Wanted) -> u64 {
         let stream = {
             let mut files = self.files.lock();
             let file = files.entry((content.ino, content.version)).or_default();
@@ -183,9 +319,12 @@ impl Reads {
         pages.filter_map(page).collect()
     }
 
-    /// Forgets all blocks.
+    /// Forgets all blocks, those on the disk included.
     pub fn forget_all(&self) {
         self.blocks.clear();
+        if let Some(disk) = &self.disk {
+            disk.forget();
+        }
     }
 
     /// How many bytes of blocks are held.
@@ -254,12 +393,14 @@ pub fn ahead_bytes(size: u64) -> u64 {
 /// The size of a file whose server does not tell it.
 pub const UNKNOWN_SIZE: u64 = u64::MAX;
 /// What the kernel asks for when a program looks at the beginning of a file.
-const HEAD: u64 = 128 * 1024;
+const HEAD: u64 = 96 * 1024;
 /// Up to this size a file is fetched whole: the transfer's cost is its round trips.
 const SMALL_FILE: u64 = 256 * 1024;
 /// A stream may always run this far ahead.
 const MIN_WINDOW: u64 = 128 * 1024;
 /// Enough for 1 Gbit/s at 60 ms; more would only evict what others read.
 const MAX_WINDOW: u64 = 8 * 1024 * 1024;
+/// How long the end of a mount waits for the disk cache.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Reading positions are remembered for this many files.
 const MAX_FILES: usize = 1024;

@@ -110,6 +110,88 @@ fn status_answers_while_an_upload_and_a_program_are_stuck() {
 }
 
 #[test]
+fn transfers_are_shown_with_bars_and_their_speed_on_a_terminal() {
+    let (_scratch, server) = scripted();
+    fs::write(server.root().join("film"), vec![1; 8_000_000]).unwrap();
+    for verb in ["STOR", "RETR"] {
+        let stalled = Fault::Data { after: 1_000_000, end: DataEnd::Stalled, then: Then::Silent };
+        server.faults().add(Rule::on(verb).act(stalled));
+    }
+    let mount = Mount::new(&server, &["timeout=20"]);
+    let sh =
+        |script: &str| Command::new("sh").args(["-c", script]).current_dir(mount.path()).spawn().unwrap();
+    let mut programs = [
+        sh("python3 -c 'f = open(\"big\", \"wb\"); f.write(bytes(9000000)); f.close()'"),
+        sh("cat film > /dev/null"),
+    ];
+    until(|| {
+        let told = ok(&["status", point(&mount)]);
+        (told.contains("downloads") && told.contains("%  /film") && told.contains("uploading")).then_some(())
+    });
+    let json = ok(&["status", point(&mount), "--json"]);
+    assert!(json.contains(r#""downloads":[{"path":"/film","size":8000000,"at":"#), "{json}");
+    let shown = on_terminal(&["status", "--watch", point(&mount)]);
+    for words in ["connections", "down /film", "of 8.00 MB", "up   /big", "of 9.00 MB", "/s"] {
+        assert!(shown.contains(words), "{words} is missing: {shown}");
+    }
+    let shown = on_terminal(&["umount", "--timeout", "1", point(&mount)]);
+    assert!(shown.contains("1 file(s) to upload") && shown.contains("%"), "{shown}");
+    assert!(shown.contains("stays mounted") && mount.is_mounted(), "{shown}");
+    server.faults().clear();
+    server.drop_sessions();
+    assert!(programs.iter_mut().all(|program| program.wait().unwrap().success()));
+    // Without a terminal there is nothing but text.
+    assert!(!ok(&["status", point(&mount)]).contains('\x1b'));
+}
+
+/// A file manager looks into every picture of a folder, several at a time: at its first bytes, and (for what is embedded
+/// there) at its last ones.
+#[test]
+fn thumbnails_of_many_big_files_cost_a_little_of_each() {
+    const FILES: u64 = 30;
+    let (_scratch, server) = scripted();
+    for number in 0..FILES {
+        fs::write(server.root().join(format!("{number}.jpg")), vec![7; 5_000_000]).unwrap();
+    }
+    let mount = Mount::new(&server, &[]);
+    let look =
+        "for f in *.jpg; do echo $f; done | xargs -P 4 -I F sh -c 'head -c 65536 F; tail -c 4096 F' | wc -c";
+    assert_eq!(shell::ok(mount.path(), look).trim(), (FILES * (65_536 + 4096)).to_string());
+    let told = ok(&["status", point(&mount), "--json"]);
+    let (_, received) = told.split_once(r#""received":"#).unwrap();
+    let received: u64 =
+        received.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap();
+    assert!(received < FILES * 1_000_000, "{received} bytes of {}", FILES * 5_000_000);
+}
+
+/// AVBL, where FEAT lists it: asked behind the answer, so the next one has it.
+#[test]
+fn free_space_is_the_servers_where_it_tells_it() {
+    let (_scratch, server) = scripted();
+    let features =
+        "211-Features:\r\n AVBL\r\n MLST type*;size*;modify*;\r\n EPSV\r\n SIZE\r\n MDTM\r\n211 End";
+    server.faults().add(Rule::on("FEAT").act(Fault::Reply(features.into())));
+    server.faults().add(Rule::on("AVBL").act(Fault::Reply("213 409600000".into())));
+    let mount = Mount::new(&server, &[]);
+    let blocks = || shell::ok(Path::new("/"), &format!("stat -f -c %a*%S {}", point(&mount)));
+    assert_eq!(blocks().trim(), "274877906944*4096");
+    until(|| (blocks().trim() == "100000*4096").then_some(()));
+    assert_eq!(server.counters().of("AVBL"), 1);
+}
+
+/// Free space is a convention otherwise, told without asking anybody.
+#[test]
+fn free_space_is_told_while_the_server_is_silent() {
+    let (_scratch, server) = scripted();
+    let mount = Mount::new(&server, &[]);
+    server.faults().add(Rule::on("*").act(Fault::Silent));
+    let before = server.counters().now().commands;
+    let told = shell::ok(Path::new("/"), &format!("timeout 5 stat -f {}", point(&mount)));
+    assert!(told.contains("Type: fuse"), "{told}");
+    assert_eq!(server.counters().now().commands, before);
+}
+
+#[test]
 fn what_the_server_refuses_is_told_by_flush_and_remembered_by_status() {
     let (_scratch, server) = scripted();
     server.faults().add(Rule::on("STOR").act(Fault::Reply("552 Quota \x1b[2J exceeded.".into())));
@@ -283,6 +365,17 @@ fn a_question_about_nothing_is_answered() {
     assert_eq!(output.status.code(), Some(4));
     assert!(text(&output).contains("no ftpfs is mounted on /proc"), "{}", text(&output));
     assert_eq!(run(&["umount"]).status.code(), Some(1));
+}
+
+/// What it shows on a terminal within two seconds.
+fn on_terminal(arguments: &[&str]) -> String {
+    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    let line = format!("stty cols 150 rows 50; exec timeout 2 {program} {}", arguments.join(" "));
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
+    let shown = text(&command.output().expect("script(1) of util-linux"));
+    // The last screens.
+    String::from_utf8_lossy(&shown.as_bytes()[shown.len().saturating_sub(6000)..]).into_owned()
 }
 
 /// A process and its children.

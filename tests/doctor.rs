@@ -4,14 +4,22 @@
 mod harness;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::scratch::Scratch;
 use harness::scripted::{self, Fault, Rule, Then};
 use harness::{Kind, Options, Server, Target, Tls};
 use nix::sys::socket::{Backlog, listen};
+use openssl::asn1::Asn1Time;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
+use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::x509::extension::SubjectAlternativeName;
+use openssl::x509::{X509, X509Name};
 
 #[test]
 fn a_server_that_works_is_said_to_work_and_nothing_is_written_there() {
@@ -152,6 +160,53 @@ fn a_self_signed_certificate_is_told_with_the_pin_that_then_works() {
 }
 
 #[test]
+fn a_certificate_is_shown_with_its_names_its_dates_and_the_versions_of_tls() {
+    for kind in [Kind::Vsftpd, Kind::Proftpd] {
+        let options = Options { tls: Tls::Explicit, ..Options::default() };
+        let Some(server) = Server::start_with(kind, &options) else { continue };
+        let told = examine(&server, &["-o", "no_verify"]);
+        for words in [
+            "the server has TLS 1.3 and 1.2",
+            "localhost, self-signed; names: localhost, 127.0.0.1",
+            "days are left",
+            "its SHA-256, for pin=, is ",
+            "the TLS session is resumed",
+        ] {
+            assert!(told.text.contains(words), "{kind:?}: {words} is missing: {}", told.text);
+        }
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_the_right_one_is_told_apart() {
+    let day =
+        |days: i64| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64 + days * 86_400;
+    for (names, from, to, words, advice) in [
+        (&["localhost"][..], day(-90), day(-3), "it has expired 3 days ago", "has expired"),
+        (&["localhost"], day(2), day(90), "not yet", "is not valid yet"),
+        (
+            &["nas.example", "*.b.example"],
+            day(-1),
+            day(90),
+            "localhost is not among them",
+            "for another name",
+        ),
+    ] {
+        let (url, certificate) = tls_server(names, from, to);
+        let scratch = Scratch::new("certificate");
+        let file = scratch.path().join("server.pem");
+        fs::write(&file, certificate).unwrap();
+        // Trusted, but for what is wrong with it.
+        let list = format!("timeout=5,cacert={}", file.display());
+        let told = run(&url, "never sent", &["-o", &list]);
+        assert_eq!(told.code, 5, "{}", told.text);
+        for words in [words, advice, "the server has TLS 1.3 and 1.2", "No password was sent"] {
+            assert!(told.text.contains(words), "{words} is missing: {}", told.text);
+        }
+    }
+}
+
+#[test]
 fn a_wrong_password_is_sent_once_and_told() {
     let (_scratch, server) = scripted();
     let told = run(&server.url(), "wrong", &[]);
@@ -260,6 +315,46 @@ fn scripted() -> (Scratch, scripted::Server) {
     fs::write(scratch.path().join("letter"), "Dear reader,\n").unwrap();
     let server = scripted::Server::start(scratch.path()).unwrap();
     (scratch, server)
+}
+
+/// TLS from the first byte with a certificate of its own making; no FTP behind the greeting. Its URL and certificate.
+fn tls_server(names: &[&str], from: i64, to: i64) -> (String, Vec<u8>) {
+    let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let mut name = X509Name::builder().unwrap();
+    name.append_entry_by_text("CN", names[0]).unwrap();
+    let name = name.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(&name).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    builder.set_not_before(&Asn1Time::from_unix(from).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::from_unix(to).unwrap()).unwrap();
+    let mut alternative = SubjectAlternativeName::new();
+    for name in names {
+        alternative.dns(name);
+    }
+    let extension = alternative.build(&builder.x509v3_context(None, None)).unwrap();
+    builder.append_extension(extension).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    let certificate = builder.build();
+    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+    acceptor.set_private_key(&key).unwrap();
+    acceptor.set_certificate(&certificate).unwrap();
+    let acceptor = acceptor.build();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // One who hangs up during the handshake, as is to be expected here.
+            let Ok(mut stream) = acceptor.accept(stream.unwrap()) else { continue };
+            let _ = stream.write_all(b"220 ready\r\n");
+            let mut said = String::new();
+            let _ = stream.read_to_string(&mut said);
+            assert!(!said.contains("PASS") && !said.contains("USER"), "{said}");
+        }
+    });
+    (format!("ftps://joe@localhost:{port}/"), certificate.to_pem().unwrap())
 }
 
 /// EPSV and PASV name this port.

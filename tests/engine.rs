@@ -23,8 +23,14 @@ fn a_transfer_on_a_ready_connection_is_one_batch_of_commands() {
             let before = features.counters().read();
             assert_eq!(read(&mut session, "/f", offset).unwrap(), b"0123456789"[offset as usize..]);
             let after = features.counters().read();
-            assert_eq!(after.batches - before.batches, 1);
-            assert_eq!(after.data_connections, before.data_connections);
+            // vsftpd is asked for the next port when the data has ended: then it need not be asked later.
+            let behind = u64::from(server.kind() == Kind::Vsftpd);
+            assert_eq!(after.batches - before.batches, 1 + behind);
+            assert_eq!(after.data_connections - before.data_connections, behind);
+            session.make_ready().unwrap();
+            let ready = features.counters().read();
+            assert_eq!(ready.batches - before.batches, 2, "the transfer, and the next port");
+            assert_eq!(ready.data_connections - before.data_connections, 1);
         }
         session.make_ready().unwrap();
         let before = features.counters().read();

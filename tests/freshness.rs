@@ -216,7 +216,7 @@ impl AtEnd for File {
 
 /// 4 MiB that tell whose they are and where they belong.
 fn content(tag: u8) -> Vec<u8> {
-    (0..4 << 20).map(|i: u32| if i % 16 == 0 { tag } else { (i / 4096 + i) as u8 }).collect()
+    (0..4 << 20).map(|i: u32| if i.is_multiple_of(16) { tag } else { (i / 4096 + i) as u8 }).collect()
 }
 
 /// Sets the time of a file to so many seconds ago.

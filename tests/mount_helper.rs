@@ -97,6 +97,58 @@ END
         grep -q '\[server.wrok\]' why"#);
 }
 
+/// As a new user does: the line from the README, `mount -a`; then somebody pulls the server's plug, and puts it in again.
+#[test]
+fn the_line_from_the_readme_outlives_its_server() {
+    let stage = Stage::new();
+    let readme = include_str!("../README.md");
+    let line = readme.lines().find(|line| line.contains("fuse.ftpfs") && line.contains("_netdev")).unwrap();
+    let mut fields: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    let path = stage.folder.path();
+    fields[0] = stage.server.url().replace("guest@", "");
+    fields[1] = path.join("point").display().to_string();
+    let (options, _) = fields[3].split_once("credentials=").unwrap();
+    let secret = path.join("secret").display().to_string();
+    fields[3] = format!(
+        "{options}credentials={secret},timeout=5,dir_timeout=0,spool_dir={}",
+        path.join("spool").display()
+    );
+    fs::write(path.join("fstab"), fields.join(" ") + "\n").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let asked = |name: &str| {
+                (0..2000).any(|_| {
+                    std::thread::sleep(Duration::from_millis(20));
+                    path.join(name).exists()
+                })
+            };
+            if asked("pull") {
+                stage.server.faults().add(scripted::Rule::on("CONNECT").act(scripted::Fault::Silent));
+                stage.server.drop_sessions();
+                fs::write(path.join("pulled"), "").unwrap();
+            }
+            if asked("plug-in") {
+                stage.server.faults().clear();
+            }
+        });
+        stage.ok(r#"mount -a -T fstab
+            test "$(cat point/letter)" = hello
+            touch pull
+            while not test -e pulled; do sleep 0.02; done
+            # An error, and no freeze.
+            code=0; timeout 30 ls point/other 2> why || code=$?
+            cat why
+            test $code = 2
+            timeout 5 stat -f point > /dev/null
+            touch plug-in
+            for _ in $(seq 300); do cat point/letter 2>/dev/null && break || sleep 0.1; done
+            echo on > point/on
+            test "$(cat point/letter)" = hello
+            umount point"#);
+    });
+    assert_eq!(fs::read(stage.server.root().join("on")).unwrap(), b"on\n");
+}
+
 #[test]
 fn a_service_gets_its_password_from_systemds_credentials() {
     let stage = Stage::new();
@@ -225,6 +277,11 @@ fn an_ordinary_user_mounts_and_unmounts_what_fstab_allows() {
         not as_user /bin/cat "/proc/$daemon/environ"
         not as_user /bin/cat "/proc/$daemon/maps"
         as_user "$PROGRAM" umount "$PWD/point"
+        not findmnt point >/dev/null
+        # Killed, it leaves no corpse: the watchdog unmounts, by fusermount3.
+        as_user /bin/mount "$PWD/point"
+        kill -KILL $("$PROGRAM" status --json "$PWD/point" | sed 's/.*"pid":\([0-9]*\).*/\1/')
+        for _ in $(seq 200); do findmnt point >/dev/null || break; sleep 0.05; done
         not findmnt point >/dev/null"#,
     );
 }
@@ -298,13 +355,14 @@ fn systemd_makes_of_the_documented_lines_what_they_promise() {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     let unit = |name: &str| fs::read_to_string(normal.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    for name in ["srv-pub.mount", "srv-nas.mount", "srv-site.mount", "srv-mine.mount"] {
+    for name in ["srv-pub.mount", "srv-nas.mount", "srv-site.mount", "srv-work.mount", "srv-mine.mount"] {
         let unit = unit(name);
-        assert!(unit.contains("Type=fuse.ftpfs") && unit.contains("credentials="), "{unit}");
+        assert!(unit.contains("Type=fuse.ftpfs"), "{unit}");
+        assert!(unit.contains("credentials=") || unit.contains("What=work:"), "{unit}");
         assert!(!normal.join("local-fs.target.requires").join(name).exists(), "{name} could stop the boot");
         assert!(!normal.join("remote-fs.target.requires").join(name).exists(), "{name} is not optional");
     }
-    for name in ["srv-pub.mount", "srv-nas.mount"] {
+    for name in ["srv-pub.mount", "srv-nas.mount", "srv-work.mount"] {
         assert!(normal.join("remote-fs.target.wants").join(name).exists(), "{name} is not mounted at boot");
     }
     let automount = unit("srv-site.automount");

@@ -8,16 +8,14 @@
 mod harness;
 
 use std::net::Ipv4Addr;
-use std::process::Command;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use ftpfs::ftp::config::{DataMode, PasvAddress, Secret};
 use ftpfs::ftp::{After, Config, Error, Features, How, RemotePath, Session};
+use harness::network::Host;
 use harness::scratch::Scratch;
 use harness::scripted::{Fault, Options, Rule, Server};
-use nix::sched::{CloneFlags, unshare};
 
 #[test]
 fn an_address_behind_nat_in_the_reply_to_pasv_does_no_harm() {
@@ -226,55 +224,6 @@ impl Drop for Lab {
         // Its end is a connection to itself, which only works over there.
         let running = self.running.clone();
         self.server.run(move || drop(running.lock().take()));
-    }
-}
-
-/// A thread in a network namespace of its own, which does what it is given.
-struct Host {
-    work: Sender<Box<dyn FnOnce() + Send>>,
-    thread: i32,
-}
-
-impl Host {
-    fn new() -> Result<Self, String> {
-        let (work, todo): (_, Receiver<Box<dyn FnOnce() + Send>>) = channel();
-        let (tell, told) = channel();
-        std::thread::spawn(move || {
-            let own = unshare(CloneFlags::CLONE_NEWNET).map(|()| nix::unistd::gettid().as_raw());
-            let goes_on = own.is_ok();
-            let _ = tell.send(own);
-            if goes_on {
-                todo.into_iter().for_each(|action| action());
-            }
-        });
-        let thread = told.recv().map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
-        Ok(Self { work, thread })
-    }
-
-    /// What is run there, and what it starts, is in that network. A panic over there is one here.
-    fn run<T: Send + 'static>(&self, action: impl FnOnce() -> T + Send + 'static) -> T {
-        let (tell, told) = channel();
-        let action = move || {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(action));
-            let _ = tell.send(result);
-        };
-        self.work.send(Box::new(action)).expect("the thread lives as long as this value");
-        match told.recv().expect("it answers") {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-
-    fn ip(&self, arguments: &str) -> Result<(), String> {
-        let arguments = arguments.to_owned();
-        self.run(move || {
-            let output = Command::new("ip").args(arguments.split(' ')).output();
-            let output = output.map_err(|e| format!("ip: {e}"))?;
-            if output.status.success() {
-                return Ok(());
-            }
-            Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim()))
-        })
     }
 }
 

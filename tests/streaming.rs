@@ -278,7 +278,12 @@ fn killing_ftpfs_the_server_or_the_line_at_many_moments_leaves_the_old_or_the_ne
                 let mut file = File::create(path)?;
                 let written = file.write_all(&content(size));
                 // What was written before an error would get its name, as on a local disk.
-                let closed = if written.is_ok() { close(file) } else { Ok(std::mem::forget(file)) };
+                let closed = if written.is_ok() {
+                    close(file)
+                } else {
+                    let _: () = std::mem::forget(file);
+                    Ok(())
+                };
                 written.and(closed)
             });
             wait("the upload has come that far", || {

@@ -10,6 +10,8 @@ use crate::harness::{Mount, Target};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     Ftpfs,
+    /// With `writeback`, until the mount has ended: then the server has everything.
+    Writeback,
     RcloneFull,
     RcloneOff,
     /// curl, or sessions that speak plain FTP, as many as the workload says.
@@ -22,6 +24,7 @@ impl Client {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ftpfs => "ftpfs",
+            Self::Writeback => "ftpfs-writeback",
             Self::RcloneFull => "rclone-full",
             Self::RcloneOff => "rclone-off",
             Self::Plain => "plain",
@@ -55,10 +58,14 @@ pub enum Mounted {
 
 impl Mounted {
     /// None for a client that does not mount.
-    pub fn new(client: Client, place: &Place) -> Option<Self> {
+    pub fn new(client: Client, place: &Place) -> Result<Option<Self>, String> {
         let mode = match client {
-            Client::Plain => return None,
-            Client::Ftpfs => return Some(Self::Ftpfs(Mount::new(place, &[]))),
+            Client::Plain => return Ok(None),
+            Client::Ftpfs | Client::Writeback => {
+                let options: &[&str] = if client == Client::Writeback { &["writeback"] } else { &[] };
+                let mount = Mount::attempt(place, options).map_err(|refused| refused.log)?;
+                return Ok(Some(Self::Ftpfs(mount)));
+            }
             Client::RcloneFull => "full",
             Client::RcloneOff => "off",
         };
@@ -66,7 +73,7 @@ impl Mounted {
         let (point, cache) = (scratch.path().join("point"), scratch.path().join("cache"));
         std::fs::create_dir(&point).expect("the scratch folder is ours");
         let password =
-            Command::new("rclone").args(["obscure", &place.password]).output().expect("rclone is there");
+            Command::new("rclone").args(["obscure", &place.password]).output().map_err(|e| e.to_string())?;
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "TERM", "--", "rclone", "mount", ":ftp:"])
             .arg(&point)
@@ -92,12 +99,36 @@ impl Mounted {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("rclone starts");
+            .map_err(|error| format!("rclone: {error}"))?;
         let until = Instant::now() + Duration::from_secs(30);
         while mounts_below(scratch.path()).is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
-        Some(Self::Rclone { child, point, _scratch: scratch })
+        let is_mounted = !mounts_below(scratch.path()).is_empty();
+        let mounted = Self::Rclone { child, point, _scratch: scratch };
+        if is_mounted { Ok(Some(mounted)) } else { Err("rclone does not mount".to_owned()) }
+    }
+
+    /// User and system time of ftpfs so far.
+    pub fn cpu(&self) -> Option<Duration> {
+        let Self::Ftpfs(mount) = self else { return None };
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", mount.pid())).ok()?;
+        // The name in front may hold blanks. In hundredths of a second.
+        let fields: Vec<u64> = stat
+            .rsplit(')')
+            .next()?
+            .split_whitespace()
+            .skip(1)
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        Some(Duration::from_millis(10 * (fields.get(10)? + fields.get(11)?)))
+    }
+
+    /// Ends a mount of ours, and waits until it has ended.
+    pub fn end(&mut self) {
+        if let Self::Ftpfs(mount) = self {
+            mount.umount();
+        }
     }
 
     pub fn path(&self) -> &Path {

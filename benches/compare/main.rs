@@ -6,7 +6,11 @@
 //!
 //! Every measurement begins with a fresh mount, so nothing is known and no block is cached; the measurements of the clients
 //! take turns, and the median counts. The absolute times belong to the machine: what can be compared are the ratios
-//! within a run. `--write` puts the table and the chart into docs/. Needs root (namespaces), rclone and curl.
+//! within a run. `--write` puts the tables and the chart into docs/. Needs root (namespaces), git, rclone and curl.
+//!
+//! The whole takes about a quarter of an hour on a quiet machine, because what takes longer than [`LONG`] is measured once
+//! (it is made of round trips, and those do not vary), nothing longer than [`workloads::LIMIT`], and rclone at 100 ms
+//! only with large files. A client that fails at something is shown as failing, and the run goes on.
 
 mod clients;
 #[allow(dead_code, unused_imports, reason = "the tests' harness, of which this needs a part")]
@@ -59,14 +63,12 @@ fn main() {
         } else {
             link.enter_client()
         }
-        for workload in workloads::ALL.iter().filter(|workload| wanted.has(workload.name)) {
+        let chosen = |workload: &&Workload| wanted.has(workload.name) && workload.rtts.contains(&rtt);
+        for workload in workloads::ALL.iter().filter(chosen) {
             let mut row = Row::new(workload.title, rtt, workload.megabytes);
             for run in 0..wanted.runs {
-                for &client in &wanted.clients {
-                    let slow = !matches!(client, Client::Ftpfs | Client::Plain);
-                    // rclone's minutes are measured once: they do not vary by the factors that matter.
-                    if slow && run > 0 && row.median(client).is_none_or(|time| time > Duration::from_secs(5))
-                    {
+                for &client in wanted.clients.iter().filter(|client| is_measured(**client, workload, rtt)) {
+                    if row.slowest(client).is_some_and(|time| time > LONG) {
                         continue;
                     }
                     let log =
@@ -83,10 +85,21 @@ fn main() {
             rows.push(row);
         }
     }
-    let table = report::table(&rows);
+    let table = report::table(&rows) + "\n" + &report::costs(&rows);
     println!("\n{table}");
     if wanted.write {
         report::write(&rows, &table).expect("docs/ can be written");
+    }
+}
+
+fn is_measured(client: Client, workload: &Workload, rtt: u64) -> bool {
+    match client {
+        Client::Ftpfs | Client::Plain => true,
+        Client::Writeback => WRITES.contains(&workload.name),
+        // Its first time would be measured in minutes.
+        Client::RcloneFull | Client::RcloneOff if workload.name.ends_with("-again") => false,
+        Client::RcloneFull => rtt < 100 || workload.both_modes,
+        Client::RcloneOff => workload.both_modes,
     }
 }
 
@@ -99,18 +112,35 @@ fn measure(
     link: &Link,
     log: Option<PathBuf>,
 ) -> Option<Outcome> {
-    let mounted = Mounted::new(client, place);
-    let run = || match &mounted {
-        Some(mounted) => Some((workload.mounted)(mounted.path(), local)),
-        None => Some((workload.plain?)(place, local)),
+    if client == Client::Plain {
+        workload.plain?;
+    }
+    let mut mounted = match Mounted::new(client, place) {
+        Ok(mounted) => mounted,
+        Err(failed) => return Some(Outcome { failed: Some(failed), ..Outcome::default() }),
+    };
+    let run = |mounted: &Option<Mounted>| match (mounted, workload.plain) {
+        (Some(mounted), _) => (workload.mounted)(mounted.path(), local),
+        (None, Some(plain)) => plain(place, local),
+        (None, None) => Ok(()),
+    };
+    let cpu = |mounted: &Option<Mounted>| match mounted {
+        Some(mounted) => mounted.cpu(),
+        None => children(),
     };
     if workload.name.ends_with("-again") {
-        run()?.ok();
+        run(&mounted).ok();
     }
     link.taken();
+    let before = cpu(&mounted);
     let started = Instant::now();
-    let result = run()?;
+    let result = run(&mounted);
+    if client == Client::Writeback {
+        // What counts is when the server has everything.
+        mounted.iter_mut().for_each(Mounted::end);
+    }
     let time = started.elapsed();
+    let cpu = before.and_then(|before| cpu(&mounted)?.checked_sub(before));
     let failed = result.err().map(|error| {
         if time >= workloads::LIMIT {
             format!("over {} s", workloads::LIMIT.as_secs())
@@ -125,8 +155,19 @@ fn measure(
     if let (Some(Mounted::Ftpfs(mount)), Some(log)) = (&mounted, log) {
         std::fs::write(log, mount.log()).expect("the folder for logs is there");
     }
-    Some(Outcome { time, bytes: link.taken(), memory, failed })
+    Some(Outcome { time, bytes: link.taken(), memory, cpu, failed })
 }
+
+/// User and system time of the programs that have ended, curl among them.
+fn children() -> Option<Duration> {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).ok()?;
+    let (user, system) = (usage.user_time(), usage.system_time());
+    let micros = (user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec();
+    Some(Duration::from_micros(micros.try_into().ok()?))
+}
+
+/// What takes longer is measured once.
+const LONG: Duration = Duration::from_secs(10);
 
 struct Wanted {
     rtts: Vec<u64>,
@@ -157,7 +198,8 @@ impl Wanted {
                 "--clients" => {
                     let names = value();
                     let named = |client: &Client| names.split(',').any(|name| name == client.name());
-                    wanted.clients = Client::ALL.into_iter().filter(named).collect();
+                    let all = Client::ALL.into_iter().chain([Client::Writeback]);
+                    wanted.clients = all.filter(named).collect();
                 }
                 "--runs" => wanted.runs = value().parse().unwrap_or(3),
                 "--write" => wanted.write = true,
@@ -180,3 +222,6 @@ impl Wanted {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 }
+
+/// What `-o writeback` makes a difference to.
+const WRITES: &[&str] = &["cp-in", "appends", "clone"];

@@ -8,12 +8,15 @@ use std::time::Duration;
 use crate::clients::Client;
 
 /// One measurement.
+#[derive(Default)]
 pub struct Outcome {
     pub time: Duration,
     /// From the server over the line; nothing is counted without a delay.
     pub bytes: u64,
     /// The most memory that ftpfs had, in KiB.
     pub memory: Option<u64>,
+    /// Processor time of ftpfs, or of curl.
+    pub cpu: Option<Duration>,
     pub failed: Option<String>,
 }
 
@@ -55,6 +58,16 @@ impl Row {
         times.get(times.len() / 2).copied()
     }
 
+    /// The longest time that a client took for it so far.
+    pub fn slowest(&self, client: Client) -> Option<Duration> {
+        self.outcomes.iter().filter(|(of, _)| *of == client).map(|(_, outcome)| outcome.time).max()
+    }
+
+    fn of(&self, client: Client) -> impl Iterator<Item = &Outcome> {
+        let good = move |(of, outcome): &&(Client, Outcome)| *of == client && outcome.failed.is_none();
+        self.outcomes.iter().filter(good).map(|(_, outcome)| outcome)
+    }
+
     pub fn line(&self) -> String {
         let mut line = format!("| {} | {} ms |", self.title, self.rtt);
         let ours = self.median(Client::Ftpfs);
@@ -93,15 +106,49 @@ pub fn table(rows: &[Row]) -> String {
     table
 }
 
+/// What else it costs: processor time per GiB where there are so many bytes, the most memory, and what came over the line.
+pub fn costs(rows: &[Row]) -> String {
+    let mut table = "| workload | RTT | processor, ftpfs | processor, curl | peak memory of ftpfs | from the server, ftpfs | from the server, plain |\n\
+                     |---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for row in rows {
+        let gibibytes = row.megabytes.map(|megabytes| megabytes * 1e6 / f64::from(1 << 30));
+        let cpu = |client| {
+            let gibibytes = gibibytes?;
+            let mut times: Vec<Duration> = row.of(client).filter_map(|outcome| outcome.cpu).collect();
+            times.sort_unstable();
+            let time = times.get(times.len() / 2)?;
+            Some(format!("{:.2} s/GiB", time.as_secs_f64() / gibibytes))
+        };
+        let bytes = |client| {
+            let most = row.of(client).map(|outcome| outcome.bytes).max().filter(|&bytes| bytes > 0)?;
+            Some(format!("{:.1} MB", most as f64 / 1e6))
+        };
+        let memory = row.of(Client::Ftpfs).filter_map(|outcome| outcome.memory).max();
+        let cells = [
+            cpu(Client::Ftpfs),
+            cpu(Client::Plain),
+            memory.map(|kibibytes| format!("{} MiB", kibibytes / 1024)),
+            bytes(Client::Ftpfs),
+            bytes(Client::Plain),
+        ];
+        let cells = cells.map(|cell| cell.unwrap_or("-".to_owned())).join(" | ");
+        let _ = writeln!(table, "| {} | {} ms | {cells} |", row.title, row.rtt);
+    }
+    table
+}
+
 /// docs/speed.md and docs/speed.svg.
 pub fn write(rows: &[Row], table: &str) -> io::Result<()> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     std::fs::create_dir_all(&docs)?;
     std::fs::write(docs.join("speed.svg"), chart(rows))?;
     let text = format!(
-        "# Speed\n\nOne run of `cargo bench --bench compare -- --write`: vsftpd, medians, every measurement on a fresh \
-         mount.\nIn parentheses: how many times as fast ftpfs was. `plain` is curl for whole files, eight plain sessions \
-         for the\ncopies of many files, and one plain session else.\n\n{table}"
+        "# Speed\n\nOne run of `cargo bench --bench compare -- --write`: vsftpd, medians of three (of one where it takes \
+         more than {} s),\nevery measurement on a fresh mount. In parentheses: how many times as fast ftpfs was. `plain` \
+         is curl for whole\nfiles, eight plain sessions for the copies of many files, and one plain session else. \
+         `rclone-full` is done with an upload\nbefore it has been sent.\n\n{table}",
+        crate::LONG.as_secs()
     );
     std::fs::write(docs.join("speed.md"), text)
 }

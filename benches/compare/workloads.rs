@@ -17,6 +17,10 @@ pub struct Workload {
     pub title: &'static str,
     /// Megabytes when the speed is shown instead of the time.
     pub megabytes: Option<f64>,
+    /// Round trips over which it is measured.
+    pub rtts: &'static [u64],
+    /// Whether both modes of rclone are of interest: they differ for large files only.
+    pub both_modes: bool,
     /// In a mount; the second path is a folder on a local disk.
     pub mounted: fn(&Path, &Path) -> io::Result<()>,
     pub plain: Option<fn(&Place, &Path) -> io::Result<()>>,
@@ -27,6 +31,8 @@ pub const ALL: &[Workload] = &[
         name: "big",
         title: "one big file",
         megabytes: Some(BIG as f64 / 1e6),
+        rtts: EVERYWHERE,
+        both_modes: true,
         mounted: |mount, _| sh(mount, "cat big0 > /dev/null"),
         plain: Some(|place, local| curl(place, local, "curl -sS -o /dev/null $url/big0")),
     },
@@ -34,6 +40,8 @@ pub const ALL: &[Workload] = &[
         name: "four",
         title: "four big files at once",
         megabytes: Some(4.0 * BIG as f64 / 1e6),
+        rtts: EVERYWHERE,
+        both_modes: true,
         mounted: |mount, _| sh(mount, "for i in 0 1 2 3; do cat big$i > /dev/null & done; wait"),
         plain: Some(|place, local| {
             curl(place, local, "for i in 0 1 2 3; do curl -sS -o /dev/null $url/big$i & done; wait")
@@ -43,6 +51,8 @@ pub const ALL: &[Workload] = &[
         name: "random",
         title: "200 random reads of 4 KiB",
         megabytes: None,
+        rtts: NEARBY,
+        both_modes: false,
         mounted: |mount, _| {
             let file = File::open(mount.join("big0"))?;
             // Without it the kernel takes some for a sequential reader's and asks for more.
@@ -59,6 +69,8 @@ pub const ALL: &[Workload] = &[
         name: "heads",
         title: "first 64 KiB of 50 files of 8 MiB",
         megabytes: None,
+        rtts: EVERYWHERE,
+        both_modes: false,
         mounted: |mount, _| {
             (0..50).try_for_each(|i| {
                 File::open(mount.join(format!("heads/{i:03}")))?.read_exact_at(&mut vec![0; 65_536], 0)
@@ -73,6 +85,8 @@ pub const ALL: &[Workload] = &[
         name: "cp-out",
         title: "cp -r of 500 files of 4 KiB out",
         megabytes: None,
+        rtts: EVERYWHERE,
+        both_modes: false,
         mounted: |mount, local| sh(mount, &format!("cp -r small {}", local.display())),
         plain: Some(|place, _| {
             eight(place, &|session, i| session.fetch(&format!("RETR small/{i:03}"), 0, usize::MAX).map(drop))
@@ -82,6 +96,8 @@ pub const ALL: &[Workload] = &[
         name: "cp-in",
         title: "cp -r of 500 files of 4 KiB in",
         megabytes: None,
+        rtts: NEARBY,
+        both_modes: false,
         mounted: |mount, local| sh(mount, &format!("cp -r {} new", local.join("source").display())),
         plain: Some(|place, _| {
             Session::open(place)?.command("MKD new")?;
@@ -92,6 +108,8 @@ pub const ALL: &[Workload] = &[
         name: "grep",
         title: "grep -r in 500 files of 4 KiB",
         megabytes: None,
+        rtts: NEARBY,
+        both_modes: false,
         mounted: |mount, _| sh(mount, "grep -r needle small; test $? = 1"),
         plain: None,
     },
@@ -99,6 +117,8 @@ pub const ALL: &[Workload] = &[
         name: "find",
         title: "find over 100 folders of 20 files",
         megabytes: None,
+        rtts: EVERYWHERE,
+        both_modes: false,
         mounted: |mount, _| sh(mount, "test $(find folders | wc -l) = 2101"),
         plain: Some(|place, _| {
             let mut session = Session::open(place)?;
@@ -110,6 +130,8 @@ pub const ALL: &[Workload] = &[
         name: "ls",
         title: "ls -l of 10,000 entries",
         megabytes: None,
+        rtts: EVERYWHERE,
+        both_modes: false,
         mounted: |mount, _| sh(mount, "test $(ls -l many | wc -l) = 10001"),
         plain: Some(|place, _| Session::open(place)?.fetch("LIST many", 0, usize::MAX).map(drop)),
     },
@@ -117,6 +139,8 @@ pub const ALL: &[Workload] = &[
         name: "ls-again",
         title: "ls -l of 10,000 entries, the second time",
         megabytes: None,
+        rtts: EVERYWHERE,
+        both_modes: false,
         mounted: |mount, _| sh(mount, "test $(ls -l many | wc -l) = 10001"),
         plain: None,
     },
@@ -124,13 +148,31 @@ pub const ALL: &[Workload] = &[
         name: "upload",
         title: "upload of one big file",
         megabytes: Some(BIG as f64 / 1e6),
+        rtts: EVERYWHERE,
+        both_modes: true,
         mounted: |mount, local| sh(mount, &format!("cp {} up", local.join("big").display())),
         plain: Some(|place, local| curl(place, local, "curl -sS -T big $url/up")),
+    },
+    Workload {
+        name: "clone",
+        title: "git clone of 100 files into the mount",
+        megabytes: None,
+        rtts: NEARBY,
+        both_modes: false,
+        mounted: |mount, local| {
+            sh(
+                mount,
+                &format!("git clone -q {} clone && test -f clone/99", local.join("repository").display()),
+            )
+        },
+        plain: None,
     },
     Workload {
         name: "appends",
         title: "20 appends of one line to a log of 4 MiB",
         megabytes: None,
+        rtts: EVERYWHERE,
+        both_modes: false,
         mounted: |mount, _| sh(mount, "for i in $(seq 20); do echo line $i >> log; done"),
         plain: Some(|place, _| {
             let mut session = Session::open(place)?;
@@ -157,12 +199,17 @@ pub fn prepare(server: &Server, local: &Path) -> io::Result<()> {
     }
     (0..10_000).for_each(|i| server.put(&format!("many/a file with number {i:05}"), ""));
     server.put("log", &pattern[..4 << 20]);
-    Ok(())
+    let repository = local.join("repository");
+    fs::create_dir(&repository)?;
+    (0..100).try_for_each(|i| fs::write(repository.join(i.to_string()), vec![i as u8; 1000 * i]))?;
+    let commit = "git init -q . && git add . && git -c user.name=x -c user.email=x commit -q -m first";
+    sh(&repository, commit)
 }
 
 /// Removes what a workload has written.
 pub fn clean(server: &Server, local: &Path) {
     let _ = fs::remove_dir_all(server.root().join("new"));
+    let _ = fs::remove_dir_all(server.root().join("clone"));
     let _ = fs::remove_file(server.root().join("up"));
     let _ = fs::remove_dir_all(local.join("small"));
 }
@@ -213,7 +260,10 @@ fn eight(place: &Place, each: &(dyn Fn(&mut Session, usize) -> io::Result<()> + 
     })
 }
 
+const EVERYWHERE: &[u64] = &[0, 20, 100];
+/// What takes half a minute and more at 100 ms, and shows nothing new there.
+const NEARBY: &[u64] = &[0, 20];
 /// Bytes of a big file: larger than any cache of ours.
 const BIG: usize = 256 << 20;
 /// What takes longer is not waited for.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(50);

@@ -46,6 +46,10 @@ pub struct Settings {
     pub debug: bool,
     /// Where the user chose a spool folder.
     pub spool_dir: Option<PathBuf>,
+    /// Where file contents are kept over the mount.
+    pub cache_dir: Option<PathBuf>,
+    /// Bytes.
+    pub cache_disk_size: u64,
     /// Instead of the usual configuration files.
     pub config: Option<PathBuf>,
     /// Names accepted without effect, and why; logged once logging is there.
@@ -88,6 +92,8 @@ impl Settings {
             delay_connect: false,
             debug: false,
             spool_dir: None,
+            cache_dir: None,
+            cache_disk_size: CACHE_DISK_SIZE,
             config: None,
             quiet: Vec::new(),
         }
@@ -331,6 +337,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Below the 90 s after which systemd kills, so that what is left is said in the log.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// A film, or a source tree with its history.
+const CACHE_DISK_SIZE: u64 = 1 << 30;
 
 #[cfg(test)]
 mod tests {

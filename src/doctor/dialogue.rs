@@ -22,6 +22,8 @@ pub struct Dialogue {
     protects_data: bool,
     /// What the greeting said.
     pub greeting: Option<Reply>,
+    /// Whether the last data connection went on with the TLS session of this one; none without TLS.
+    pub resumed: Option<bool>,
 }
 
 /// How a transfer over a data connection ended.
@@ -42,8 +44,14 @@ impl Dialogue {
             TlsMode::Off => None,
             _ => Some(Arc::new(Connector::new(config)?)),
         };
-        let mut dialogue =
-            Self { control, config: config.clone(), connector, protects_data: false, greeting: None };
+        let mut dialogue = Self {
+            control,
+            config: config.clone(),
+            connector,
+            protects_data: false,
+            greeting: None,
+            resumed: None,
+        };
         if config.tls.mode == TlsMode::Implicit {
             dialogue.secure()?;
         }
@@ -160,11 +168,12 @@ impl Dialogue {
                 }
             }
             match data.as_mut().map(|open| open.read(&mut buffer)) {
-                Some(Ok(Step::Done(0))) => {
-                    data = None;
-                    continue;
-                }
                 Some(Ok(Step::Done(n))) => {
+                    self.resumed = data.as_ref().and_then(|open| Some(open.tls()?.is_resumed()));
+                    if n == 0 {
+                        data = None;
+                        continue;
+                    }
                     bytes += n;
                     if bytes > ENOUGH {
                         return Ok(Listed::Bytes(bytes));

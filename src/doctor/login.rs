@@ -2,15 +2,16 @@
 
 use std::time::Instant;
 
-use super::Report;
 use super::dialogue::Dialogue;
 use super::reach::millis;
 use super::report::Failing;
+use super::{Report, certificate};
 use crate::ftp::command::Command;
 use crate::ftp::config::TlsMode;
 use crate::ftp::features::Server;
 use crate::ftp::refusal;
 use crate::ftp::reply::Reply;
+use crate::ftp::tls::TlsStream;
 use crate::ftp::{Config, Error};
 
 /// What was learned about the server.
@@ -24,6 +25,9 @@ pub fn check(config: &Config, report: &mut Report<'_>) -> Option<Known> {
     let mut dialogue = match Dialogue::connect(config) {
         Ok(dialogue) => dialogue,
         Err(error) => {
+            if let Error::Tls { .. } = error {
+                certificate::check(config, report);
+            }
             no_greeting(config, &error, report);
             return None;
         }
@@ -37,6 +41,9 @@ pub fn check(config: &Config, report: &mut Report<'_>) -> Option<Known> {
     report.works("greeting", format!("{greeting}"));
     if server != Server::Unknown {
         report.note("server", format!("this is {server:?}, whose ways ftpfs knows"));
+    }
+    if config.tls.mode != TlsMode::Off {
+        certificate::check(config, report);
     }
     if !tls(config, &mut dialogue, report) {
         return None;
@@ -161,7 +168,7 @@ fn tls(config: &Config, dialogue: &mut Dialogue, report: &mut Report<'_>) -> boo
             }
         },
     }
-    let how = dialogue.control.tls_description().unwrap_or_default();
+    let how = dialogue.control.tls().map(TlsStream::description).unwrap_or_default();
     let trust = match (&config.tls.pin, config.tls.verify) {
         (Some(_), _) => "it is the pinned one",
         (None, true) => "its certificate is trusted",
@@ -174,8 +181,15 @@ fn tls(config: &Config, dialogue: &mut Dialogue, report: &mut Report<'_>) -> boo
 fn tls_advice(text: &str, report: &mut Report<'_>) {
     if let Some((_, digest)) = text.split_once("its SHA-256 is ") {
         let digest = digest.trim();
-        let is_self_signed = text.contains("self-signed") || text.contains("self signed");
-        let what = if is_self_signed { "is self-signed" } else { "is not one that this machine trusts" };
+        let what = match text {
+            text if text.contains("self-signed") || text.contains("self signed") => "is self-signed",
+            text if text.contains("expired") => "has expired, and its administrator should renew it",
+            text if text.contains("not yet valid") => "is not valid yet (is this machine's clock right?)",
+            text if text.contains("mismatch") => {
+                "is for another name than the one in the URL (tls_name= says which to expect)"
+            }
+            _ => "is not one that this machine trusts",
+        };
         report.advise(format!(
             "The server's certificate {what}. If you know that it is the right one (ask its owner for the SHA-256), use \
              `-o pin={digest}`: then exactly this certificate is trusted. No password was sent."

@@ -125,7 +125,15 @@ fn transfer(
     };
     match dialogue.list(data) {
         Ok(Listed::Bytes(bytes)) => {
-            report.works("passive", format!("{command}: port {port}, {bytes} bytes of listing{remark}"));
+            let session = match dialogue.resumed {
+                Some(true) => ", and the TLS session is resumed",
+                Some(false) => ", with a TLS session of its own (resuming one would be quicker)",
+                None => "",
+            };
+            report.works(
+                "passive",
+                format!("{command}: port {port}, {bytes} bytes of listing{remark}{session}"),
+            );
             true
         }
         Ok(Listed::Refused(reply)) if reply.code == 550 || reply.code == 450 => {

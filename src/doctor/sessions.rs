@@ -1,5 +1,7 @@
 //! How many sessions the server allows at once: few are opened, and none is kept.
 
+use std::time::Duration;
+
 use super::Report;
 use super::dialogue::Dialogue;
 use crate::ftp::{Config, Error};
@@ -8,9 +10,12 @@ use crate::ftp::{Config, Error};
 pub fn check(config: &Config, report: &mut Report<'_>) {
     let mut open = Vec::new();
     let mut words = String::new();
+    let mut patient = true;
     while open.len() < ENOUGH {
         match Dialogue::open(config) {
             Ok(dialogue) => open.push(dialogue),
+            // Those of the checks before may still be on their way out.
+            Err(_) if std::mem::take(&mut patient) => std::thread::sleep(A_MOMENT),
             Err(error) => {
                 words = match error {
                     Error::Login { reply } => reply.to_string(),
@@ -38,5 +43,7 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
     }
 }
 
+/// Servers end a session within milliseconds of QUIT.
+const A_MOMENT: Duration = Duration::from_millis(500);
 /// The default of max_conns.
 const ENOUGH: usize = 8;

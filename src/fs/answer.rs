@@ -1,8 +1,8 @@
 //! Answers: replies as values that can be sent later, by anybody, once.
 //!
 //! A file call either is answered at once, or its [`Answer`] travels with a job. Then it is [`Waiting::hold`]ed: a
-//! watcher looks after everybody who waits, and answers ETIMEDOUT when the time is over and EINTR when the caller has
-//! a signal pending (Ctrl-C, kill): a process in a FUSE call cannot be killed until it is answered, and fuser does not
+//! watcher looks after everybody who waits, and answers ETIMEDOUT when the time is over and EINTR when the caller is
+//! being killed or has a signal pending (Ctrl-C, kill): a process in a FUSE call cannot be killed until it is answered, and fuser does not
 //! tell us about FUSE_INTERRUPT, but the pending signal can be read in /proc. The job goes on; its result finds nobody.
 
 use std::collections::HashMap;
@@ -134,6 +134,11 @@ impl Waiting {
         })
     }
 
+    /// How long the one has waited who has waited longest.
+    pub fn longest(&self) -> Option<Duration> {
+        self.callers.lock().waiting.values().map(|held| held.since.elapsed()).max()
+    }
+
     /// How many callers wait now.
     pub fn count(&self) -> usize {
         self.callers.lock().waiting.len()
@@ -155,7 +160,7 @@ fn watch(waiting: &Weak<Waiting>) {
         for (number, caller, since, limit) in watched {
             let errno = match limit {
                 Some(limit) if since > limit => Errno::TIMEDOUT,
-                _ if since > GRACE && has_pending_signal(caller) => Errno::INTR,
+                _ if since > GRACE && (has_pending_signal(caller) || is_dying(caller)) => Errno::INTR,
                 _ => continue,
             };
             let held = waiting.callers.lock().waiting.remove(&number);
@@ -181,6 +186,32 @@ fn has_pending_signal(caller: Caller) -> bool {
     (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & !mask("SigIgn:") & !DEFAULT_IGNORED != 0
 }
 
+/// Whether the calling thread is being ended by a signal: the kernel closes its files then, and until that is answered not even
+/// `kill -9` helps. (A thread that ends by itself waits for its uploads, as if it had closed the files.)
+fn is_dying(caller: Caller) -> bool {
+    if caller.pid == 0 {
+        return false;
+    }
+    let Ok(stat) = std::fs::read(format!("/proc/{}/stat", caller.pid)) else { return false };
+    // The name, in brackets, may hold anything.
+    let after = stat.iter().rposition(|&b| b == b')').and_then(|at| stat.get(at + 1..)).unwrap_or_default();
+    let fields: Vec<i64> = String::from_utf8_lossy(after)
+        .split_ascii_whitespace()
+        .skip(1)
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
+    let field = |number: usize| fields.get(number - FIRST_NUMBER).copied().unwrap_or(0);
+    field(FLAGS) & PF_EXITING != 0 && field(EXIT_CODE) & SIGNAL_MASK != 0
+}
+
+/// Fields of /proc/PID/stat, numbered as in proc(5); the third, a letter, is the last before the numbers.
+const FIRST_NUMBER: usize = 4;
+const FLAGS: usize = 9;
+const EXIT_CODE: usize = 52;
+/// include/linux/sched.h.
+const PF_EXITING: i64 = 4;
+/// Of the exit code, as waitpid(2) gives it.
+const SIGNAL_MASK: i64 = 0x7f;
 /// A call is looked at after this long: nearly all are over by then.
 const GRACE: Duration = Duration::from_millis(150);
 const PERIOD: Duration = Duration::from_millis(50);

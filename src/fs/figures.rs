@@ -27,6 +27,10 @@ pub struct Figures {
     pub open_files: usize,
     /// None when the drafts are just being worked on.
     pub uploads: Option<Vec<UploadFigures>>,
+    /// None when that cannot be told at once.
+    pub downloads: Option<Vec<DownloadFigures>>,
+    /// Files and bytes in the journal of `writeback`.
+    pub journal: (usize, u64),
     /// Bytes.
     pub cached: u64,
     pub cache_limit: u64,
@@ -50,6 +54,16 @@ pub struct UploadFigures {
     pub is_running: bool,
 }
 
+/// A file that is being fetched.
+#[derive(Clone, Debug)]
+pub struct DownloadFigures {
+    pub path: String,
+    /// Bytes of the whole file.
+    pub size: u64,
+    /// Up to where it is there: it need not have begun at the beginning.
+    pub at: u64,
+}
+
 impl FileSystem {
     pub fn figures(&self) -> Figures {
         let (connections, waiting_jobs) = self.queue.look();
@@ -63,6 +77,8 @@ impl FileSystem {
             waiting_calls: self.waiting.count(),
             open_files: self.handles.count(),
             uploads: self.upload_figures(),
+            downloads: self.download_figures(),
+            journal: self.writeback.held(),
             cached: self.reads.cached_bytes(),
             cache_limit: self.reads.cache_limit(),
             hits,
@@ -80,6 +96,16 @@ impl FileSystem {
             UploadFigures { path, size, sent, is_running }
         };
         Some(uploads.into_iter().map(figures).collect())
+    }
+
+    fn download_figures(&self) -> Option<Vec<DownloadFigures>> {
+        let downloads = self.reads.look(PATIENCE)?;
+        let tree = self.tree.try_lock_for(PATIENCE)?;
+        let figures = |(ino, at, size)| {
+            let path = tree.path(ino).map(|path| path.to_string()).unwrap_or_default();
+            DownloadFigures { path, size, at }
+        };
+        Some(downloads.into_iter().map(figures).collect())
     }
 
     /// Starts every upload that is due; each file's path and outcome come through the channel, which then ends.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::read::DiskPlace;
+
 /// The file system's options, filled in by the command line.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -18,6 +20,8 @@ pub struct Options {
     pub read_only: bool,
     /// Bytes of file contents kept in memory.
     pub cache_size: u64,
+    /// Where file contents are kept over the mount, if anywhere.
+    pub disk_cache: Option<DiskPlace>,
     /// Whether files and listings that will probably be asked for next are fetched before they are.
     pub prefetch: bool,
     /// How long attributes are believed.
@@ -30,6 +34,8 @@ pub struct Options {
     pub max_conns: usize,
     /// After this long without an answer a call fails with ETIMEDOUT.
     pub timeout: Duration,
+    /// Calls wait for the server as long as it takes, as with NFS's `hard`: only a signal ends them.
+    pub hard: bool,
     /// Where large drafts are, and what could not be uploaded.
     pub spool_dir: PathBuf,
     /// close() answers when the data is safe on the local disk.
@@ -57,12 +63,14 @@ impl Options {
             dir_mode: None,
             read_only: false,
             cache_size: 64 << 20,
+            disk_cache: None,
             prefetch: true,
             attr_timeout: Duration::from_secs(5),
             dir_timeout: Duration::from_secs(30),
             negative_timeout: Duration::from_secs(5),
             max_conns: 8,
             timeout: Duration::from_secs(30),
+            hard: false,
             spool_dir: PathBuf::from("/var/tmp/ftpfs"),
             writeback: false,
             spool_size: 1 << 30,

@@ -18,7 +18,7 @@ use super::features::Features;
 use super::proxy::{Host, Proxy};
 use super::reply::{Parser, Reply};
 use super::stream::{self, Step, Stream};
-use super::tls::{Connector, Slot};
+use super::tls::{Connector, Slot, TlsStream};
 use super::{Config, Error};
 
 /// One control connection.
@@ -66,8 +66,10 @@ impl Control {
         features.connected_to(peer);
         let number = features.counters().session();
         log::debug!(target: DIALOGUE, "[{number}] connected to {peer}");
+        let stream = Stream::Plain(tcp);
+        stream.give_up_after((config.timeout / 3).max(SHORTEST_SILENCE));
         Ok(Self {
-            stream: Stream::Plain(tcp),
+            stream,
             parser: Parser::default(),
             features: features.clone(),
             timeout: config.timeout,
@@ -87,7 +89,7 @@ impl Control {
     /// to be waited for ([`stream::wait_connected`]); only a proxy is waited for here, at most until the deadline.
     pub fn begin_dial(&self, to: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
         let Some((proxy, name)) = &self.proxy else {
-            return stream::begin_connect(to, Some(self.local.ip()));
+            return stream::begin_connect_held(to, Some(self.local.ip()));
         };
         let host = if to.ip() == self.peer.ip() { Host::new(name) } else { Host::Address(to.ip()) };
         let tcp = stream::connect(self.peer, None, deadline)?;
@@ -136,12 +138,9 @@ impl Control {
         self.slot.as_ref()
     }
 
-    /// Version and cipher, when this connection is inside TLS.
-    pub fn tls_description(&self) -> Option<String> {
-        match &self.stream {
-            Stream::Plain(_) => None,
-            Stream::Tls(tls) => Some(tls.description()),
-        }
+    /// What TLS has agreed on, when this connection is inside it.
+    pub fn tls(&self) -> Option<&TlsStream> {
+        self.stream.tls()
     }
 
     /// Sends all commands of a batch in one write; one reply is then owed for each.
@@ -237,7 +236,9 @@ impl Control {
     pub fn is_alive(&mut self) -> bool {
         // The TLS session would be too old for the next data connection (facts: tls, pitfall 5).
         let is_stale = self.slot.is_some() && self.opened.elapsed() > TLS_LIFETIME;
-        !self.ended && !is_stale && self.owed.is_empty() && self.check_quiet("waiting").is_ok()
+        // The laptop is in another network now: nothing that is sent from the old address comes back.
+        let is_here = stream::is_own_address(self.local);
+        !self.ended && !is_stale && is_here && self.owed.is_empty() && self.check_quiet("waiting").is_ok()
     }
 
     /// Ends the session: nothing more will be sent.
@@ -433,6 +434,8 @@ pub fn resolve(config: &Config) -> Result<Vec<SocketAddr>, Error> {
     }
 }
 
+/// Well above what a segment and its acknowledgement take over a satellite, with one of them lost.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(2);
 /// Most replies are a line; listings by STAT are long.
 const READ_AT_ONCE: usize = 16 * 1024;
 /// The shortest session lifetime that a server was seen to offer is an hour (Pure-FTPd).

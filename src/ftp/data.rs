@@ -21,13 +21,15 @@ use super::Error;
 use super::config::DataPolicy;
 use super::control::Control;
 use super::stream::{self, Step, Stream};
-use super::tls::{Connector, Slot};
+use super::tls::{Connector, Slot, TlsStream};
 
 /// One data connection.
 pub struct Data {
     channel: Channel,
     opened: Instant,
     port: u16,
+    /// Made with a small window.
+    is_small: bool,
 }
 
 enum Channel {
@@ -57,7 +59,9 @@ impl Data {
             // A port on this very machine that nobody listens on can connect to itself.
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        Ok(Self { channel: Channel::Open(Stream::Plain(tcp)), opened: Instant::now(), port: to.port() })
+        let is_small = !control.is_proxied();
+        let channel = Channel::Open(Stream::Plain(tcp));
+        Ok(Self { channel, opened: Instant::now(), port: to.port(), is_small })
     }
 
     /// Waits until a passive connection stands.
@@ -100,7 +104,7 @@ impl Data {
         listener.set_nonblocking(true)?;
         let address = SocketAddr::new(policy.active_address.unwrap_or(here), listener.local_addr()?.port());
         let channel = Channel::Listening { listener, server: control.peer().ip(), tls: None };
-        Ok((Self { channel, opened: Instant::now(), port: address.port() }, address))
+        Ok((Self { channel, opened: Instant::now(), port: address.port(), is_small: false }, address))
     }
 
     /// Begins TLS: now, or once the server has connected.
@@ -164,10 +168,18 @@ impl Data {
         }
     }
 
-    /// See [`Stream::limit_window`].
-    pub fn limit_window(&self, bytes: usize) {
-        if let Channel::Open(stream) = &self.channel {
-            stream.limit_window(bytes);
+    /// See [`Stream::hold_back`].
+    pub fn hold_back(&self) {
+        // What has been offered must not be taken back: it would be dropped when it comes.
+        if let (true, Channel::Open(stream)) = (self.is_small, &self.channel) {
+            stream.hold_back();
+        }
+    }
+
+    /// See [`Stream::let_go`].
+    pub fn let_go(&self) {
+        if let (true, Channel::Open(stream)) = (self.is_small, &self.channel) {
+            stream.let_go();
         }
     }
 
@@ -176,6 +188,14 @@ impl Data {
         match &self.channel {
             Channel::Open(stream) => stream.unsent(),
             _ => 0,
+        }
+    }
+
+    /// What TLS has agreed on, on an open connection.
+    pub fn tls(&self) -> Option<&TlsStream> {
+        match &self.channel {
+            Channel::Open(stream) => stream.tls(),
+            Channel::Listening { .. } | Channel::Closed => None,
         }
     }
 

@@ -114,6 +114,10 @@ impl Error {
     /// An I/O error on the control connection.
     pub fn control(during: &'static str, error: &io::Error) -> Self {
         match error.kind() {
+            // The kernel's own (TCP_USER_TIMEOUT): nothing arrives there any more, and a new connection may do better.
+            io::ErrorKind::TimedOut if error.raw_os_error().is_some() => {
+                Self::Lost { during, text: error.to_string() }
+            }
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::TimedOut { during },
             _ => Self::Lost { during, text: error.to_string() },
         }

@@ -88,6 +88,8 @@ pub enum Capability {
     /// `STAT path` lists that folder and no other, several in one segment.
     ListByStat,
     Noop,
+    /// AVBL, or a quota in other words.
+    Space,
     AuthTls,
 }
 
@@ -293,6 +295,7 @@ impl Features {
                 "SIZE" => Capability::Size,
                 "MDTM" => Capability::Mdtm,
                 "MFMT" => Capability::Mfmt,
+                "AVBL" => Capability::Space,
                 "UTF8" => Capability::Utf8,
                 // ftp-srv's own: its greeting is whatever its owner likes.
                 "TYPE" if line == "TYPE A,I,L" && self.server() == Server::Unknown => {
@@ -339,7 +342,7 @@ impl Features {
     }
 
     /// Whether a session has asked everything already.
-    pub(super) fn is_learned(&self) -> bool {
+    pub fn is_learned(&self) -> bool {
         self.0.state.lock().is_learned
     }
 

@@ -4,8 +4,9 @@
 //! because a deadline on a blocking socket is a deadline per system call, not per wait. Used by `control` and `data`.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -71,6 +72,14 @@ impl Stream {
         }
     }
 
+    /// What TLS has agreed on.
+    pub fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(tls),
+        }
+    }
+
     /// Whether this is inside TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
@@ -109,32 +118,34 @@ impl Stream {
     /// until the first is acknowledged, which by default we do 40 ms later: measured on six of ten servers, 44 ms a
     /// transfer. The kernel falls back by itself, so this is said anew whenever replies are due.
     pub fn quick_ack(&self) {
-        let on: libc::c_int = 1;
-        // SAFETY: the option's value is an int that lives for the call, and its size is passed. Failure changes nothing.
-        unsafe {
-            libc::setsockopt(
-                self.tcp().as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_QUICKACK,
-                std::ptr::from_ref(&on).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            );
+        // Failure changes nothing.
+        set_option(self.tcp(), libc::IPPROTO_TCP, libc::TCP_QUICKACK, 1);
+    }
+
+    /// Keeps the window as small as [`begin_connect_held`] made it until [`Stream::let_go`]: most of what the peer would send is
+    /// not wanted.
+    pub fn hold_back(&self) {
+        if can_unlock(self.tcp()) {
+            // Saying so once more is what keeps it from growing.
+            set_window(self.tcp(), HELD_WINDOW);
         }
     }
 
-    /// Lets the peer send only so many bytes more until this is said anew (what it was allowed before stays allowed). Not
-    /// SO_RCVBUF: a buffer that was set no longer grows with a long line. TLS adds its own: a few bytes per 16 KiB.
-    pub fn limit_window(&self, bytes: usize) {
-        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-        // SAFETY: the option's value is an int that lives for the call, and its size is passed. Failure changes nothing.
-        unsafe {
-            libc::setsockopt(
-                self.tcp().as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_WINDOW_CLAMP,
-                std::ptr::from_ref(&bytes).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            );
+    /// Ends the connection when nothing of what was sent has been acknowledged for so long: the peer, or the way to it, is gone.
+    pub fn give_up_after(&self, silence: Duration) {
+        let milliseconds = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = socket::setsockopt(self.tcp(), sockopt::TcpUserTimeout, &milliseconds) {
+            log::debug!("TCP_USER_TIMEOUT: {error}");
+        }
+    }
+
+    /// The window is the kernel's affair, from here on.
+    pub fn let_go(&self) {
+        if can_unlock(self.tcp()) {
+            set_window(self.tcp(), FIRST_WINDOW);
+            unlock(self.tcp());
+            // What the buffer was at first bounds the window until it outgrows the one just set, which it then never needs to.
+            set_option(self.tcp(), libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, libc::c_int::MAX >> 1);
         }
     }
 
@@ -155,6 +166,13 @@ impl Stream {
             Self::Tls(_) => None,
         }
     }
+}
+
+/// Whether this machine still has the address of a connection.
+pub fn is_own_address(local: SocketAddr) -> bool {
+    let mut probe = local;
+    probe.set_port(0);
+    !matches!(UdpSocket::bind(probe), Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 /// Waits until one of the sockets is ready, or has failed; `TimedOut` when the deadline passes first.
@@ -183,9 +201,30 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, deadline: Instant) -> io::R
 
 /// Begins to connect; [`wait_connected`] tells what came of it.
 pub fn begin_connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    begin_connect_with(to, from, |_| {})
+}
+
+/// As [`begin_connect`], with a small window at first: a server that is to send a little must not have sent much before it
+/// is told to stop. It grows as ever, unless it is held back.
+pub fn begin_connect_held(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    begin_connect_with(to, from, |fd| {
+        // Unlocked before the handshake: a locked buffer would bound the window for good.
+        if can_unlock(fd) {
+            set_window(fd, HELD_WINDOW);
+            unlock(fd);
+        }
+    })
+}
+
+fn begin_connect_with(
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    prepare: impl FnOnce(&OwnedFd),
+) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd =
         socket::socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+    prepare(&fd);
     if let Some(from) = from {
         socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
     }
@@ -290,6 +329,45 @@ fn step(otherwise: Step, mut attempt: impl FnMut() -> io::Result<usize>) -> io::
     }
 }
 
+/// Sets the receive buffer, which from then on does not grow.
+fn set_window(socket: &impl AsFd, bytes: usize) {
+    if let Err(error) = socket::setsockopt(socket, sockopt::RcvBuf, &bytes) {
+        log::debug!("SO_RCVBUF: {error}");
+    }
+}
+
+/// Lets a receive buffer that was set grow again.
+fn unlock(socket: &impl AsFd) -> bool {
+    set_option(socket, libc::SOL_SOCKET, SO_BUF_LOCK, 0)
+}
+
+/// For the options that `nix` does not know.
+fn set_option(socket: &impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> bool {
+    // SAFETY: the option's value is an int that lives for the call, and its size is passed.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_ref(&value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    result == 0
+}
+
+/// Whether this kernel (5.14 or later) can undo what setting a buffer does. Elsewhere none is set.
+fn can_unlock(socket: &impl AsFd) -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    *CAN.get_or_init(|| unlock(socket))
+}
+
+/// socket(7); the libc crate lacks it.
+const SO_BUF_LOCK: libc::c_int = 72;
+/// The kernel doubles it, and about 28 KiB may be under way: two first flights of a server.
+const HELD_WINDOW: usize = 16 * 1024;
+/// What every system allows: a long line gets up to speed sooner than from where it was held.
+const FIRST_WINDOW: usize = 208 * 1024;
 /// `poll` counts milliseconds in an int; a deadline further away is waited for in pieces.
 const LONGEST_POLL: Duration = Duration::from_secs(60);
 /// RFC 8305 section 5: how long an address may be silent before the next one is tried, too.

@@ -23,7 +23,7 @@ use openssl::ssl::{
     ErrorCode, Ssl, SslConnector, SslFiletype, SslMethod, SslSession, SslSessionCacheMode, SslStream,
     SslVerifyMode, SslVersion,
 };
-use openssl::x509::{X509StoreContext, X509StoreContextRef};
+use openssl::x509::{X509, X509StoreContext, X509StoreContextRef};
 use parking_lot::Mutex;
 
 use super::config::TlsVersion;
@@ -253,6 +253,16 @@ impl TlsStream {
     pub fn description(&self) -> String {
         let cipher = self.ssl.ssl().current_cipher().map_or("no cipher", |cipher| cipher.name());
         format!("{} with {cipher}", self.ssl.ssl().version_str())
+    }
+
+    /// What the server has shown in the handshake.
+    pub fn certificate(&self) -> Option<X509> {
+        self.ssl.ssl().peer_certificate()
+    }
+
+    /// Whether an earlier session goes on here: known once the handshake is over.
+    pub fn is_resumed(&self) -> bool {
+        self.ssl.ssl().session_reused()
     }
 
     /// The socket below.

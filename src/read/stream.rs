@@ -89,11 +89,17 @@ impl Stream {
         self.state.lock().cannot_restart = true;
     }
 
-    /// Up to where its bytes are wanted now, and its window.
-    pub(super) fn wants(&self) -> (u64, u64) {
+    /// Up to where its bytes are wanted now.
+    pub(super) fn wanted(&self) -> u64 {
         let state = self.state.lock();
         let asked = state.waiters.iter().map(|waiter| waiter.offset + waiter.len as u64).max().unwrap_or(0);
-        (state.goal.max(asked), state.window)
+        state.goal.max(asked)
+    }
+
+    /// Whether it brings what was asked for and no more, and that is not the rest of the file.
+    pub(super) fn is_little(&self) -> bool {
+        let state = self.state.lock();
+        (state.window == 0 || self.is_head()) && state.goal < self.content.size
     }
 
     /// Everything up to `next` is in the cache: gives those who waited for it.
@@ -116,6 +122,12 @@ impl Stream {
 
     pub(super) fn key(&self) -> (Ino, Version) {
         (self.content.ino, self.content.version)
+    }
+
+    /// Whose, how far, of how much; none when it has ended or has not begun.
+    pub(super) fn look(&self) -> Option<(Ino, u64, u64)> {
+        let state = self.state.lock();
+        (!state.ended && state.next > 0).then_some((self.content.ino, state.next, self.content.size))
     }
 
     /// Only the head of a large file: whoever wants more needs a stream with a wider window.

@@ -1,8 +1,7 @@
 //! The transfer of a stream: a task of the queue that runs RETR and hands its bytes on.
 //!
-//! Between two pieces of data it asks the stream whether to go on. While its window is narrow the server is allowed to
-//! send no more than is wanted: what it has sent when we cut the transfer would be in vain. Once the window is wide, TCP
-//! rules, which knows the line better.
+//! Between two pieces of data it asks the stream whether to go on. When only a little is wanted (a random reader's piece,
+//! the head of a file) the server is held back: what it has sent when we cut the transfer is in vain.
 
 use std::sync::Arc;
 
@@ -73,19 +72,28 @@ impl Transfer {
         let mut buffer = vec![0; CHUNK];
         let mut filled = 0;
         let mut served = 0;
-        let mut is_narrow = true;
+        let mut is_held = self.stream.is_little();
+        if !is_held {
+            download.let_go();
+        }
         loop {
             if next < size && !self.stream.goes_on(turn, served) {
                 download.abandon();
                 return Ok(());
             }
-            if is_narrow {
-                let (wanted, window) = self.stream.wants();
-                is_narrow = window < WIDE && wanted < size;
-                let more = wanted.saturating_sub(next + filled as u64).max(PAGE);
-                download.limit_window(if is_narrow { more as usize } else { UNLIMITED });
+            let mut limit = buffer.len();
+            if is_held {
+                is_held = self.stream.is_little();
+                let wanted = self.stream.wanted();
+                if is_held {
+                    // What is not read is not made room for.
+                    let more = wanted.saturating_sub(next).next_multiple_of(PAGE).max(PAGE);
+                    limit = limit.min(usize::try_from(more).unwrap_or(limit)).max(filled + 1);
+                } else {
+                    download.let_go();
+                }
             }
-            let got = download.read(buffer.get_mut(filled..).unwrap_or_default())?;
+            let got = download.read(buffer.get_mut(filled..limit).unwrap_or_default())?;
             filled += got;
             if got == 0 && size == UNKNOWN_SIZE {
                 download.finish()?;
@@ -129,9 +137,10 @@ impl Transfer {
     ) -> Result<Download<'s>, Error> {
         let content = self.stream.content();
         let versions = &self.reads.versions;
-        if content.size <= SMALL_FILE && next == 0 && !versions.knows(content) {
+        let is_kept = self.reads.disk.is_some();
+        if content.size <= SMALL_FILE && next == 0 && !is_kept && !versions.knows(content) {
             // It comes whole.
-            let download = session.retrieve(path, next)?;
+            let download = session.retrieve_held(path, next)?;
             versions.note(content, content.modified);
             return Ok(download);
         }
@@ -149,6 +158,7 @@ impl Transfer {
         let content = self.stream.content();
         self.progress = true;
         self.reads.blocks.insert(content.ino, content.version, at, data);
+        self.reads.keep_on_disk(content, at..at + data.len() as u64);
         for waiter in self.stream.advance(at + data.len() as u64) {
             match self.reads.blocks.read(content.ino, content.version, waiter.offset, waiter.len) {
                 Ok(data) => (waiter.done)(Ok(data)),
@@ -166,6 +176,3 @@ fn gone() -> Error {
 
 /// One read of the socket at most: a few segments of a fast link, and two blocks.
 const CHUNK: usize = 256 * 1024;
-/// A stream with this window will be read on: there is no point in holding the server back.
-const WIDE: u64 = 256 * 1024;
-const UNLIMITED: usize = 1 << 30;

@@ -29,6 +29,11 @@ impl Versions {
         self.0.lock().contains(&(content.ino, content.version))
     }
 
+    /// The time that the server told when the first bytes came; none when none have come, or it tells none.
+    pub(super) fn modified(&self, content: &Content) -> Option<SystemTime> {
+        self.0.lock().peek(&(content.ino, content.version)).and_then(|told| told.modified)
+    }
+
     /// The first bytes of a content come, and this is all that is known of it.
     pub(super) fn note(&self, content: &Content, modified: Option<SystemTime>) {
         let size = (content.size != UNKNOWN_SIZE).then_some(content.size);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::fs::figures::{Figures, UploadFigures};
+use crate::fs::figures::{DownloadFigures, Figures, UploadFigures};
 use crate::json::Json;
 use crate::queue::{Doing, Priority};
 
@@ -57,6 +57,29 @@ impl Report {
 
     /// For people.
     pub fn text(&self) -> String {
+        self.describe(true)
+    }
+
+    /// The same without a line for each transfer: who shows them as bars has [`Report::transfers`] for that.
+    pub fn summary(&self) -> String {
+        self.describe(false)
+    }
+
+    /// A line for each transfer: `up` or `down`, bytes done, bytes in all, the path.
+    pub fn transfers(&self) -> String {
+        let mut text = String::new();
+        for upload in self.figures.uploads.iter().flatten().filter(|upload| upload.is_running).take(MOST_BARS)
+        {
+            let _ = writeln!(text, "up {} {} {}", upload.sent.min(upload.size), upload.size, upload.path);
+        }
+        for download in self.figures.downloads.iter().flatten().take(MOST_BARS) {
+            let _ =
+                writeln!(text, "down {} {} {}", download.at.min(download.size), download.size, download.path);
+        }
+        text
+    }
+
+    fn describe(&self, with_transfers: bool) -> String {
         let f = &self.figures;
         // A name from the configuration says little about where it leads.
         let server = if self.source.contains("://") { String::new() } else { format!(" ({})", f.server) };
@@ -88,13 +111,26 @@ impl Report {
                 let (sent, size) = sums(uploads);
                 let count = uploads.len();
                 line("uploads", format!("{count} files, {} of {} sent", bytes(sent), bytes(size)));
-                for upload in uploads.iter().take(MOST_UPLOADS) {
-                    line("", describe_upload(upload));
+                let shown = if with_transfers { MOST_BARS } else { 0 };
+                for upload in uploads.iter().take(shown) {
+                    let state = if upload.is_running { "" } else { " (when it is closed)" };
+                    line("", format!("{}{state}", bar(upload.sent, upload.size, &upload.path)));
                 }
-                if count > MOST_UPLOADS {
-                    line("", format!("and {} more", count - MOST_UPLOADS));
+                if with_transfers && count > shown {
+                    line("", format!("and {} more", count - shown));
                 }
             }
+        }
+        let downloads: Vec<&DownloadFigures> = f.downloads.iter().flatten().collect();
+        if with_transfers && !downloads.is_empty() {
+            line("downloads", format!("{} files", downloads.len()));
+            for download in downloads.iter().take(MOST_BARS) {
+                line("", bar(download.at, download.size, &download.path));
+            }
+        }
+        if f.journal.0 > 0 {
+            let (files, held) = f.journal;
+            line("journal", format!("{files} files, {}, are safe here and on their way", bytes(held)));
         }
         let counts = &f.counts;
         line(
@@ -148,6 +184,14 @@ impl Report {
                 ("running", upload.is_running.into()),
             ])
         };
+        let download = |download: &DownloadFigures| {
+            Json::Object(vec![
+                ("path", download.path.as_str().into()),
+                ("size", download.size.into()),
+                ("at", download.at.into()),
+            ])
+        };
+        let downloads = f.downloads.as_ref().map(|all| Json::List(all.iter().map(download).collect()));
         let trouble = |trouble: &crate::ftp::features::Trouble| {
             let at = trouble.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
             Json::Object(vec![("at", at.into()), ("text", trouble.text.as_str().into())])
@@ -166,6 +210,9 @@ impl Report {
             ("waiting_calls", f.waiting_calls.into()),
             ("open_files", f.open_files.into()),
             ("uploads", uploads.unwrap_or(Json::Null)),
+            ("downloads", downloads.unwrap_or(Json::Null)),
+            ("journal_files", f.journal.0.into()),
+            ("journal_bytes", f.journal.1.into()),
             ("received", f.counts.received.into()),
             ("sent", f.counts.sent.into()),
             ("receiving", self.receiving.into()),
@@ -212,6 +259,8 @@ impl Report {
         metric("waiting_jobs", "gauge", f.waiting_jobs as u64);
         metric("waiting_calls", "gauge", f.waiting_calls as u64);
         metric("open_files", "gauge", f.open_files as u64);
+        metric("journal_files", "gauge", f.journal.0 as u64);
+        metric("journal_bytes", "gauge", f.journal.1);
         if let Some(uploads) = &f.uploads {
             let (sent, size) = sums(uploads);
             metric("pending_files", "gauge", uploads.len() as u64);
@@ -239,11 +288,10 @@ fn describe(doing: &Doing) -> String {
 }
 
 /// A progress bar.
-fn describe_upload(upload: &UploadFigures) -> String {
-    let percent = (upload.sent.min(upload.size) * 100).checked_div(upload.size).unwrap_or(0);
+fn bar(done: u64, size: u64, path: &str) -> String {
+    let percent = (done.min(size) * 100).checked_div(size).unwrap_or(0);
     let filled = usize::try_from(percent / 5).unwrap_or(0);
-    let state = if upload.is_running { "" } else { " (when it is closed)" };
-    format!("[{:<20}] {percent:>3}%  {}{state}", "#".repeat(filled), upload.path)
+    format!("[{:<20}] {percent:>3}%  {path}", "#".repeat(filled))
 }
 
 fn sums(uploads: &[UploadFigures]) -> (u64, u64) {
@@ -272,7 +320,7 @@ fn span(time: Duration) -> String {
 }
 
 /// A table of thousands of files helps nobody.
-const MOST_UPLOADS: usize = 10;
+const MOST_BARS: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -289,9 +337,8 @@ mod tests {
 
     #[test]
     fn a_bar_is_full_when_everything_is_sent() {
-        let upload = |sent, size| UploadFigures { path: "/a".into(), size, sent, is_running: true };
-        assert_eq!(describe_upload(&upload(10, 10)), "[####################] 100%  /a");
-        assert_eq!(describe_upload(&upload(0, 0)), "[                    ]   0%  /a");
-        assert_eq!(describe_upload(&upload(20, 10)), "[####################] 100%  /a");
+        assert_eq!(bar(10, 10, "/a"), "[####################] 100%  /a");
+        assert_eq!(bar(0, 0, "/a"), "[                    ]   0%  /a");
+        assert_eq!(bar(20, 10, "/a"), "[####################] 100%  /a");
     }
 }

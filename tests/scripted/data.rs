@@ -51,6 +51,10 @@ impl Session<'_> {
         let Some(stream) = self.connect(waiting)? else {
             return self.reply("425 Failed to establish connection.");
         };
+        if let Some(bytes) = self.shared.options.send_buffer {
+            // The kernel doubles it for its own needs.
+            nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::SndBuf, &(bytes / 2))?;
+        }
         let tracked = self.shared.track(&stream)?;
         self.shared.counters.data_connection();
         self.reply("150 Here we go.")?;

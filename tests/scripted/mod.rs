@@ -43,6 +43,8 @@ pub struct Options {
     pub idle: Duration,
     /// Commands that it does not know: 500, and not in FEAT.
     pub without: Vec<&'static str>,
+    /// Bytes of a data connection that are sent and not yet acknowledged, at most; the kernel's own choice when none.
+    pub send_buffer: Option<usize>,
 }
 
 impl Default for Options {
@@ -54,6 +56,7 @@ impl Default for Options {
             max_sessions: 64,
             idle: Duration::from_secs(300),
             without: Vec::new(),
+            send_buffer: None,
         }
     }
 }

@@ -43,6 +43,8 @@ pub(super) const TABLE: &[Spec] = &[
 
     // Cache.
     common(Cache, "cache_size", Needed("SIZE"), Set(|s, v| { s.filesystem.cache_size = size(v)?; Ok(()) }), "memory for file contents (64M)"),
+    common(Cache, "cache_dir", Needed("DIR"), Set(|s, v| { s.cache_dir = Some(path(v)?); Ok(()) }), "keep file contents in DIR over the mount, too"),
+    common(Cache, "cache_disk_size", Needed("SIZE"), Set(|s, v| { s.cache_disk_size = size(v)?; Ok(()) }), "at most so much in cache_dir (1G)"),
     common(Cache, "no_prefetch", Nothing, Set(|s, _| { s.filesystem.prefetch = false; Ok(()) }), "fetch nothing that was not asked for (a metered line)"),
     common(Cache, "attr_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.attr_timeout = seconds(v, 0.0)?; Ok(()) }), "how long size and time of a file are believed (5)"),
     common(Cache, "dir_timeout", Needed("SECS"), Set(|s, v| { s.filesystem.dir_timeout = seconds(v, 0.0)?; Ok(()) }), "how long a listing is believed (30)"),
@@ -91,8 +93,8 @@ pub(super) const TABLE: &[Spec] = &[
     spec(Connection, "reconnect", Nothing, Quiet(ALWAYS_RECONNECTS), ""),
     spec(Connection, "noreconnect", Nothing, Quiet(ALWAYS_RECONNECTS), ""),
     spec(Connection, "tcp_nodelay", Nothing, Quiet("is always on"), ""),
-    spec(Connection, "soft", Nothing, Quiet("is always so: waits end with an error after timeout="), ""),
-    spec(Connection, "hard", Nothing, Refuse("no call waits for ever: raise timeout= instead"), ""),
+    spec(Connection, "soft", Nothing, Set(|s, _| { s.filesystem.hard = false; Ok(()) }), "waits end with an error after timeout= (the default)"),
+    spec(Connection, "hard", Nothing, Set(|s, _| { s.filesystem.hard = true; Ok(()) }), "programs wait until the server is back, however long; only a signal ends that"),
     common(Connection, "delay_connect", Nothing, Set(|s, _| { s.delay_connect = true; Ok(()) }), "mount at once and log in at first use: the server may be down (a wrong password is told then, too)"),
     common(Connection, "ipv4", Nothing, Set(|s, _| { s.data.family = Family::V4; Ok(()) }), "use IPv4 only"),
     common(Connection, "ipv6", Nothing, Set(|s, _| { s.data.family = Family::V6; Ok(()) }), "use IPv6 only"),

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Uid, geteuid};
 
 use super::StatusArgs;
+use super::progress::{self, Screen};
 use crate::cli::failure::{Exit, Failure};
 use crate::json::Json;
 use crate::mount::mountinfo::{self, Entry};
 use crate::mount::{self, FSTYPE};
-use crate::status;
+use crate::status::{self, NOT_OURS};
+use crate::write::kept::Kept;
 
 /// `ftpfs status`: of one mount, or of all that answer.
 pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
@@ -38,6 +40,12 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
             Err(why) => failure = Some(unanswered(entry, &why)),
         }
     }
+    if args.watch && request == "status" && io::stdout().is_terminal() {
+        return match failure {
+            Some(failure) => Err(failure),
+            None => watch(&mut visits),
+        };
+    }
     loop {
         let mut text = String::new();
         for visit in &mut visits {
@@ -45,10 +53,6 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
                 Ok(answer) => text.push_str(&answer),
                 Err(why) => failure = Some(unanswered(&visit.entry, &why)),
             }
-        }
-        if args.watch && request == "status" && io::stdout().is_terminal() {
-            // To the top left, and everything below is cleared.
-            text.insert_str(0, "\x1b[H\x1b[J");
         }
         let written = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
         if let Some(failure) = failure {
@@ -59,6 +63,23 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
         }
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// On a terminal, until interrupted or the mount ends: what goes on above, a bar for each transfer below.
+fn watch(visits: &mut [Visit]) -> Result<(), Failure> {
+    let mut screen = Screen::new();
+    while !visits.is_empty() {
+        let mut shown = Vec::new();
+        for visit in &mut *visits {
+            let summary = visit.ask("summary", |_| {});
+            let transfers = summary.and_then(|summary| Ok((summary, visit.ask("transfers", |_| {})?)));
+            let (summary, transfers) = transfers.map_err(|why| unanswered(&visit.entry, &why))?;
+            shown.push((visit.entry.mount_point.to_string_lossy().into_owned(), summary, transfers));
+        }
+        screen.show(&shown);
+        std::thread::sleep(REFRESH);
+    }
+    Ok(())
 }
 
 /// `ftpfs list`: one line for each mount.
@@ -95,6 +116,29 @@ pub(super) fn forget(point: &Path) -> Result<(), Failure> {
     visit.ask("forget", |_| {}).map(drop).map_err(|why| unanswered(&entry, &why))
 }
 
+/// Lets the mount of its server upload what was kept. Gives what there is to say.
+pub(super) fn push(kept: &Kept) -> Result<String, String> {
+    let file = kept.file.canonicalize().map_err(|error| error.to_string())?;
+    let file = file.to_str().filter(|text| !text.contains('\n')).ok_or("its path is no text")?;
+    let server = kept.record.as_ref().map(|record| record.server.clone());
+    let server = server.ok_or("it is not known where this belongs: `save` it")?;
+    let named = format!("\"server\":{},", Json::from(server.as_str()));
+    for entry in mounts().map_err(|failure| failure.message)? {
+        let Ok(mut visit) = Visit::begin(&entry) else { continue };
+        if !visit.ask("json", |_| {}).is_ok_and(|told| told.contains(&named)) {
+            continue;
+        }
+        visit.patience(PUSHED);
+        match visit.ask(&format!("push {file}"), |_| {}) {
+            Ok(told) => return Ok(told.trim().to_owned()),
+            // Another folder of the same server.
+            Err(why) if why == NOT_OURS => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Err(format!("{server} is not mounted: mount it, or use --server SOURCE (as for mounting)"))
+}
+
 /// `ftpfs umount`: first everything is uploaded, then the mount goes, then its process.
 pub(super) fn umount(point: &Path, timeout: Option<u64>) -> Result<(), Failure> {
     let entry = find(point)?;
@@ -120,7 +164,9 @@ pub(super) fn umount(point: &Path, timeout: Option<u64>) -> Result<(), Failure> 
             let files = answer.trim();
             return Err(Failure::new(
                 Exit::Unconfirmed,
-                format!("{files} file(s) could not be confirmed by the server; they are kept (see the log)"),
+                format!(
+                    "{files} file(s) could not be confirmed by the server; they are kept (`ftpfs recover`)"
+                ),
             ));
         }
         Err(why) => {
@@ -257,25 +303,9 @@ impl Visit {
 
     fn flush(&mut self, timeout: Option<u64>) -> Result<(), Failure> {
         let request = timeout.map_or("flush".to_owned(), |seconds| format!("flush {seconds}"));
-        let shows = io::stderr().is_terminal();
-        let started = Instant::now();
-        let answer = self.ask(&request, |line| {
-            let mut numbers = line.split(' ').filter_map(|word| word.parse::<u64>().ok());
-            if let (true, Some(files), Some(sent), Some(size)) =
-                (shows, numbers.next(), numbers.next(), numbers.next())
-            {
-                let percent = (sent.min(size) * 100).checked_div(size).unwrap_or(0);
-                let bar = "#".repeat(usize::try_from(percent / 5).unwrap_or(0));
-                let seconds = started.elapsed().as_secs();
-                let _ = write!(
-                    io::stderr(),
-                    "\r[{bar:<20}] {percent:>3}%  {files} file(s) to upload, {seconds} s\x1b[K"
-                );
-            }
-        });
-        if shows {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        let bar = progress::upload_bar();
+        let answer = self.ask(&request, |line| progress::advance(&bar, line));
+        bar.finish_and_clear();
         answer.map(drop).map_err(|why| {
             Failure::new(
                 Exit::Unconfirmed,
@@ -318,10 +348,14 @@ fn clean(text: &str) -> String {
 
 /// A daemon that runs answers within a tenth of that; one that is stopped never.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// An upload has deadlines of its own; this one is for a daemon that is stopped.
+const PUSHED: Duration = Duration::from_secs(3600);
 /// A mount is in the table a moment before its socket is there.
 const JUST_MOUNTED: Duration = Duration::from_millis(500);
 /// The daemon itself gives up earlier (shutdown_timeout=).
 const END: Duration = Duration::from_secs(3600);
+/// Often enough for a bar to move, seldom enough for a slow terminal.
+const REFRESH: Duration = Duration::from_millis(500);
 const CLOSED: &str = "it has ended";
 const MAX_LINE: u64 = 1 << 20;
 const MAX_LINES: usize = 1 << 20;

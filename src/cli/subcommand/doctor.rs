@@ -15,6 +15,10 @@ pub(super) fn run(args: &DoctorArgs, secrets: &Secrets) -> Result<(), Failure> {
     let Wanted { source, settings, .. } = understand(&args.source, &args.options)?;
     logging::start(args.debug || settings.debug, 0, settings.log_file.as_deref())
         .map_err(|error| Failure::new(Exit::Local, format!("cannot open the log file: {error}")))?;
+    // What a mount would warn of is among the findings.
+    if !args.debug && !settings.debug {
+        log::set_max_level(log::LevelFilter::Error);
+    }
     let credentials = credentials::find(&source, &settings.login, secrets)?;
     let shown = source.shown.clone();
     let config = config(source, credentials, &settings);

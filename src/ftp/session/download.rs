@@ -27,10 +27,17 @@ impl Session {
     /// Starts RETR at `offset`; on a server without REST at the start, and what lies before `offset` is thrown away. A
     /// refusal of the file itself comes with the first `read`.
     pub fn retrieve(&mut self, path: &RemotePath, offset: u64) -> Result<Download<'_>, Error> {
+        let download = self.retrieve_after(&[], path, offset)?.1;
+        download.let_go();
+        Ok(download)
+    }
+
+    /// As [`Session::retrieve`], with the server held back until [`Download::let_go`].
+    pub fn retrieve_held(&mut self, path: &RemotePath, offset: u64) -> Result<Download<'_>, Error> {
         Ok(self.retrieve_after(&[], path, offset)?.1)
     }
 
-    /// As [`Session::retrieve`], and tells what is about to come: MLST where listings are MLSD's, so that both agree;
+    /// As [`Session::retrieve_held`], and tells what is about to come: MLST where listings are MLSD's, so that both agree;
     /// SIZE and MDTM elsewhere.
     pub fn retrieve_told(&mut self, path: &RemotePath, offset: u64) -> Result<(Told, Download<'_>), Error> {
         let mut questions = Vec::with_capacity(2);
@@ -73,6 +80,10 @@ impl Session {
         path: &RemotePath,
         offset: u64,
     ) -> Result<(Vec<Reply>, Download<'_>), Error> {
+        self.make_ready()?;
+        if let Some(data) = &self.ready {
+            data.hold_back();
+        }
         if offset > 0 && self.features.ability(Capability::RestRetr) != Ability::No {
             match self.start_asking(
                 questions,
@@ -110,10 +121,10 @@ impl Download<'_> {
         self.session.features.ability(Capability::RestRetr) != Ability::No
     }
 
-    /// Lets the server send only about so many bytes more until this is said anew: the rest is not wanted yet.
-    pub fn limit_window(&self, bytes: usize) {
+    /// Most of the file is wanted: from here on the server is not held back.
+    pub fn let_go(&self) {
         if let Some(data) = &self.transfer.data {
-            data.limit_window(bytes);
+            data.let_go();
         }
     }
 

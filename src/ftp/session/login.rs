@@ -46,7 +46,7 @@ impl Session {
             let mut session = Self::open(config, features)?;
             let root = session.root().clone();
             tries += 1;
-            match session.list_by_transfer(&root) {
+            match session.list_by_transfer(&root, &mut |_| {}) {
                 Ok(_) | Err(Error::Refused { meaning: Refusal::Denied, .. }) => return Ok(session),
                 Err(error) if error.is_transient() && tries < PROVING_TRIES => {
                     log::info!("{error}: once more")
@@ -133,6 +133,19 @@ impl Session {
         Err(Error::TimedOut { during: "connecting" })
     }
 
+    /// Says so in the log when the password was to be seen on the way; for the first session of a mount.
+    pub fn warn_of_clear_text(&self) {
+        let config = &self.config;
+        let is_public = ["anonymous", "ftp"].iter().any(|user| config.user.eq_ignore_ascii_case(user));
+        if self.control.slot().is_none() && !is_public {
+            log::warn!(
+                "the password of {} went to {} in clear text: ftpes:// protects it",
+                config.user,
+                config.host
+            );
+        }
+    }
+
     fn log_in(&mut self) -> Result<(), Error> {
         let config = Arc::clone(&self.config);
         let is_first = !self.features.is_learned();
@@ -190,14 +203,6 @@ impl Session {
             return Err(self.not_let_in(pass));
         }
 
-        let is_public = ["anonymous", "ftp"].iter().any(|user| config.user.eq_ignore_ascii_case(user));
-        if is_first && self.control.slot().is_none() && !is_public {
-            log::warn!(
-                "the password of {} went to {} in clear text: ftpes:// protects it",
-                config.user,
-                config.host
-            );
-        }
         let mut replies = Vec::new();
         if together {
             for _ in &behind {

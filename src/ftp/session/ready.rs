@@ -97,6 +97,7 @@ impl Session {
         let deadline = Instant::now() + self.config.connect_timeout.min(PATIENCE);
         match Data::begin_connect(&self.control, to, deadline) {
             Ok(data) => {
+                self.features.counters().data_connection();
                 self.ready = Some(data);
                 Ok(())
             }
@@ -109,7 +110,6 @@ impl Session {
         let Some(data) = &self.ready else { return Ok(()) };
         match data.wait_connected(Instant::now() + self.config.connect_timeout.min(PATIENCE)) {
             Ok(()) => {
-                self.features.counters().data_connection();
                 self.features.way_worked();
                 Ok(())
             }

@@ -72,6 +72,9 @@ impl Session {
         careful: bool,
     ) -> Result<(Vec<Reply>, Transfer), Error> {
         let data = self.take_ready()?;
+        if !matches!(command, Command::Retr(_)) {
+            data.let_go();
+        }
         if self.protects_data
             && !self.control.slot().is_some_and(Slot::has_session)
             && self.features.connector(&self.config)?.resumes()

@@ -1,0 +1,474 @@
+//! Lines that break without a word, and machines that sleep: packets that vanish in a network of namespaces, an address that
+//! changes, a name server that is silent, a daemon that was stopped for longer than the server waits.
+//!
+//! The rule: every call ends in bounded time, Ctrl-C and `kill -9` end it at once, whatever needs no server is answered at once
+//! meanwhile, other folders go on, and when the line is back so is the mount. Where it says `hard`, calls wait instead.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::Ipv4Addr;
+use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use harness::network::Host;
+use harness::scratch::Scratch;
+use harness::scripted::{Fault, Options, Rule, Server};
+use harness::{Mount, Relay, shell};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+#[test]
+fn packets_that_vanish_end_calls_in_time_and_what_is_known_is_told_at_once() {
+    let Some(lab) = Lab::new(&["timeout=3", "connect_timeout=3", "attr_timeout=300", "dir_timeout=300"])
+    else {
+        return;
+    };
+    assert_eq!(names(&lab.path("")), ["folder", "seen", "unseen"]);
+    assert_eq!(fs::read(lab.path("seen")).unwrap(), b"seen");
+    let mut open = File::open(lab.path("seen")).unwrap();
+    lab.drop_packets();
+    // Nobody has to be asked for these.
+    let known = Instant::now();
+    shell::ok(
+        &lab.path(""),
+        "stat -f . > /dev/null && stat seen unseen folder > /dev/null && ls > /dev/null",
+    );
+    assert_eq!(fs::read(lab.path("seen")).unwrap(), b"seen");
+    let known = known.elapsed();
+    let waited = Instant::now();
+    assert!(in_time(|| fs::read(lab.path("unseen"))).is_err());
+    assert!(in_time(|| fs::create_dir(lab.path("new"))).is_err());
+    assert!(in_time(|| names_of(&lab.path("folder"))).is_err());
+    assert!(in_time(|| store(&lab.path("new"), b"new")).is_err());
+    assert!(known < waited.elapsed(), "what is known was waited for: {known:?}");
+    lab.let_through();
+    eventually("light", || fs::read(lab.path("unseen")).is_ok_and(|bytes| bytes == b"unseen"));
+    let mut rest = Vec::new();
+    open.read_to_end(&mut rest).unwrap();
+    store(&lab.path("after"), b"after").unwrap();
+    assert_eq!(fs::read(lab.served.path().join("after")).unwrap(), b"after");
+}
+
+#[test]
+fn a_session_that_died_unseen_is_replaced_within_the_first_call() {
+    // The server is restarted behind a line that was down: our half of the connection looks as good as ever.
+    let Some(lab) = Lab::new(&["timeout=12"]) else { return };
+    assert_eq!(fs::read(lab.path("seen")).unwrap(), b"seen");
+    lab.drop_packets();
+    lab.restart_server();
+    lab.let_through();
+    assert_eq!(in_time(|| fs::read(lab.path("unseen"))).unwrap(), b"unseen");
+    // A line that only swallows what belongs to old connections, as a router that was restarted does.
+    lab.forget_connections();
+    let call = in_time(|| names_of(&lab.path("folder")));
+    assert!(call.is_ok(), "a dead session was waited for until the time was over: {call:?}");
+}
+
+#[test]
+fn a_laptop_that_changes_networks_goes_on_with_the_next_call() {
+    let Some(lab) = Lab::new(&["timeout=30"]) else { return };
+    assert_eq!(fs::read(lab.path("seen")).unwrap(), b"seen");
+    lab.client.ip("addr del 10.1.0.2/24 dev line").unwrap();
+    lab.client.ip("addr add 10.1.0.77/24 dev line").unwrap();
+    lab.client.ip("route add default via 10.1.0.1").unwrap();
+    let commands = lab.with_server(|server| server.counters().now().sessions);
+    assert_eq!(in_time(|| fs::read(lab.path("unseen"))).unwrap(), b"unseen");
+    store(&lab.path("new"), b"new").unwrap();
+    assert!(lab.with_server(|server| server.counters().now().sessions) > commands, "from the new address");
+    // It was seen, not waited for.
+    assert!(!lab.mount().log().contains("no answer"), "{}", lab.mount().log());
+}
+
+#[test]
+fn a_daemon_that_slept_longer_than_the_server_waits_does_not_notice() {
+    let scratch = sample();
+    let options = Options { idle: Duration::from_millis(300), ..Options::default() };
+    let server = Server::start_with(scratch.path(), options).unwrap();
+    let mount = Mount::new(&server, &[]);
+    assert_eq!(fs::read(mount.path().join("seen")).unwrap(), b"seen");
+    mount.signal(Signal::SIGSTOP);
+    eventually("the server to have enough", || server.counters().now().open == 0);
+    mount.signal(Signal::SIGCONT);
+    assert_eq!(fs::read(mount.path().join("unseen")).unwrap(), b"unseen");
+    assert!(!mount.log().contains("no answer"), "{}", mount.log());
+}
+
+#[test]
+fn a_name_server_that_is_silent_is_an_error_in_time_and_can_be_interrupted() {
+    let scratch = Scratch::new("names");
+    // Nobody answers there; a mount namespace of its own for the file that says so.
+    fs::write(scratch.path().join("resolv"), "nameserver 127.9.9.9\noptions timeout:60 attempts:5\n")
+        .unwrap();
+    fs::create_dir(scratch.path().join("point")).unwrap();
+    let silent = std::net::UdpSocket::bind("127.9.9.9:53");
+    if silent.is_err() {
+        eprintln!("SKIPPED: somebody answers on 127.9.9.9:53");
+        return;
+    }
+    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    let script = format!(
+        "mount --bind resolv /etc/resolv.conf && export FTPFS_PASSWORD=x
+        '{program}' -f -o spool_dir=$PWD/spool,connect_timeout=2,timeout=3 ftp://guest@nowhere.example/ point 2>first; echo mount $?
+        '{program}' -f -o spool_dir=$PWD/spool,connect_timeout=2,timeout=3,delay_connect ftp://guest@nowhere.example/ point 2>log &
+        daemon=$!
+        for i in $(seq 200); do grep -q \" $PWD/point \" /proc/self/mountinfo && break; sleep 0.05; done
+        timeout 60 ls point; echo ls $?
+        timeout --signal=INT 0.5 ls point; echo interrupted $?
+        timeout 10 stat -f point > /dev/null; echo statfs $?
+        umount -l point; kill $daemon; wait $daemon"
+    );
+    let done = in_time(|| {
+        Command::new("timeout")
+            .args(["100", "unshare", "--mount", "--propagation", "private", "sh", "-c", &script])
+            .current_dir(scratch.path())
+            .output()
+            .unwrap()
+    });
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    let first = fs::read_to_string(scratch.path().join("first")).unwrap();
+    assert!(!text.contains("mount 0") && first.contains("name server"), "{text}{first}");
+    assert!(text.contains("ls 2"), "{text}");
+    assert!(text.contains("interrupted 124") && text.contains("statfs 0"), "{text}");
+}
+
+#[test]
+fn ctrl_c_and_kill_end_every_call_that_waits() {
+    let calls = [
+        ("lookup", "stat folder/x"),
+        ("readdir", "ls folder"),
+        ("open and read", "cat unseen"),
+        ("mkdir", "mkdir new"),
+        ("rmdir", "rmdir folder"),
+        ("unlink", "rm -f seen"),
+        ("rename", "mv -f seen moved"),
+        ("close", "cp /etc/passwd file"),
+        ("fsync", "dd if=/dev/zero of=file bs=1000 count=1 conv=fsync status=none"),
+        ("truncate", "truncate -s 3 unseen"),
+        ("utimes", "touch -d 2020-01-01 seen"),
+        ("chmod", "chmod 600 seen"),
+    ];
+    let slowest = std::sync::Mutex::new((Duration::ZERO, ""));
+    each(calls.to_vec(), |(call, command)| {
+        for signal in [Signal::SIGINT, Signal::SIGKILL] {
+            let scratch = sample();
+            let server = Server::start(scratch.path()).unwrap();
+            // Long: what ends the call is not the time-out.
+            let mount = Mount::new(
+                &server,
+                &["timeout=100", "attr_timeout=300", "dir_timeout=300", "shutdown_timeout=1"],
+            );
+            assert_eq!(names(mount.path()), ["folder", "seen", "unseen"]);
+            server.faults().add(Rule::on("*").act(Fault::Silent));
+            let mut program = program(mount.path(), command);
+            eventually(&format!("{call} to wait"), || waits_in_fuse(program.id()));
+            let asked = Instant::now();
+            kill(Pid::from_raw(program.id() as i32), signal).unwrap();
+            let status = loop {
+                if let Some(status) = program.try_wait().unwrap() {
+                    break status;
+                }
+                assert!(asked.elapsed() < Duration::from_secs(20), "{call}: {signal} did not end it");
+                std::thread::sleep(Duration::from_millis(100));
+                if signal == Signal::SIGINT {
+                    // dd catches the first, and waits again for what it then closes.
+                    let _ = kill(Pid::from_raw(program.id() as i32), signal);
+                }
+            };
+            assert!(!status.success(), "{call} {signal}");
+            let took = asked.elapsed();
+            let mut slowest = slowest.lock().unwrap();
+            if took > slowest.0 {
+                *slowest = (took, call);
+            }
+            // Others get in at once.
+            shell::ok(mount.path(), "stat -f . > /dev/null && stat unseen > /dev/null");
+            server.faults().clear();
+        }
+    });
+    eprintln!("the slowest to end: {:?}", slowest.lock().unwrap());
+}
+
+#[test]
+fn other_folders_and_files_go_on_while_one_is_stuck() {
+    let scratch = sample();
+    for name in ["stuck", "other", "third"] {
+        fs::create_dir(scratch.path().join(name)).unwrap();
+        fs::write(scratch.path().join(name).join("file"), name).unwrap();
+    }
+    let server = Server::start(scratch.path()).unwrap();
+    let mount = Mount::new(&server, &["timeout=100", "shutdown_timeout=1"]);
+    let at = |name: &str| mount.path().join(name);
+    for (verb, path, command) in [
+        ("MLSD", "stuck", "ls stuck"),
+        ("RETR", "unseen", "cat unseen"),
+        ("STOR", "never", "dd if=/dev/zero of=never bs=1000 count=1 status=none"),
+        ("RNTO", "stuck", "mv seen stuck/seen"),
+        ("MKD", "stuck", "mkdir stuck/new"),
+        ("DELE", "stuck", "rm stuck/file"),
+    ] {
+        server.faults().add(Rule::on(verb).path(path).act(Fault::Silent));
+        let mut stuck = program(mount.path(), command);
+        eventually(&format!("{command} to wait"), || waits_in_fuse(stuck.id()));
+        for round in 0..3 {
+            assert_eq!(fs::read(at("other/file")).unwrap(), b"other");
+            assert_eq!(names(&at("third"))[0], "file");
+            store(&at("other/new"), &[round]).unwrap();
+            fs::create_dir(at("third/made")).unwrap();
+            // Within a folder: the kernel lets only one file of a mount move between folders at a time.
+            fs::rename(at("third/made"), at("third/renamed")).unwrap();
+            fs::remove_dir(at("third/renamed")).unwrap();
+        }
+        assert!(stuck.try_wait().unwrap().is_none(), "{command} did not wait: {}", mount.log());
+        stuck.kill().unwrap();
+        stuck.wait().unwrap();
+        server.faults().clear();
+        server.drop_sessions();
+    }
+}
+
+#[test]
+fn with_hard_programs_wait_until_the_line_is_back_and_only_a_signal_ends_that() {
+    let scratch = sample();
+    let server = Server::start(scratch.path()).unwrap();
+    let relay = Relay::new(&server);
+    let mount = Mount::new(
+        &relay,
+        &["hard", "timeout=1", "connect_timeout=1", "shutdown_timeout=2", "attr_timeout=0"],
+    );
+    let at = |name: &str| mount.path().join(name);
+    assert_eq!(fs::read(at("seen")).unwrap(), b"seen");
+    relay.black_hole();
+    let back = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let back = &back;
+        let waits = |work: Box<dyn FnOnce() + Send>| {
+            scope.spawn(move || {
+                work();
+                assert!(back.load(Ordering::SeqCst), "it ended while nobody answered");
+            })
+        };
+        let (unseen, folder, new) = (at("unseen"), at("folder/deep"), at("new"));
+        waits(Box::new(move || assert_eq!(fs::read(unseen).unwrap(), b"unseen")));
+        waits(Box::new(move || fs::create_dir(folder).unwrap()));
+        waits(Box::new(move || store(&new, b"new").unwrap()));
+        let mut impatient = program(mount.path(), "cat folder/file");
+        eventually("a program that waits", || waits_in_fuse(impatient.id()));
+        kill(Pid::from_raw(impatient.id() as i32), Signal::SIGINT).unwrap();
+        assert!(!in_time(|| impatient.wait().unwrap()).success());
+        // Several time-outs go by.
+        let until = Instant::now() + Duration::from_secs(6);
+        while Instant::now() < until {
+            shell::ok(mount.path(), "stat -f . > /dev/null");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        back.store(true, Ordering::SeqCst);
+        relay.cut();
+        relay.heal();
+    });
+    assert_eq!(fs::read(scratch.path().join("new")).unwrap(), b"new");
+    assert!(scratch.path().join("folder/deep").is_dir());
+}
+
+/// Client, router and server, each a machine of its own, with a mount on the client.
+struct Lab {
+    // First: it goes before the machines that it needs.
+    mount: Option<Mount>,
+    client: Host,
+    router: Host,
+    server: Host,
+    running: Arc<parking_lot::Mutex<Option<Server>>>,
+    served: Scratch,
+}
+
+impl Lab {
+    /// None, said aloud, where such a network cannot be had.
+    fn new(options: &[&'static str]) -> Option<Self> {
+        match Self::build(options) {
+            Ok(lab) => Some(lab),
+            Err(why) => {
+                eprintln!("SKIPPED: no network of namespaces can be had here: {why}");
+                None
+            }
+        }
+    }
+
+    fn build(options: &[&'static str]) -> Result<Self, String> {
+        let (client, router, server) = (Host::new()?, Host::new()?, Host::new()?);
+        for (name, side, number) in [("toclient", &client, 1), ("toserver", &server, 2)] {
+            let host = side.thread.to_string();
+            router.ip(&format!("link add {name} type veth peer name line netns {host}"))?;
+            router.ip(&format!("addr add 10.{number}.0.1/24 dev {name}"))?;
+            router.ip(&format!("link set {name} up"))?;
+            side.ip("link set lo up")?;
+            side.ip(&format!("addr add 10.{number}.0.2/24 dev line"))?;
+            side.ip("link set line up")?;
+            side.ip(&format!("route add default via 10.{number}.0.1"))?;
+        }
+        router.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(|e| e.to_string()))?;
+        // New connections of the client's come from other ports than the first, see `forget_connections`.
+        client.run(|| {
+            fs::write("/proc/sys/net/ipv4/ip_local_port_range", "33000 39000").map_err(|e| e.to_string())
+        })?;
+        let served = sample();
+        let running = Arc::new(parking_lot::Mutex::new(None));
+        let root = served.path().to_path_buf();
+        let place = running.clone();
+        let (url, password) = server.run(move || {
+            let options = Options { address: SERVER, ..Options::default() };
+            let server = Server::start_with(&root, options).map_err(|e| e.to_string())?;
+            let login = (server.url(), server.password().to_owned());
+            *place.lock() = Some(server);
+            Ok::<_, String>(login)
+        })?;
+        let options = options.to_vec();
+        let mount = client.run(move || Mount::new(&Login(url, password), &options));
+        Ok(Self { mount: Some(mount), client, router, server, running, served })
+    }
+
+    fn mount(&self) -> &Mount {
+        self.mount.as_ref().expect("it is there until the end")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.mount().path().join(name)
+    }
+
+    fn with_server<T: Send + 'static>(&self, action: impl FnOnce(&Server) -> T + Send + 'static) -> T {
+        let running = self.running.clone();
+        self.server.run(move || action(running.lock().as_ref().unwrap()))
+    }
+
+    /// Nothing gets through, and nobody is told.
+    fn drop_packets(&self) {
+        for side in ["toclient", "toserver"] {
+            self.router.ip(&format!("rule add iif {side} blackhole")).unwrap();
+        }
+    }
+
+    fn let_through(&self) {
+        for side in ["toclient", "toserver"] {
+            self.router.ip(&format!("rule del iif {side} blackhole")).unwrap();
+        }
+    }
+
+    /// What belongs to a connection that exists vanishes; new ones are let through.
+    fn forget_connections(&self) {
+        self.client.run(|| fs::write("/proc/sys/net/ipv4/ip_local_port_range", "43000 49000").unwrap());
+        self.router.ip("rule add iif toclient ipproto tcp sport 33000-39000 blackhole").unwrap();
+    }
+
+    /// Its sessions are gone, on the same port. Nothing of that reaches the client if packets are dropped.
+    fn restart_server(&self) {
+        self.with_server(Server::drop_sessions);
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let mount = self.mount.take();
+        self.client.run(move || drop(mount));
+        // Its end is a connection to itself, which only works over there.
+        let running = self.running.clone();
+        self.server.run(move || drop(running.lock().take()));
+    }
+}
+
+struct Login(String, String);
+
+impl harness::Target for Login {
+    fn url(&self) -> String {
+        self.0.clone()
+    }
+    fn password(&self) -> String {
+        self.1.clone()
+    }
+}
+
+fn sample() -> Scratch {
+    let scratch = Scratch::new("served");
+    fs::write(scratch.path().join("seen"), "seen").unwrap();
+    fs::write(scratch.path().join("unseen"), "unseen").unwrap();
+    fs::create_dir(scratch.path().join("folder")).unwrap();
+    fs::write(scratch.path().join("folder/file"), "inside").unwrap();
+    scratch
+}
+
+fn program(folder: &Path, command: &str) -> Child {
+    let mut child = Command::new("sh");
+    child.args(["-c", &format!("exec {command}")]).current_dir(folder);
+    child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Whether it waits for our answer, and has for a moment: not for the one before.
+fn waits_in_fuse(pid: u32) -> bool {
+    let waits = || {
+        let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let stack = read("stack") + &read("wchan");
+        stack.contains("fuse") || stack.contains("request_wait_answer") || stack.contains("folio_wait")
+    };
+    waits() && {
+        std::thread::sleep(Duration::from_millis(100));
+        waits()
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    names_of(folder).unwrap()
+}
+
+fn names_of(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn store(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    nix::unistd::close(file.into_raw_fd()).map_err(io::Error::from)
+}
+
+/// Several cases at once: most of them wait.
+fn each<T: Send>(cases: Vec<T>, check: impl Fn(&T) + Sync) {
+    let cases = std::sync::Mutex::new(cases.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some(case) = cases.lock().unwrap().next() else { return };
+                    check(&case);
+                }
+            });
+        }
+    });
+}
+
+/// What hangs is not slow: the limit is many times the time-out in force.
+#[track_caller]
+fn in_time<T>(action: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let outcome = action();
+    assert!(start.elapsed() < Duration::from_secs(60), "it took {:?}", start.elapsed());
+    outcome
+}
+
+#[track_caller]
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
