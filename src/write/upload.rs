@@ -236,8 +236,7 @@ impl Upload {
         first.start = 1;
         let is_all = first.is_empty();
         let (mut theirs, mut ours) = ([0; 1], [0; 1]);
-        let mut download = session.retrieve(path, 0)?;
-        download.limit_window(FIRST_WINDOW);
+        let mut download = session.retrieve_held(path, 0)?;
         let got = download.read(&mut theirs)?;
         download.abandon();
         self.draft.lock().copy_out(0, &mut ours).map_err(local)?;
@@ -289,10 +288,9 @@ impl Upload {
     fn read_back(&self, session: &mut Session, path: &RemotePath, range: &Range<u64>) -> Result<(), Error> {
         let (mut theirs, mut ours) = (vec![0; CHUNK], vec![0; CHUNK]);
         let mut at = range.start;
-        let mut download = session.retrieve(path, at)?;
+        let mut download = session.retrieve_held(path, at)?;
         while at < range.end {
             let len = CHUNK.min((range.end - at) as usize);
-            download.limit_window(len);
             let got = download.read(theirs.get_mut(..len).unwrap_or_default())?;
             self.draft.lock().copy_out(at, ours.get_mut(..got).unwrap_or_default()).map_err(local)?;
             if got == 0 || theirs.get(..got) != ours.get(..got) {
@@ -496,8 +494,6 @@ impl io::Read for Source<'_> {
 }
 
 const CHUNK: usize = 128 * 1024;
-/// Of a download of which one byte is wanted.
-const FIRST_WINDOW: usize = 4096;
 /// With `-o in_place` the whole file would be written in place, too: a small change is worth it in smaller files.
 const PATCH_IN_PLACE_FROM: u64 = 64 << 10;
 /// What servers give a new file.
