@@ -168,55 +168,45 @@ fn what_happened_though_its_reply_was_lost_is_a_success() {
 /// is not the first to try.
 #[test]
 fn a_job_that_moves_to_another_connection_knows_that_it_was_tried_before() {
-    let scratch = Scratch::new("served");
-    for name in ["gone", "old"] {
-        fs::write(scratch.path().join(name), "x").unwrap();
-    }
-    fs::write(scratch.path().join("log"), "first\n").unwrap();
-    fs::create_dir(scratch.path().join("empty")).unwrap();
-    File::create(scratch.path().join("film")).unwrap().set_len(8 << 30).unwrap();
-    let server = scripted::Server::start(scratch.path()).unwrap();
-    let mount = Mount::new(&server, &["timeout=20", "max_conns=2"]);
-    let at = |name: &str| mount.path().join(name);
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        // One connection is taken by a download.
-        let film = at("film");
-        let stop = &stop;
-        scope.spawn(move || {
-            let mut film = File::open(film).unwrap();
-            let mut block = vec![0; 1 << 20];
-            while !stop.load(std::sync::atomic::Ordering::SeqCst)
-                && film.read(&mut block).is_ok_and(|n| n > 0)
-            {}
-        });
-        let work: [(&'static str, &dyn Fn() -> io::Result<()>); 5] = [
-            ("DELE", &|| fs::remove_file(at("gone"))),
-            ("RNTO", &|| fs::rename(at("old"), at("new"))),
-            ("MKD", &|| fs::create_dir(at("made"))),
-            ("RMD", &|| fs::remove_dir(at("empty"))),
-            ("APPE", &|| {
-                let mut log = OpenOptions::new().append(true).open(at("log"))?;
-                log.write_all(b"second\n")?;
-                close(log)
-            }),
-        ];
-        for (verb, work) in work {
-            server.set_max_sessions(2);
-            fs::read_dir(mount.path()).unwrap().for_each(drop);
-            let deadline = Instant::now() + Duration::from_secs(20);
-            while server.counters().now().open < 2 && Instant::now() < deadline {
-                fs::metadata(at(&format!("nothing{verb}"))).unwrap_err();
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            server.faults().add(Rule::on(verb).once().act(Fault::Done(Then::Close)));
-            server.set_max_sessions(1);
-            let outcome = work();
-            assert!(outcome.is_ok(), "{verb}: it was done, and told as {outcome:?}");
+    type Work = fn(&Path) -> io::Result<()>;
+    let works: [(&'static str, Work); 5] = [
+        ("DELE", |at| fs::remove_file(at.join("gone"))),
+        ("RNTO", |at| fs::rename(at.join("old"), at.join("new"))),
+        ("MKD", |at| fs::create_dir(at.join("made"))),
+        ("RMD", |at| fs::remove_dir(at.join("empty"))),
+        ("APPE", |at| {
+            let mut log = OpenOptions::new().append(true).open(at.join("log"))?;
+            log.write_all(b"second\n")?;
+            close(log)
+        }),
+    ];
+    for (verb, work) in works {
+        let scratch = Scratch::new("served");
+        for name in ["gone", "old", "log"] {
+            fs::write(scratch.path().join(name), "first\n").unwrap();
         }
-        stop.store(true, std::sync::atomic::Ordering::SeqCst);
-    });
-    assert_eq!(fs::read(scratch.path().join("log")).unwrap(), b"first\nsecond\n", "added once");
+        fs::create_dir(scratch.path().join("empty")).unwrap();
+        File::create(scratch.path().join("film")).unwrap().set_len(8 << 30).unwrap();
+        let server = scripted::Server::start(scratch.path()).unwrap();
+        let mount = Mount::new(&server, &["timeout=20", "max_conns=2"]);
+        // One connection is taken by a download.
+        let mut film = std::process::Command::new("cat");
+        film.arg(mount.path().join("film")).stdout(std::process::Stdio::null());
+        let mut film = film.spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while server.counters().now().open < 2 && Instant::now() < deadline {
+            fs::read_dir(mount.path()).unwrap().for_each(drop);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server.faults().add(Rule::on(verb).once().act(Fault::Done(Then::Close)));
+        server.set_max_sessions(1);
+        let outcome = work(mount.path());
+        let _ = film.kill();
+        let _ = film.wait();
+        assert!(outcome.is_ok(), "{verb}: it was done, and told as {outcome:?}");
+        let log = fs::read(scratch.path().join("log")).unwrap();
+        assert_eq!(log, if verb == "APPE" { &b"first\nsecond\n"[..] } else { b"first\n" }, "added once");
+    }
 }
 
 /// Every eight bytes say which version they are of, and where.

@@ -255,7 +255,11 @@ impl<'t> Worker<'t> {
         if let Err(error) = outcome {
             self.tally.errors.fetch_add(1, Ordering::Relaxed);
             // What is there must not be said not to be.
-            assert_ne!(error.kind(), io::ErrorKind::NotFound, "a file that is there was not found: {error}");
+            assert_ne!(
+                error.kind(),
+                io::ErrorKind::NotFound,
+                "LOST: a file that is there was not found: {error}"
+            );
         }
     }
 

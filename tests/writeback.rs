@@ -292,6 +292,47 @@ fn a_file_that_was_changed_on_the_server_meanwhile_is_kept_and_so_is_ours() {
 }
 
 #[test]
+fn a_full_journal_is_waited_for_and_then_told() {
+    let day = Day::new(&[], &["writeback", "spool_size=64K", "timeout=2", "attr_timeout=60"]);
+    let piece = vec![b'x'; 40_000];
+    day.server
+        .faults()
+        .add(Rule::on("STOR").path("first").times(1).act(Fault::Delay(Duration::from_millis(700))));
+    write(&day.at("first"), &piece).unwrap();
+    assert!(!day.root().join("first").exists());
+    // There is room again once the first is there.
+    write(&day.at("second"), &piece).unwrap();
+    assert_eq!(fs::read(day.root().join("first")).unwrap(), piece);
+    until("both are there", || entries(&day.mount.spool()) == 0);
+    day.server.faults().add(Rule::on("STOR").act(Fault::Reply("451 Not now.".into())));
+    write(&day.at("third"), &piece).unwrap();
+    let error = write(&day.at("fourth"), &piece).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(nix::libc::ENOSPC), "{error}");
+    assert_eq!(fs::read(day.at("third")).unwrap(), piece);
+    day.mend();
+    until("the third is there", || fs::read(day.root().join("third")).is_ok_and(|found| found == piece));
+    write(&day.at("fifth"), &piece).unwrap();
+}
+
+#[test]
+fn what_was_closed_survives_that_somebody_writes_on_and_is_killed() {
+    let mut day = Day::new(&["f"], WRITEBACK);
+    day.server.faults().add(Rule::on("STOR").times(1).act(Fault::Delay(Duration::from_millis(500))));
+    write(&day.at("f"), &content(2)).unwrap();
+    until("it is on its way", || day.server.counters().of("STOR") > 0);
+    let mut file = File::create(day.at("f")).unwrap();
+    file.write_all(b"half of another").unwrap();
+    until("the first is there", || fs::read(day.root().join("f")).unwrap() != content(1));
+    day.crash();
+    drop(file);
+    day.again();
+    assert!(fs::read(day.at("f")).unwrap() == content(2));
+    until("it is there", || entries(&day.mount.spool()) == 0);
+    assert!(fs::read(day.root().join("f")).unwrap() == content(2));
+    assert_eq!(shell::ok(day.mount.path(), "ls -A"), "f\n");
+}
+
+#[test]
 fn two_mounts_of_the_same_do_not_share_a_journal() {
     let mut day = Day::new(&[], &["writeback", "timeout=60"]);
     // The spool folder of the first.

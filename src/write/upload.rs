@@ -210,11 +210,43 @@ impl Upload {
             Ok(false) => return None,
             Err(error) => return Some(Err(error)),
         }
+        let ranges = match self.after_first_byte(session, path, ranges) {
+            Ok(Some(ranges)) => ranges,
+            Ok(None) => return None,
+            Err(error) => return Some(Err(error)),
+        };
         match self.write_ranges(session, path, &ranges) {
             Err(Error::Unsupported { .. }) => None,
             Err(Error::Refused { meaning: Refusal::Unclear | Refusal::Denied, .. }) => None,
             done => Some(done),
         }
+    }
+
+    /// A STOR from the very first byte on would empty the file. Most changes there leave the first byte as it is, and can
+    /// begin behind it; none for one that does not.
+    fn after_first_byte(
+        &self,
+        session: &mut Session,
+        path: &RemotePath,
+        mut ranges: Vec<Range<u64>>,
+    ) -> Result<Option<Vec<Range<u64>>>, Error> {
+        let Some(first) = ranges.first_mut().filter(|range| range.start == 0) else {
+            return Ok(Some(ranges));
+        };
+        first.start = 1;
+        let is_all = first.is_empty();
+        let (mut theirs, mut ours) = ([0; 1], [0; 1]);
+        let mut download = session.retrieve_held(path, 0)?;
+        let got = download.read(&mut theirs)?;
+        download.abandon();
+        self.draft.lock().copy_out(0, &mut ours).map_err(local)?;
+        if got == 0 || theirs != ours {
+            return Ok(None);
+        }
+        if is_all {
+            ranges.remove(0);
+        }
+        Ok(Some(ranges).filter(|ranges| !ranges.is_empty()))
     }
 
     fn write_ranges(
@@ -246,8 +278,30 @@ impl Upload {
             // A repeated patch finds what the one before has added.
             let expected = if is_last || is_first { size } else { stored.size.unwrap_or(size) };
             done = confirmed(session, path, stored, expected)?;
+            self.read_back(session, path, range)?;
         }
         Ok(done)
+    }
+
+    /// A range that broke off inside the file leaves its size as it should be, and some servers say 226 to that: so the
+    /// server has to show what it has.
+    fn read_back(&self, session: &mut Session, path: &RemotePath, range: &Range<u64>) -> Result<(), Error> {
+        let (mut theirs, mut ours) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let mut at = range.start;
+        let mut download = session.retrieve_held(path, at)?;
+        while at < range.end {
+            let len = CHUNK.min((range.end - at) as usize);
+            let got = download.read(theirs.get_mut(..len).unwrap_or_default())?;
+            self.draft.lock().copy_out(at, ours.get_mut(..got).unwrap_or_default()).map_err(local)?;
+            if got == 0 || theirs.get(..got) != ours.get(..got) {
+                download.abandon();
+                let text = "the server does not have what was sent".to_owned();
+                return Err(Error::Data { during: "STOR", text });
+            }
+            at += got as u64;
+        }
+        download.abandon();
+        Ok(())
     }
 
     fn replace(&mut self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
