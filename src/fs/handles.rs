@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::ftp::Name;
+use crate::lock::Mutex;
 use crate::tree::{Ino, Version};
 
 /// All handles of a mount.
