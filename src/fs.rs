@@ -28,7 +28,6 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
-use parking_lot::Mutex;
 
 pub use answer::{Answer, Caller};
 pub use attributes::{Change, Stat};
@@ -38,6 +37,7 @@ pub use options::Options;
 use crate::connection::{Connections, Patience};
 use crate::ftp::codepage::Codepage;
 use crate::ftp::{self, Error, Features, Name, Refusal, RemotePath, Session};
+use crate::lock::Mutex;
 use crate::queue::{Job, Queue};
 use crate::read::{Content, Locate, Reads, UNKNOWN_SIZE};
 use crate::tree::{Ino, Lifetimes, Tree};

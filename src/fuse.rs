@@ -8,12 +8,15 @@
 //! * AUTO_INVAL_DATA, and pages kept over an open only when the content is the same one;
 //! * READDIRPLUS_AUTO, PARALLEL_DIROPS, ATOMIC_O_TRUNC: fewer calls for the same work.
 //!
+//! A panic in a call is that call's error, and the log's: with one event loop, everything else would end with it.
+//!
 //! Knows nothing of FTP; `fs` knows nothing of fuser.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -90,11 +93,15 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &Request, node: INodeNo, nlookup: u64) {
-        self.fs.forget(ino(node), nlookup);
+        survive("forget", || {
+            self.fs.forget(ino(node), nlookup);
+        });
     }
 
     fn getattr(&self, req: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.fs.attributes(caller(req), ino(node), attributes(reply));
+        survive("getattr", || {
+            self.fs.attributes(caller(req), ino(node), attributes(reply));
+        });
     }
 
     fn setattr(
@@ -115,29 +122,39 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let modified = mtime.map(|time| match time {
-            TimeOrNow::SpecificTime(at) => at,
-            TimeOrNow::Now => SystemTime::now(),
+        survive("setattr", || {
+            let modified = mtime.map(|time| match time {
+                TimeOrNow::SpecificTime(at) => at,
+                TimeOrNow::Now => SystemTime::now(),
+            });
+            let owner = uid.is_some() || gid.is_some();
+            let change = Change { mode, owner, size, modified, handle: fh.map(u64::from) };
+            self.fs.change(caller(req), ino(node), change, attributes(reply));
         });
-        let owner = uid.is_some() || gid.is_some();
-        let change = Change { mode, owner, size, modified, handle: fh.map(u64::from) };
-        self.fs.change(caller(req), ino(node), change, attributes(reply));
     }
 
     fn readlink(&self, req: &Request, node: INodeNo, reply: ReplyData) {
-        self.fs.link_target(caller(req), ino(node), data(reply));
+        survive("readlink", || {
+            self.fs.link_target(caller(req), ino(node), data(reply));
+        });
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        self.fs.make_folder(caller(req), ino(parent), name.as_bytes(), mode, entry(reply));
+        survive("mkdir", || {
+            self.fs.make_folder(caller(req), ino(parent), name.as_bytes(), mode, entry(reply));
+        });
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.fs.remove_file(caller(req), ino(parent), name.as_bytes(), empty(reply));
+        survive("unlink", || {
+            self.fs.remove_file(caller(req), ino(parent), name.as_bytes(), empty(reply));
+        });
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.fs.remove_folder(caller(req), ino(parent), name.as_bytes(), empty(reply));
+        survive("rmdir", || {
+            self.fs.remove_folder(caller(req), ino(parent), name.as_bytes(), empty(reply));
+        });
     }
 
     fn rename(
@@ -150,20 +167,24 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        if !(flags - RenameFlags::RENAME_NOREPLACE).is_empty() {
-            return reply.error(fuser::Errno::EINVAL);
-        }
-        let keep = flags.contains(RenameFlags::RENAME_NOREPLACE);
-        let (from, to) = ((ino(parent), name.as_bytes()), (ino(newparent), newname.as_bytes()));
-        self.fs.rename(caller(req), from, to, keep, empty(reply));
+        survive("rename", || {
+            if !(flags - RenameFlags::RENAME_NOREPLACE).is_empty() {
+                return reply.error(fuser::Errno::EINVAL);
+            }
+            let keep = flags.contains(RenameFlags::RENAME_NOREPLACE);
+            let (from, to) = ((ino(parent), name.as_bytes()), (ino(newparent), newname.as_bytes()));
+            self.fs.rename(caller(req), from, to, keep, empty(reply));
+        });
     }
 
     fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let answer = Answer::new(move |opened: Result<Opened, Errno>| match opened {
-            Ok(opened) => reply.opened(FileHandle(opened.handle), open_flags(opened)),
-            Err(errno) => reply.error(error(errno)),
+        survive("open", || {
+            let answer = Answer::new(move |opened: Result<Opened, Errno>| match opened {
+                Ok(opened) => reply.opened(FileHandle(opened.handle), open_flags(opened)),
+                Err(errno) => reply.error(error(errno)),
+            });
+            self.fs.open(caller(req), ino(node), open_mode(flags.0), answer);
         });
-        self.fs.open(caller(req), ino(node), open_mode(flags.0), answer);
     }
 
     fn create(
@@ -176,16 +197,18 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let answer = Answer::new(move |created: Result<(Found, Opened), Errno>| match created {
-            Ok((Found::Node { stat, life, .. }, opened)) => {
-                let attr = file_attr(&stat);
-                reply.created(&life, &attr, Generation(0), FileHandle(opened.handle), open_flags(opened));
-            }
-            Ok(_) => reply.error(fuser::Errno::ENOENT),
-            Err(errno) => reply.error(error(errno)),
+        survive("create", || {
+            let answer = Answer::new(move |created: Result<(Found, Opened), Errno>| match created {
+                Ok((Found::Node { stat, life, .. }, opened)) => {
+                    let attr = file_attr(&stat);
+                    reply.created(&life, &attr, Generation(0), FileHandle(opened.handle), open_flags(opened));
+                }
+                Ok(_) => reply.error(fuser::Errno::ENOENT),
+                Err(errno) => reply.error(error(errno)),
+            });
+            let mode = OpenMode { bits: mode, ..open_mode(flags) };
+            self.fs.create(caller(req), ino(parent), name.as_bytes(), mode, answer);
         });
-        let mode = OpenMode { bits: mode, ..open_mode(flags) };
-        self.fs.create(caller(req), ino(parent), name.as_bytes(), mode, answer);
     }
 
     fn read(
@@ -199,7 +222,9 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.fs.read(caller(req), ino(node), fh.into(), offset, size as usize, data(reply));
+        survive("read", || {
+            self.fs.read(caller(req), ino(node), fh.into(), offset, size as usize, data(reply));
+        });
     }
 
     fn write(
@@ -214,15 +239,19 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let answer = Answer::new(move |written| match written {
-            Ok(written) => reply.written(written as u32),
-            Err(errno) => reply.error(error(errno)),
+        survive("write", || {
+            let answer = Answer::new(move |written| match written {
+                Ok(written) => reply.written(written as u32),
+                Err(errno) => reply.error(error(errno)),
+            });
+            self.fs.write(caller(req), ino(node), offset, bytes, answer);
         });
-        self.fs.write(caller(req), ino(node), offset, bytes, answer);
     }
 
     fn flush(&self, req: &Request, node: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
-        self.fs.flush(caller(req), ino(node), fh.into(), empty(reply));
+        survive("flush", || {
+            self.fs.flush(caller(req), ino(node), fh.into(), empty(reply));
+        });
     }
 
     fn release(
@@ -235,37 +264,45 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.fs.release(fh.into());
-        reply.ok();
+        survive("release", || {
+            self.fs.release(fh.into());
+            reply.ok();
+        });
     }
 
     fn fsync(&self, req: &Request, node: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.fs.sync(caller(req), ino(node), empty(reply));
+        survive("fsync", || {
+            self.fs.sync(caller(req), ino(node), empty(reply));
+        });
     }
 
     fn opendir(&self, req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let answer = Answer::new(move |opened: Result<u64, Errno>| match opened {
-            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
-            Err(errno) => reply.error(error(errno)),
+        survive("opendir", || {
+            let answer = Answer::new(move |opened: Result<u64, Errno>| match opened {
+                Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+                Err(errno) => reply.error(error(errno)),
+            });
+            self.fs.open_folder(caller(req), ino(node), answer);
         });
-        self.fs.open_folder(caller(req), ino(node), answer);
     }
 
     fn readdir(&self, req: &Request, _node: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let fs = self.fs.clone();
-        let answer = Answer::new(move |known: Result<(), Errno>| {
-            let outcome = known.and_then(|()| {
-                fs.read_folder(fh.into(), offset, false, |entry| {
-                    let name = OsStr::from_bytes(entry.name);
-                    reply.add(INodeNo(entry.stat.ino.0), entry.offset, file_type(entry.kind()), name)
-                })
+        survive("readdir", || {
+            let fs = self.fs.clone();
+            let answer = Answer::new(move |known: Result<(), Errno>| {
+                let outcome = known.and_then(|()| {
+                    fs.read_folder(fh.into(), offset, false, |entry| {
+                        let name = OsStr::from_bytes(entry.name);
+                        reply.add(INodeNo(entry.stat.ino.0), entry.offset, file_type(entry.kind()), name)
+                    })
+                });
+                match outcome {
+                    Ok(()) => reply.ok(),
+                    Err(errno) => reply.error(error(errno)),
+                }
             });
-            match outcome {
-                Ok(()) => reply.ok(),
-                Err(errno) => reply.error(error(errno)),
-            }
+            self.fs.await_entries(caller(req), fh.into(), offset, answer);
         });
-        self.fs.await_entries(caller(req), fh.into(), offset, answer);
     }
 
     fn readdirplus(
@@ -276,27 +313,23 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let fs = self.fs.clone();
-        let answer = Answer::new(move |known: Result<(), Errno>| {
-            let outcome = known.and_then(|()| {
-                fs.read_folder(fh.into(), offset, true, |entry| {
-                    let (name, attr) = (OsStr::from_bytes(entry.name), file_attr(&entry.stat));
-                    reply.add(
-                        INodeNo(entry.stat.ino.0),
-                        entry.offset,
-                        name,
-                        &entry.life,
-                        &attr,
-                        Generation(0),
-                    )
-                })
+        survive("readdirplus", || {
+            let fs = self.fs.clone();
+            let answer = Answer::new(move |known: Result<(), Errno>| {
+                let outcome = known.and_then(|()| {
+                    fs.read_folder(fh.into(), offset, true, |entry| {
+                        let (name, attr) = (OsStr::from_bytes(entry.name), file_attr(&entry.stat));
+                        let ino = INodeNo(entry.stat.ino.0);
+                        reply.add(ino, entry.offset, name, &entry.life, &attr, Generation(0))
+                    })
+                });
+                match outcome {
+                    Ok(()) => reply.ok(),
+                    Err(errno) => reply.error(error(errno)),
+                }
             });
-            match outcome {
-                Ok(()) => reply.ok(),
-                Err(errno) => reply.error(error(errno)),
-            }
+            self.fs.await_entries(caller(req), fh.into(), offset, answer);
         });
-        self.fs.await_entries(caller(req), fh.into(), offset, answer);
     }
 
     fn releasedir(
@@ -307,8 +340,10 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.fs.close_folder(fh.into());
-        reply.ok();
+        survive("releasedir", || {
+            self.fs.close_folder(fh.into());
+            reply.ok();
+        });
     }
 
     fn fsyncdir(&self, _req: &Request, _node: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
@@ -322,6 +357,13 @@ impl Filesystem for Adapter {
             None => (SOME_SPACE, SOME_SPACE),
         };
         reply.statfs(total, free, free, 0, 0, BLOCK, 255, BLOCK);
+    }
+}
+
+/// A panic costs the call at hand (its reply is dropped, which answers EIO), not the mount.
+fn survive(call: &'static str, action: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(action)).is_err() {
+        log::error!("{call} panicked: that call failed, the mount goes on");
     }
 }
 

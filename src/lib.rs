@@ -30,6 +30,7 @@ pub mod fs;
 pub mod ftp;
 pub mod fuse;
 pub mod json;
+pub mod lock;
 pub mod mount;
 pub mod queue;
 pub mod read;

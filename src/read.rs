@@ -31,9 +31,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use log::warn;
-use parking_lot::Mutex;
 
 use crate::ftp::{Error, RemotePath};
+use crate::lock::Mutex;
 use crate::queue::{Priority, Queue};
 use crate::tree::{Ino, Version};
 pub use blocks::Bytes;

@@ -121,16 +121,17 @@ const MAY_CALL: &[(&str, &[&str])] = &[
     ("status", &["fs", "ftp", "json", "mount", "queue"]),
     ("doctor", &["ftp", "json"]),
     ("fuse", &["fs", "ftp", "tree"]),
-    ("fs", &["connection", "ftp", "queue", "read", "tree", "write"]),
+    ("fs", &["connection", "ftp", "lock", "queue", "read", "tree", "write"]),
     ("write", &["ftp", "queue", "read", "tree"]),
-    ("read", &["ftp", "queue", "tree"]),
+    ("read", &["ftp", "lock", "queue", "tree"]),
     ("connection", &["ftp", "queue"]),
     ("queue", &["ftp"]),
     ("tree", &["ftp"]),
     ("mount", &["fork"]),
-    ("ftp", &[]),
+    ("ftp", &["lock"]),
     ("fork", &[]),
     ("json", &[]),
+    ("lock", &[]),
 ];
 
 /// Lines of a file, its tests among them.

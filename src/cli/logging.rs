@@ -51,6 +51,8 @@ pub fn start(debug: bool, verbose: u8, file: Option<&Path>) -> io::Result<()> {
         Some(path) => Box::new(File::options().append(true).create(true).mode(0o600).open(path)?),
         None => Box::new(Output::default()),
     }));
+    // In the background nobody reads standard error.
+    std::panic::set_hook(Box::new(|panic| log::error!("panicked: {panic}")));
     builder.try_init().map_err(io::Error::other)
 }
 

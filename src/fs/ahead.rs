@@ -18,10 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use parking_lot::Mutex;
-
 use super::FileSystem;
 use crate::ftp::Kind;
+use crate::lock::Mutex;
 use crate::read::{Wanted, ahead_bytes};
 use crate::tree::Ino;
 

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::debug;
 
-use parking_lot::Mutex;
-
 use super::arriving::Arriving;
 use super::handles::Handle;
 use super::{Answer, Caller, Errno, FileSystem, Flights, MAX_NODES, Stat, Then};
 use crate::ftp::{self, Error, Kind, Listing, Progress, Refusal, RemotePath, Session};
+use crate::lock::Mutex;
 use crate::queue::{Claim, Job, Priority, Ticket, Turn};
 use crate::read::Wanted;
 use crate::tree::{Entries, Ino, Stamp};

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::arriving::Arriving;
+use crate::lock::Mutex;
 use crate::tree::{Entries, Ino, Version};
 
 /// All handles of a mount.

@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::debug;
-use parking_lot::Mutex;
 
 use super::{FileSystem, Then};
 use crate::ftp::{Error, Kind, Listing, Modified, Name, Precision, RemotePath, Session};
+use crate::lock::Mutex;
 use crate::queue::{Job, Priority, Turn};
 use crate::tree::Ino;
 

@@ -177,6 +177,7 @@ pub fn is_own_address(local: SocketAddr) -> bool {
 
 /// Waits until one of the sockets is ready, or has failed; `TimedOut` when the deadline passes first.
 pub fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
+    crate::lock::assert_none_held();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

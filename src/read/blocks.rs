@@ -9,8 +9,8 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use lru::LruCache;
-use parking_lot::Mutex;
 
+use crate::lock::Mutex;
 use crate::tree::{Ino, Version};
 
 /// Blocks of all files of a mount.

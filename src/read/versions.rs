@@ -8,10 +8,10 @@ use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
 use lru::LruCache;
-use parking_lot::Mutex;
 
 use super::{Content, UNKNOWN_SIZE};
 use crate::ftp::{Error, Told};
+use crate::lock::Mutex;
 use crate::tree::{Ino, Version};
 
 /// Of the contents that were read last.

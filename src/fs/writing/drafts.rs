@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::fs::Answer;
+use crate::lock;
 use crate::queue::Ticket;
 use crate::tree::Ino;
 use crate::write::draft::Sending;
@@ -17,7 +18,7 @@ use crate::write::{Draft, Streaming};
 
 /// The files that are being changed.
 #[derive(Default)]
-pub struct Drafts(pub(super) Mutex<HashMap<Ino, Entry>>);
+pub struct Drafts(pub(super) lock::Mutex<HashMap<Ino, Entry>>);
 
 pub(super) struct Entry {
     pub draft: Arc<Mutex<Draft>>,
