@@ -12,6 +12,7 @@
 //!
 //! Started by [`Connections::start`]; the queue is the only way in.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use log::{debug, error, info, warn};
 use parking_lot::Mutex;
 
 use crate::ftp::{Config, Error, Features, Session};
-use crate::queue::{Job, Next, Queue, SlotId, Turn};
+use crate::queue::{Job, Next, Queue, SlotId, Task, Turn};
 
 /// Where calls wait for ever (`hard`): asks how long the caller has waited who has waited longest; none when nobody waits.
 pub type Patience = Option<Box<dyn Fn() -> Option<Duration> + Send + Sync>>;
@@ -128,19 +129,20 @@ impl Connection {
     /// Runs a job to its end, over several connections if need be. False when this thread should end.
     fn serve(&mut self, mut job: Job) -> bool {
         let started = Instant::now();
-        let (mut attempt, mut tries) = (0, 0_u32);
+        let mut tries = 0_u32;
         loop {
             if job.deadline.is_some_and(|deadline| Instant::now() > deadline) {
-                job.task.finish(Err(Error::TimedOut { during: "waiting for a connection" }));
+                finish(job.task, Err(Error::TimedOut { during: "waiting for a connection" }));
                 return true;
             }
             let connected = self.connect();
             let outcome = match (connected, &mut self.session) {
                 (Ok(()), Some(session)) => {
-                    let turn = Turn::new(&self.queue, self.slot, attempt);
-                    attempt += 1;
-                    catch_unwind(AssertUnwindSafe(|| job.task.attempt(session, &turn))).unwrap_or_else(|_| {
-                        error!("a job panicked; its connection is closed");
+                    let turn = Turn::new(&self.queue, self.slot, job.attempts);
+                    job.attempts += 1;
+                    let task = &mut job.task;
+                    catch_unwind(AssertUnwindSafe(|| task.attempt(session, &turn))).unwrap_or_else(|panic| {
+                        error!("a job panicked, its connection is closed: {}", words(&*panic));
                         Err(Error::Cancelled)
                     })
                 }
@@ -152,7 +154,7 @@ impl Connection {
                 (connected, _) => connected,
             };
             let Err(error) = outcome else {
-                job.task.finish(Ok(()));
+                finish(job.task, Ok(()));
                 return true;
             };
             if error.ends_session() || matches!(error, Error::Cancelled) {
@@ -160,7 +162,7 @@ impl Connection {
             }
             let progress = job.task.has_progressed();
             if progress {
-                attempt = 1;
+                job.attempts = 1;
             }
             let restarting = matches!(error, Error::Unreachable { .. } | Error::TooManySessions { .. });
             // A whole time-out has passed in silence: whoever waits is told now.
@@ -172,10 +174,10 @@ impl Connection {
                 _ if waits => true,
                 Error::TooManySessions { .. } => started.elapsed() < self.shared.patience_with_others(),
                 Error::Unreachable { .. } => started.elapsed() < PATIENCE,
-                _ => error.is_transient() && attempt < MAX_ATTEMPTS && !silent,
+                _ => error.is_transient() && job.attempts < MAX_ATTEMPTS && !silent,
             };
             if !again {
-                job.task.finish(Err(error));
+                finish(job.task, Err(error));
                 return true;
             }
             tries += 1;
@@ -240,6 +242,18 @@ impl Connection {
         self.session = None;
         self.queue.set_live(self.slot, false);
     }
+}
+
+/// Ends a job. What panics here has answered nobody: its answers are dropped, which is an error to who waits.
+fn finish(task: Box<dyn Task>, outcome: Result<(), Error>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| task.finish(outcome))) {
+        error!("the end of a job panicked: {}", words(&*panic));
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
 }
 
 impl Drop for Connection {

@@ -251,40 +251,52 @@ impl Filesystem for Adapter {
         self.fs.open_folder(caller(req), ino(node), answer);
     }
 
-    fn readdir(
-        &self,
-        _req: &Request,
-        _node: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
-        let outcome = self.fs.read_folder(fh.into(), offset, false, |entry| {
-            let name = OsStr::from_bytes(entry.name);
-            reply.add(INodeNo(entry.stat.ino.0), entry.offset, file_type(entry.kind()), name)
+    fn readdir(&self, req: &Request, _node: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let fs = self.fs.clone();
+        let answer = Answer::new(move |known: Result<(), Errno>| {
+            let outcome = known.and_then(|()| {
+                fs.read_folder(fh.into(), offset, false, |entry| {
+                    let name = OsStr::from_bytes(entry.name);
+                    reply.add(INodeNo(entry.stat.ino.0), entry.offset, file_type(entry.kind()), name)
+                })
+            });
+            match outcome {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(error(errno)),
+            }
         });
-        match outcome {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(error(errno)),
-        }
+        self.fs.await_entries(caller(req), fh.into(), offset, answer);
     }
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         _node: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let outcome = self.fs.read_folder(fh.into(), offset, true, |entry| {
-            let (name, attr) = (OsStr::from_bytes(entry.name), file_attr(&entry.stat));
-            reply.add(INodeNo(entry.stat.ino.0), entry.offset, name, &entry.life, &attr, Generation(0))
+        let fs = self.fs.clone();
+        let answer = Answer::new(move |known: Result<(), Errno>| {
+            let outcome = known.and_then(|()| {
+                fs.read_folder(fh.into(), offset, true, |entry| {
+                    let (name, attr) = (OsStr::from_bytes(entry.name), file_attr(&entry.stat));
+                    reply.add(
+                        INodeNo(entry.stat.ino.0),
+                        entry.offset,
+                        name,
+                        &entry.life,
+                        &attr,
+                        Generation(0),
+                    )
+                })
+            });
+            match outcome {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(error(errno)),
+            }
         });
-        match outcome {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(error(errno)),
-        }
+        self.fs.await_entries(caller(req), fh.into(), offset, answer);
     }
 
     fn releasedir(
@@ -305,7 +317,11 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        reply.statfs(SOME_SPACE, SOME_SPACE, SOME_SPACE, 0, 0, BLOCK, 255, BLOCK);
+        let (total, free) = match self.fs.space_left() {
+            Some(space) => (space.total.max(space.free) / u64::from(BLOCK), space.free / u64::from(BLOCK)),
+            None => (SOME_SPACE, SOME_SPACE),
+        };
+        reply.statfs(total, free, free, 0, 0, BLOCK, 255, BLOCK);
     }
 }
 
@@ -421,5 +437,5 @@ const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 512;
 /// st_blksize: programs that buffer read this much at once, and random readers should not read more.
 const BLOCK: u32 = 4096;
-/// FTP cannot tell the free space: 1 PiB (in blocks) never stops a program that asks first.
+/// Most servers cannot tell the free space: 1 PiB (in blocks) never stops a program that asks first.
 const SOME_SPACE: u64 = 1 << 38;

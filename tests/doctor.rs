@@ -6,13 +6,16 @@ mod harness;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::scratch::Scratch;
 use harness::scripted::{self, Fault, Rule, Then};
 use harness::{Kind, Options, Server, Target, Tls};
-use nix::sys::socket::{Backlog, listen};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket,
+};
 use openssl::asn1::Asn1Time;
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
@@ -100,7 +103,7 @@ fn a_private_address_in_pasv_is_explained_and_does_no_harm() {
 #[test]
 fn closed_passive_ports_are_the_servers_firewall_and_active_is_the_way() {
     let (_scratch, server) = scripted();
-    let closed = free_port();
+    let (_held, closed) = closed_port();
     passive_port(&server, closed);
     let told = examine(&server, &[]);
     assert_eq!(told.code, 0, "{}", told.text);
@@ -217,7 +220,8 @@ fn a_wrong_password_is_sent_once_and_told() {
 
 #[test]
 fn a_port_without_a_server_is_told() {
-    let told = run(&format!("ftp://joe@127.0.0.1:{}/", free_port()), "x", &[]);
+    let (_held, port) = closed_port();
+    let told = run(&format!("ftp://joe@127.0.0.1:{port}/"), "x", &[]);
     assert_eq!(told.code, 3, "{}", told.text);
     assert!(told.text.contains("nothing listens on port"), "{}", told.text);
     let told = run("ftp://joe@no-such-host.invalid/", "x", &[]);
@@ -366,7 +370,10 @@ fn passive_port(server: &scripted::Server, port: u16) {
     server.faults().add(Rule::on("PASV").act(Fault::Reply(plain)));
 }
 
-/// A port on which nobody listens.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A port on which nobody listens, nor will as long as the descriptor is held: bound, and that is all.
+fn closed_port() -> (OwnedFd, u16) {
+    let held = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(held.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let port = getsockname::<SockaddrIn>(held.as_raw_fd()).unwrap().port();
+    (held, port)
 }

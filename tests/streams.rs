@@ -21,7 +21,7 @@ fn readers_of_one_file_at_different_places_do_not_take_turns_with_one_stream() {
             scope.spawn(move || {
                 let mut block = vec![0; 128 << 10];
                 for step in 0..64 {
-                    let offset = (reader * 16 << 20) + step * block.len();
+                    let offset = ((reader * 16) << 20) + step * block.len();
                     file.read_exact_at(&mut block, offset as u64).unwrap();
                     assert!(block == content[offset..offset + block.len()]);
                 }
@@ -30,7 +30,7 @@ fn readers_of_one_file_at_different_places_do_not_take_turns_with_one_stream() {
     });
     let asked = 4 * 64 * (128 << 10);
     assert!(at.retrieved() <= 12, "{:?}", at.server.counters().now());
-    assert!(at.sent() <= 2 * asked + (4 * 8 << 20), "{} bytes for {asked}", at.sent());
+    assert!(at.sent() <= 2 * asked + ((4 * 8) << 20), "{} bytes for {asked}", at.sent());
 }
 
 #[test]

@@ -1,29 +1,12 @@
-//! Any bytes, read as a file of the disk cache: no panic, and nothing is a block but what was written as that block.
+//! Files of the disk cache: see `fuzz/bodies/block.rs`.
 //!
 //! ```text
-//! cargo +nightly fuzz run block -- -max_total_time=60
+//! cargo +nightly fuzz run block -- -max_total_time=3600
 //! ```
 
 #![no_main]
 
-use std::time::{Duration, SystemTime};
+#[path = "../bodies/block.rs"]
+mod body;
 
-use ftpfs::read::disk::record::{self, Key};
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    let Some(key) = Key::new("ftp://u@h:21", b"/file", 7, SystemTime::UNIX_EPOCH + Duration::from_secs(1)) else {
-        return;
-    };
-    let index = u64::from(bytes.first().copied().unwrap_or_default());
-    assert!(key.name(index).is_ascii());
-    if let Some(data) = record::data(&key, index, bytes) {
-        assert_eq!([record::head(&key, index, data).as_slice(), data].concat(), bytes);
-        assert_eq!(record::data(&key, index + 1, bytes), None);
-    }
-    let own = [record::head(&key, index, bytes).as_slice(), bytes].concat();
-    assert_eq!(record::data(&key, index, &own), Some(bytes));
-    if let Some(total) = record::total(bytes) {
-        assert!(bytes.ends_with(b"\n") && total.to_string().len() < bytes.len().max(2));
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

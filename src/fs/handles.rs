@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::ftp::Name;
-use crate::tree::{Ino, Version};
+use super::arriving::Arriving;
+use crate::tree::{Entries, Ino, Version};
 
 /// All handles of a mount.
 #[derive(Default)]
@@ -28,7 +28,9 @@ pub enum Handle {
         version: Version,
     },
     /// The entries as they were when the folder was opened (or rewound).
-    Folder { ino: Ino, entries: Arc<Vec<(Name, Ino)>> },
+    Folder { ino: Ino, entries: Entries },
+    /// A huge folder that was opened while its listing was still coming.
+    Arriving { ino: Ino, entries: Arc<Arriving> },
 }
 
 impl Handles {

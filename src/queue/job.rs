@@ -14,6 +14,8 @@ pub struct Job {
     pub(crate) needs_data: bool,
     pub(crate) deadline: Option<Instant>,
     pub(crate) number: u64,
+    /// How often it has been tried: kept when another connection goes on with it.
+    pub(crate) attempts: u32,
     pub(crate) task: Box<dyn Task>,
 }
 
@@ -30,7 +32,7 @@ impl Job {
 
     /// A job from a task with state of its own.
     pub fn of(priority: Priority, task: Box<dyn Task>) -> Self {
-        Self { priority, claims: Vec::new(), needs_data: false, deadline: None, number: 0, task }
+        Self { priority, claims: Vec::new(), needs_data: false, deadline: None, number: 0, attempts: 0, task }
     }
 
     /// The paths that it touches.

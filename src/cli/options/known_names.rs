@@ -86,10 +86,10 @@ const NAMES: &[(Fate, &str)] = &[
     // Connections.
     (
         Fate::Set,
-        "connect_timeout=1 timeout=1 read_timeout=1 delay_connect max_conns=3 ipv4 ipv6 proxy=h socks5=h",
+        "connect_timeout=1 timeout=1 read_timeout=1 delay_connect max_conns=3 ipv4 ipv6 proxy=h socks5=h soft hard",
     ),
-    (Fate::Quiet, "ServerAliveInterval=15 reconnect noreconnect soft tcp_nodelay httpproxy"),
-    (Fate::Refused, "hard interface=eth0 proxy_user=x socks4=h"),
+    (Fate::Quiet, "ServerAliveInterval=15 reconnect noreconnect tcp_nodelay httpproxy"),
+    (Fate::Refused, "interface=eth0 proxy_user=x socks4=h"),
     // FTP.
     (
         Fate::Set,
