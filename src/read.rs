@@ -1,6 +1,6 @@
 //! Reading: blocks kept in memory, and streams that run ahead of whoever reads.
 //!
-//! FUSE asks for small pieces, 128 KiB at most ahead of the reader; FTP gives a whole stream per transfer, and starting
+//! FUSE asks for small pieces, 96 KiB at most ahead of the reader; FTP gives a whole stream per transfer, and starting
 //! one costs a round trip. So a read that finds its pages in the [`blocks`] cache is answered at once; otherwise it
 //! joins a [`stream`] that will soon pass there, or starts one at its offset. A stream runs ahead of a sequential
 //! reader by a window that doubles while the reader keeps on, waits when nobody wants more (TCP then holds the server),
@@ -317,6 +317,13 @@ impl Reads {
             Some((at, page.into_iter().take(len - at).collect()))
         };
         pages.filter_map(page).collect()
+    }
+
+    /// Nobody has this file open any more: what would come ahead of its readers is not wanted.
+    pub fn closed(&self, ino: Ino) {
+        let files = self.files.lock();
+        let streams = files.iter().filter(|(key, _)| key.0 == ino).flat_map(|(_, file)| &file.streams);
+        streams.for_each(|stream| stream.leave());
     }
 
     /// Forgets all blocks, those on the disk included.

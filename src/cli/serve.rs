@@ -40,6 +40,7 @@ pub struct Plan {
 
 /// Mounts, and comes back when the mount has ended. The starter hears of success; a failure to start is returned.
 pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
+    keep_memory_together();
     let spool_dir = plan.filesystem.spool_dir.clone();
     let mut watchdog = Watchdog::start(|| starter.forget())
         .map_err(|error| Failure::new(Exit::Local, format!("cannot start the watchdog: {error}")))?;
@@ -239,6 +240,16 @@ fn notify_systemd(state: &str) {
     let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
     if let Err(error) = sent {
         log::debug!("NOTIFY_SOCKET: {error}");
+    }
+}
+
+/// Blocks are allocated on one thread and freed on another: with an arena per thread, as glibc likes it, four streams at once
+/// held 180 MiB for 64 MiB of blocks, and 104 with two arenas.
+fn keep_memory_together() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number inside the allocator; no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
     }
 }
 

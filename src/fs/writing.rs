@@ -140,6 +140,7 @@ impl FileSystem {
         if self.tree.lock().closed(ino) > 0 {
             return;
         }
+        self.reads.closed(ino);
         if removed {
             self.drafts.0.lock().remove(&ino);
             return;

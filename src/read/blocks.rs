@@ -1,6 +1,6 @@
 //! The block cache: contents of files in memory, bounded in bytes, evicted least recently used first.
 //!
-//! A block is 128 KiB of one version of one file. Which of its 4 KiB pages are there is a bit mask, so that a random
+//! A block is 96 KiB of one version of one file. Which of its 4 KiB pages are there is a bit mask, so that a random
 //! reader of 4 KiB costs 4 KiB on the wire; the last page of a file may be short. A new version of a file has a new
 //! key, so an old block can never be mixed with a new one: it just ages out.
 
@@ -149,7 +149,7 @@ impl Blocks {
             let bytes = Arc::make_mut(&mut block.data);
             if bytes.len() < needed {
                 let capacity = bytes.capacity();
-                bytes.reserve_exact(needed.next_power_of_two().min(BLOCK as usize) - bytes.len());
+                bytes.reserve_exact(needed.next_power_of_two().min(BLOCK as usize).max(needed) - bytes.len());
                 grown = bytes.capacity() - capacity;
                 // What is appended need not be zeros first.
                 bytes.resize(inside.max(bytes.len()), 0);
@@ -182,8 +182,9 @@ impl Blocks {
 
 /// What the kernel asks for and fills its cache in.
 pub const PAGE: u64 = 4096;
-/// 32 pages: the kernel's default read-ahead window, and one bit each in a `u32`.
-pub const BLOCK: u64 = 32 * PAGE;
+/// 24 pages: what the kernel asks for ahead of a sequential reader (`MAX_READAHEAD` in `fuse`), so that most reads lie in one
+/// block and need no copy. One bit each in a `u32`.
+pub const BLOCK: u64 = 24 * PAGE;
 
 const SMALLEST: u64 = 4 << 20;
 

@@ -69,7 +69,7 @@ impl Cursors {
     }
 }
 
-/// The kernel keeps two read-ahead windows of 128 KiB in flight, in any order.
+/// The kernel keeps two read-ahead windows of 96 KiB in flight, in any order.
 const SLACK: u64 = 256 * 1024;
 /// Whoever skips more than this is not reading everything.
 const SMALL_GAP: u64 = 32 * 1024;

@@ -15,7 +15,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,20 +34,37 @@ pub(super) struct Disk {
     server: String,
     looks: SyncSender<Look>,
     tasks: SyncSender<Task>,
+    shared: Arc<Shared>,
+}
+
+/// What the threads know of each other.
+#[derive(Default)]
+struct Shared {
     /// Tasks that are not done.
-    pending: Arc<AtomicUsize>,
-    is_off: Arc<AtomicBool>,
+    pending: AtomicUsize,
+    is_off: AtomicBool,
+    /// How often everything was to be forgotten. What was asked for or read before the last time is not used.
+    epoch: AtomicU64,
+    /// The epoch up to which that is done.
+    forgotten: AtomicU64,
 }
 
 struct Look {
     key: Key,
     blocks: RangeInclusive<u64>,
     found: Found,
+    epoch: u64,
 }
 
 enum Task {
-    Store(Key, u64, Arc<Vec<u8>>),
-    Forget,
+    Store {
+        key: Key,
+        index: u64,
+        data: Arc<Vec<u8>>,
+        epoch: u64,
+    },
+    /// There is something to be forgotten.
+    Wake,
 }
 
 impl Disk {
@@ -59,17 +76,19 @@ impl Disk {
         let folder = Folder::open(folder, limit, server)?;
         let (looks, to_look) = sync_channel(LOOKS);
         let (tasks, to_do) = sync_channel(TASKS);
-        let (pending, is_off): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
-        let below = folder.clone();
-        std::thread::Builder::new().name("disk cache".into()).spawn(move || look(&below, &to_look))?;
-        let (left, off) = (pending.clone(), is_off.clone());
-        let work = move || work(&folder, &to_do, &left, &off);
-        std::thread::Builder::new().name("disk cache".into()).spawn(work)?;
-        Ok(Self { server: server.to_owned(), looks, tasks, pending, is_off })
+        let shared = Arc::<Shared>::default();
+        let (below, with) = (folder.clone(), shared.clone());
+        std::thread::Builder::new().name("disk cache".into()).spawn(move || look(&below, &to_look, &with))?;
+        let with = shared.clone();
+        std::thread::Builder::new().name("disk cache".into()).spawn(move || work(&folder, &to_do, &with))?;
+        Ok(Self { server: server.to_owned(), looks, tasks, shared })
     }
 
     /// What the blocks of a content are kept under; none when they are not to be kept.
     pub(super) fn key(&self, content: &Content) -> Option<Key> {
+        if self.shared.forgotten.load(Ordering::SeqCst) != self.shared.epoch.load(Ordering::SeqCst) {
+            return None;
+        }
         let modified = content.modified.filter(|_| content.size != UNKNOWN_SIZE)?;
         if SystemTime::now().duration_since(modified).is_ok_and(|age| age > SETTLED) {
             return Key::new(&self.server, (content.locate)()?.as_bytes(), content.size, modified);
@@ -79,7 +98,9 @@ impl Disk {
 
     /// Looks for blocks, by their numbers; `found` gets those that are there, up to the first that is not.
     pub(super) fn fetch(&self, key: Key, blocks: RangeInclusive<u64>, found: Found) {
-        let Err(error) = self.looks.try_send(Look { key, blocks, found }) else { return };
+        let Err(error) = self.looks.try_send(Look { key, blocks, found, epoch: self.epoch() }) else {
+            return;
+        };
         let (TrySendError::Full(look) | TrySendError::Disconnected(look)) = error;
         // A disk that is slower than the line is no help.
         (look.found)(Vec::new());
@@ -87,55 +108,76 @@ impl Disk {
 
     /// Keeps a whole block, when there is time for it.
     pub(super) fn store(&self, key: Key, index: u64, data: Arc<Vec<u8>>) {
-        if !self.is_off.load(Ordering::Relaxed) {
-            self.submit(Task::Store(key, index, data));
+        if !self.shared.is_off.load(Ordering::Relaxed) {
+            self.submit(Task::Store { key, index, data, epoch: self.epoch() });
         }
     }
 
     /// Removes everything that is kept of this server.
     pub(super) fn forget(&self) {
-        self.submit(Task::Forget);
+        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        // When there is no room for it, there are others that wake as well.
+        self.submit(Task::Wake);
     }
 
     /// Waits until everything is on the disk, at most so long.
     pub(super) fn settle(&self, limit: Duration) {
         let until = Instant::now() + limit;
-        while self.pending.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+        while self.shared.pending.load(Ordering::Relaxed) > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
     fn submit(&self, task: Task) {
-        self.pending.fetch_add(1, Ordering::Relaxed);
+        self.shared.pending.fetch_add(1, Ordering::Relaxed);
         if self.tasks.try_send(task).is_err() {
-            self.pending.fetch_sub(1, Ordering::Relaxed);
+            self.shared.pending.fetch_sub(1, Ordering::Relaxed);
         }
     }
-}
 
-fn look(folder: &Folder, looks: &Receiver<Look>) {
-    for Look { key, blocks, found } in looks {
-        let block = |index| Some((index * BLOCK, folder.fetch(&key, index)?));
-        found(blocks.map_while(block).collect());
+    fn epoch(&self) -> u64 {
+        self.shared.epoch.load(Ordering::SeqCst)
     }
 }
 
-fn work(folder: &Folder, tasks: &Receiver<Task>, pending: &AtomicUsize, is_off: &AtomicBool) {
+fn look(folder: &Folder, looks: &Receiver<Look>, shared: &Shared) {
+    for Look { key, blocks, found, epoch } in looks {
+        let block = |index| Some((index * BLOCK, folder.fetch(&key, index)?));
+        let mut there: Vec<_> = blocks.map_while(block).collect();
+        if shared.epoch.load(Ordering::SeqCst) != epoch {
+            there.clear();
+        }
+        found(there);
+    }
+}
+
+fn work(folder: &Folder, tasks: &Receiver<Task>, shared: &Shared) {
     for task in tasks {
-        let done = match task {
-            Task::Store(..) if is_off.load(Ordering::Relaxed) => Ok(()),
-            Task::Store(key, index, data) => folder.store(&key, index, &data).map(|is_stored| {
-                if !is_stored {
-                    debug!("another mount is using the disk cache: a block is left out");
+        let now = shared.epoch.load(Ordering::SeqCst);
+        let mut done = Ok(());
+        if shared.forgotten.load(Ordering::SeqCst) != now {
+            done = folder.forget();
+            if done.is_ok() {
+                shared.forgotten.store(now, Ordering::SeqCst);
+            }
+        }
+        match task {
+            Task::Store { key, index, data, epoch } if epoch == now && done.is_ok() => {
+                if !shared.is_off.load(Ordering::Relaxed) {
+                    done = folder.store(&key, index, &data).map(|is_stored| {
+                        if !is_stored {
+                            debug!("another mount is using the disk cache: a block is left out");
+                        }
+                    });
                 }
-            }),
-            Task::Forget => folder.forget(),
-        };
+            }
+            _ => {}
+        }
         if let Err(error) = done {
             warn!("the disk cache is off until the next mount: {error}");
-            is_off.store(true, Ordering::Relaxed);
+            shared.is_off.store(true, Ordering::Relaxed);
         }
-        pending.fetch_sub(1, Ordering::Relaxed);
+        shared.pending.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -174,6 +174,15 @@ impl Stream {
         }
     }
 
+    /// Whoever read here has gone: it ends, unless somebody waits for it or it is there for those who are still to come.
+    pub(super) fn leave(&self) {
+        let mut state = self.state.lock();
+        if state.waiters.is_empty() && !self.is_ahead() {
+            state.ended = true;
+            self.wake.notify_all();
+        }
+    }
+
     /// The job to make more urgent: it was to read ahead, and now somebody waits for it.
     pub(super) fn to_promote(&self) -> Option<Ticket> {
         let state = self.state.lock();
@@ -202,6 +211,9 @@ impl Stream {
             let fair = !busy || served >= QUANTUM;
             if parking_lot::MutexGuard::unlocked(&mut state, || turn.is_wanted(fair)) {
                 state.ended = true;
+                return false;
+            }
+            if state.ended {
                 return false;
             }
             // Looked at again: the lock was let go meanwhile.

@@ -174,5 +174,6 @@ fn gone() -> Error {
     Error::Refused { command: "RETR", meaning: Refusal::NotFound, reply }
 }
 
-/// One read of the socket at most: a few segments of a fast link, and two blocks.
-const CHUNK: usize = 256 * 1024;
+/// One read of the socket at most: a few segments of a fast link, and little enough to be in the processor's cache when it is
+/// copied.
+const CHUNK: usize = 96 * 1024;
