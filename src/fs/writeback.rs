@@ -77,6 +77,8 @@ pub(super) struct Pending {
     is_restored: bool,
     /// What its upload that runs brings over at least.
     sending: Option<Source>,
+    /// Exactly that, whatever is written meanwhile.
+    sends_a_copy: bool,
     attempts: u32,
     /// Not tried before.
     after: Option<Instant>,
@@ -349,7 +351,8 @@ impl FileSystem {
             pending.after = None;
             pending.is_restored = false;
             let newest = pending.kept.last().cloned();
-            if brought == Brought::All || (brought == Brought::WhatWasAskedFor && sending == newest) {
+            let is_this = brought == Brought::WhatWasAskedFor || pending.sends_a_copy;
+            if brought == Brought::All || (is_this && sending == newest) {
                 (state.files.remove(&ino).map(|pending| pending.kept).unwrap_or_default(), None)
             } else {
                 let older = pending.kept.len().saturating_sub(1);
@@ -565,6 +568,7 @@ impl Pending {
             since: Instant::now(),
             is_restored: false,
             sending: None,
+            sends_a_copy: false,
             attempts: 0,
             after: None,
             is_urgent: false,

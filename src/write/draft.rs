@@ -536,6 +536,11 @@ impl Draft {
         Ok(draft)
     }
 
+    /// The content on the server below it.
+    pub fn base(&self) -> Option<Base> {
+        self.base.clone()
+    }
+
     /// Bytes that only this draft has.
     pub fn held(&self) -> u64 {
         self.unsent().iter().map(|part| part.end - part.start).sum()

@@ -111,6 +111,11 @@ impl Upload {
         }
     }
 
+    /// Reads the bytes from a copy of the draft as it was when this was made, so that writers may go on.
+    pub fn reads(&mut self, copy: Draft) {
+        self.draft = Arc::new(Mutex::new(copy));
+    }
+
     /// Some of it may be on the server already, from an upload that was cut: it is looked at before anything is added.
     pub fn repeated(&mut self) {
         self.is_repeated = true;

@@ -20,9 +20,9 @@ use crate::ftp::{Entry, Error, Kind, Name, Precision, Refusal, RemotePath, Sessi
 use crate::queue::{Task, Turn};
 use crate::read::Locate;
 use crate::tree::Ino;
-use crate::write::Upload;
 use crate::write::journal::{BYTES_AT, Below, Record};
 use crate::write::kept::Kept;
+use crate::write::{Draft, Upload};
 
 /// What is known of an upload's bytes.
 pub struct Care {
@@ -58,6 +58,7 @@ impl FileSystem {
             let mut state = self.writeback.state.lock();
             let pending = state.files.get_mut(&ino)?;
             pending.sending = pending.kept.last().cloned();
+            pending.sends_a_copy = false;
             let is_late = pending.first.elapsed() > self.options.attr_timeout;
             (pending.kept.clone(), pending.is_restored || pending.attempts > 0 || is_late)
         };
@@ -75,6 +76,26 @@ impl FileSystem {
         let source = kept.last().cloned()?;
         let versions: Vec<Version> = kept.iter().rev().filter_map(version).collect();
         Some(Arc::new(Care { versions, source, verdict: Mutex::default(), looks }))
+    }
+
+    /// The saved bytes as a draft of their own, for an upload that begins now: what is written meanwhile must not get into
+    /// it, because nobody was told that it is safe. None for a large file, and for one that has changed since it was saved.
+    pub(in crate::fs) fn copy_for(&self, ino: Ino, care: &Care, draft: &Mutex<Draft>) -> Option<Draft> {
+        let newest = care.versions.first()?;
+        if newest.record.held() > LARGE {
+            return None;
+        }
+        let base = {
+            let draft = draft.lock();
+            self.writeback.is_saved(ino, draft.generation()).then(|| draft.base())?
+        };
+        let base = base.filter(|_| !newest.record.is_whole());
+        let bytes = |at: u64, piece: &mut [u8]| newest.file.read_exact_at(piece, newest.start + at);
+        let copy = Draft::restored(&newest.record, base, &self.options.spool_dir, bytes).ok()?;
+        if let Some(pending) = self.writeback.state.lock().files.get_mut(&ino) {
+            pending.sends_a_copy = true;
+        }
+        Some(copy)
     }
 
     /// The upload has ended otherwise than it was meant to. False when it has not.
@@ -266,4 +287,6 @@ impl Version {
 }
 
 const CHUNK: usize = 128 * 1024;
+/// Beyond this, copying costs more than it is worth: the upload reads the draft, and shows how far it is.
+const LARGE: u64 = 8 << 20;
 const MAX_NAME: usize = 255;

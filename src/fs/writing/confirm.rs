@@ -86,7 +86,8 @@ impl FileSystem {
                 _ => fs.uploaded(ino, outcome, sending),
             })
         };
-        let upload = Upload::new(
+        let real = draft.clone();
+        let mut upload = Upload::new(
             draft,
             locate,
             exists,
@@ -96,6 +97,9 @@ impl FileSystem {
             self.options.spool_dir.clone(),
             end,
         );
+        if let Some(copy) = care.as_ref().and_then(|care| self.copy_for(ino, care, &real)) {
+            upload.reads(copy);
+        }
         let task: Box<dyn Task> = match care {
             Some(care) => Box::new(Careful { upload, care, locate: usual, has_looked: false }),
             None => Box::new(upload),
