@@ -14,7 +14,6 @@
 pub mod draft;
 pub mod journal;
 pub mod kept;
-mod patch;
 pub mod ranges;
 pub mod spool;
 pub mod streaming;

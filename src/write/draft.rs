@@ -3,6 +3,7 @@
 //! One that is written from its start on can be uploaded meanwhile ([`outgoing`]); what it does then is told in
 //! [`super::streaming`].
 
+mod changes;
 pub mod outgoing;
 
 use std::io;
@@ -15,9 +16,9 @@ use parking_lot::Condvar;
 
 use super::ranges::Ranges;
 use super::spool::Spool;
-use crate::ftp::{Error, Told};
+use crate::ftp::Error;
 use crate::read::Content;
-use outgoing::{Outgoing, Room};
+use outgoing::Outgoing;
 
 /// The local state of a file that somebody changes.
 pub struct Draft {
@@ -255,39 +256,9 @@ impl Draft {
         if only_added { Change::Added(added) } else { Change::Rewritten }
     }
 
-    /// What the server has below, when anything of it is part of what is to be sent now.
-    pub(super) fn old_content(&self) -> Option<Told> {
-        let base = self.base.as_ref()?;
-        let is_part = !self.dirty.gaps(0..base.limit.min(self.size)).is_empty();
-        is_part.then_some(Told { size: Some(base.content.size), modified: self.base_time })
-    }
-
     /// The file's time on the server is no longer the one that was known.
     pub fn forget_time(&mut self) {
         self.base_time = None;
-    }
-
-    /// The ranges in which the file differs from what the server has, when it has not been cut and has grown without holes.
-    pub(super) fn changed_ranges(&self) -> Option<(&Base, Vec<Range<u64>>)> {
-        let base = self.base.as_ref().filter(|base| base.limit == base.content.size)?;
-        let has_holes = !self.dirty.gaps(base.content.size..self.size.max(base.content.size)).is_empty();
-        if self.dirty.is_empty() || self.size < base.content.size || has_holes {
-            return None;
-        }
-        let mut ranges: Vec<Range<u64>> = Vec::new();
-        for range in self.dirty.iter() {
-            match ranges.last_mut() {
-                // A transfer costs more than what lies between, when that is here.
-                Some(last)
-                    if range.start - last.end <= NEAR
-                        && self.present.gaps(last.end..range.start).is_empty() =>
-                {
-                    last.end = range.end;
-                }
-                _ => ranges.push(range.clone()),
-            }
-        }
-        Some((base, ranges))
     }
 
     /// An upload begins: what is written from now on belongs to the next one.
@@ -323,188 +294,6 @@ impl Draft {
         self.must_not_stream = false;
         self.failed = None;
         self.failed_before = false;
-    }
-
-    /// Whether an upload may begin now that `from` bytes are there, while more are written: the file is new or was emptied,
-    /// and is written from its start on.
-    pub fn may_stream(&self, from: u64) -> bool {
-        self.outgoing.is_none()
-            && !self.must_not_stream
-            && self.dropped == 0
-            && self.base.as_ref().is_none_or(|base| base.limit == 0)
-            && self.dirty.reach(0) >= from
-    }
-
-    /// An upload begins that goes on while the file is written.
-    pub fn begin_streaming(&mut self) {
-        self.outgoing = Some(Outgoing::default());
-    }
-
-    pub fn is_streaming(&self) -> bool {
-        self.outgoing.is_some()
-    }
-
-    /// What is there now is what shall be confirmed; what is written from now on belongs to the next upload.
-    pub fn seal(&mut self) {
-        if self.outgoing.as_ref().is_some_and(|outgoing| outgoing.sealed.is_none()) {
-            let sending = self.begin_upload();
-            let size = self.size;
-            if let Some(outgoing) = &mut self.outgoing {
-                outgoing.sealed = Some((size, sending));
-            }
-            self.changed.notify_all();
-        }
-    }
-
-    /// Whether a change at `offset` touches what is no longer here but with the server: the upload must be sealed first.
-    pub fn must_be_sealed_before(&self, offset: u64) -> bool {
-        let unsealed = self.outgoing.as_ref().is_some_and(|outgoing| outgoing.sealed.is_none());
-        unsealed && self.dropped > 0 && self.sent() > offset
-    }
-
-    /// A change at `offset`, or of everything behind it: whether that has been sent already.
-    fn goes_back(&mut self, offset: u64) {
-        if let Some(outgoing) = self.outgoing.as_mut().filter(|outgoing| outgoing.sealed.is_none()) {
-            outgoing.spoiled |= offset < outgoing.sent;
-        }
-    }
-
-    /// Looks after the disk limit, and says what the upload under way needs.
-    pub fn after_write(&mut self, limit: u64, from: u64) -> Wish {
-        if self.may_stream(from) {
-            return Wish::Begin;
-        }
-        let reach = self.reach();
-        let Some(outgoing) = &mut self.outgoing else { return Wish::Nothing };
-        if outgoing.sealed.is_some() {
-            return Wish::Nothing;
-        }
-        outgoing.hold(reach.saturating_sub(self.dropped));
-        if let Some(end) = outgoing.droppable(limit)
-            && end > self.dropped
-            && !outgoing.spoiled
-            && self.spool.let_go(self.dropped..end)
-        {
-            self.present.cut_front(end);
-            self.dropped = end;
-            outgoing.hold(reach.saturating_sub(end));
-        }
-        if outgoing.parked && reach.saturating_sub(outgoing.sent) >= from.min(limit / 8) {
-            return Wish::GoOn;
-        }
-        if outgoing.is_full(reach, limit) && !outgoing.spoiled { Wish::Room } else { Wish::Nothing }
-    }
-
-    /// Whether so much waits to be sent that a connection is worth it.
-    pub fn has_more(&self, from: u64) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| {
-            !outgoing.blocked.is_empty()
-                || outgoing.spoiled
-                || self.reach().saturating_sub(outgoing.sent) >= from
-        })
-    }
-
-    pub fn is_sealed(&self) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.sealed.is_some())
-    }
-
-    pub fn is_parked(&self) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.parked)
-    }
-
-    /// A time or permission bits for what is sealed. False when nothing is.
-    pub fn defer_sealed(&mut self, modified: Option<SystemTime>, mode: Option<u32>) -> bool {
-        let Some((_, sending)) = self.outgoing.as_mut().and_then(|outgoing| outgoing.sealed.as_mut()) else {
-            return false;
-        };
-        sending.modified = modified.or(sending.modified);
-        sending.mode = mode.map(|mode| mode & 0o7777).or(sending.mode);
-        true
-    }
-
-    /// Lets a writer wait until there is room. Gives it back when there is some already.
-    pub fn wait_for_room(&mut self, limit: u64, room: Room) -> Option<Room> {
-        let reach = self.reach();
-        match &mut self.outgoing {
-            Some(outgoing) if !outgoing.spoiled && outgoing.is_full(reach, limit) => {
-                outgoing.blocked.push(room);
-                None
-            }
-            _ => Some(room),
-        }
-    }
-
-    /// The upload under way has come to nothing before it was sealed: all of it is sent at close(). Until then no more is
-    /// taken than the disk limit allows when there was an error.
-    pub fn end_streaming(&mut self, failed: Option<Error>) {
-        self.outgoing = None;
-        self.must_not_stream = true;
-        self.failed = failed;
-    }
-
-    /// The upload under way is over, however it went: what was sealed, and who waits for room.
-    pub fn take_outgoing(&mut self) -> (Option<Sending>, Vec<Room>) {
-        let Some(outgoing) = &mut self.outgoing else { return Default::default() };
-        (outgoing.sealed.as_ref().map(|(_, sending)| sending.clone()), std::mem::take(&mut outgoing.blocked))
-    }
-
-    /// Why nothing more is taken: there is no room for it, and its upload has failed.
-    pub fn failure(&self, limit: u64) -> Option<&Error> {
-        self.failed.as_ref().filter(|_| self.size > limit)
-    }
-
-    /// What the upload under way does next, when `at` bytes of the file are given to the connection: how many more there
-    /// are. None when it is to come to an end here.
-    pub(super) fn ready(&self, at: u64) -> Option<u64> {
-        let outgoing = self.outgoing.as_ref().filter(|outgoing| !outgoing.spoiled)?;
-        match &outgoing.sealed {
-            Some((size, _)) => Some(size.saturating_sub(at)).filter(|&left| left > 0),
-            None => Some(self.present.reach(at).min(self.size).saturating_sub(at)),
-        }
-    }
-
-    /// What is to be confirmed once it is sealed.
-    pub(super) fn sealed(&self) -> Option<(u64, Sending)> {
-        self.outgoing.as_ref()?.sealed.clone()
-    }
-
-    pub(super) fn is_spoiled(&self) -> bool {
-        self.outgoing.as_ref().is_none_or(|outgoing| outgoing.spoiled)
-    }
-
-    /// So many bytes are given to the connection. Gives those who waited for room, when there is some.
-    pub(super) fn note_outgoing(&mut self, upto: u64, limit: u64) -> Vec<Room> {
-        let reach = self.reach();
-        let Some(outgoing) = &mut self.outgoing else { return Vec::new() };
-        outgoing.sent = upto;
-        outgoing.parked = false;
-        if outgoing.is_full(reach, limit) { Vec::new() } else { std::mem::take(&mut outgoing.blocked) }
-    }
-
-    /// No connection works on it now.
-    pub fn park(&mut self) {
-        if let Some(outgoing) = &mut self.outgoing {
-            outgoing.parked = true;
-        }
-    }
-
-    /// Below this the spool holds nothing any more.
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    pub(super) fn changed(&self) -> Arc<Condvar> {
-        self.changed.clone()
-    }
-
-    /// Whether a part of it is nowhere any more: the spool has let go of it, and its upload has failed.
-    pub fn is_lost(&self) -> bool {
-        self.dropped > 0 && self.outgoing.is_none()
-    }
-
-    /// How far it is written without a gap.
-    fn reach(&self) -> u64 {
-        self.present.reach(self.dropped).min(self.size)
     }
 
     /// A draft made again from what a [`Record`](super::journal::Record) says, whose bytes `bytes` brings (offset, buffer).
@@ -593,9 +382,6 @@ pub struct Sending {
     pub modified: Option<SystemTime>,
     pub mode: Option<u32>,
 }
-
-/// Changes so close together are sent as one.
-const NEAR: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {

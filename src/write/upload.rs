@@ -4,7 +4,7 @@
 //! connection never comes up. So an existing file is never written directly: its new content goes to a temporary name
 //! beside it, is checked by size, and is renamed over it (RNFR and RNTO in one segment). A new file goes straight to its name: there is nothing to lose, and it saves a
 //! round trip. Bytes added at the end go by APPE, and the size is compared afterwards. Small changes in large files are
-//! written into them, see [`super::patch`].
+//! written into them, see [`patch`].
 //!
 //! What is made from an old content must not replace another one that nobody here has seen: size and time of the file are
 //! asked for in the same segment as those of the upload, or before a patch, and when they are not what they were the
@@ -12,6 +12,8 @@
 //!
 //! Success means 226 *and* the right size. After a lost connection the attempt looks at what the server has before it
 //! repeats anything that must not happen twice.
+
+mod patch;
 
 use std::io;
 use std::ops::Range;
@@ -21,9 +23,9 @@ use std::sync::Arc;
 use log::debug;
 use parking_lot::Mutex;
 
+use super::Draft;
 use super::draft::{Change, Sending};
 use super::temporary::temporary_name;
-use super::{Draft, patch};
 use crate::ftp::{
     After, Error, How, Modified, Refusal, RemotePath, Session, Stored, Told, explain, replace, spelling,
 };
@@ -204,109 +206,6 @@ impl Upload {
             Some(got) if got > range.end => Err(grown(range.end, got)),
             _ => confirmed(session, path, stored, range.end),
         }
-    }
-
-    /// Writes the changed ranges into the file. None where the whole of it must be sent.
-    fn patch(&mut self, session: &mut Session, path: &RemotePath) -> Option<Result<Uploaded, Error>> {
-        let ranges = self.patches.clone()?;
-        let folder = path.parent().unwrap_or_else(RemotePath::root);
-        match patch::is_proven(session, &folder) {
-            Ok(true) => {}
-            Ok(false) => return None,
-            Err(error) => return Some(Err(error)),
-        }
-        let ranges = match self.after_first_byte(session, path, ranges) {
-            Ok(Some(ranges)) => ranges,
-            Ok(None) => return None,
-            Err(error) => return Some(Err(error)),
-        };
-        match self.write_ranges(session, path, &ranges) {
-            Err(Error::Unsupported { .. }) => None,
-            Err(Error::Refused { meaning: Refusal::Unclear | Refusal::Denied, .. }) => None,
-            done => Some(done),
-        }
-    }
-
-    /// A STOR from the very first byte on would empty the file. Most changes there leave the first byte as it is, and can
-    /// begin behind it; none for one that does not.
-    fn after_first_byte(
-        &self,
-        session: &mut Session,
-        path: &RemotePath,
-        mut ranges: Vec<Range<u64>>,
-    ) -> Result<Option<Vec<Range<u64>>>, Error> {
-        let Some(first) = ranges.first_mut().filter(|range| range.start == 0) else {
-            return Ok(Some(ranges));
-        };
-        first.start = 1;
-        let is_all = first.is_empty();
-        let (mut theirs, mut ours) = ([0; 1], [0; 1]);
-        let mut download = session.retrieve_held(path, 0)?;
-        let got = download.read(&mut theirs)?;
-        download.abandon();
-        self.draft.lock().copy_out(0, &mut ours).map_err(local)?;
-        if got == 0 || theirs != ours {
-            return Ok(None);
-        }
-        if is_all {
-            ranges.remove(0);
-        }
-        Ok(Some(ranges).filter(|ranges| !ranges.is_empty()))
-    }
-
-    fn write_ranges(
-        &mut self,
-        session: &mut Session,
-        path: &RemotePath,
-        ranges: &[Range<u64>],
-    ) -> Result<Uploaded, Error> {
-        let Some(old) = self.old else { return Err(Error::Unsupported { command: "REST" }) };
-        let old_size = old.size.unwrap_or(0);
-        let now = session.stat(path)?;
-        if !self.sending.failed_before {
-            patch::check_unchanged(old, patch::told(now.size, now.modified))?;
-        } else if let Some(size) = now.size
-            && !(old_size..=self.draft.lock().size()).contains(&size)
-        {
-            // A patch that broke off may have made it longer, not more than that.
-            return Err(Error::Changed { text: format!("{size} bytes after a patch that broke off") });
-        }
-        let mut size = old_size;
-        let is_first = !std::mem::replace(&mut self.sending.failed_before, true);
-        let mut done = Uploaded::of(size);
-        for (number, range) in ranges.iter().enumerate() {
-            size = size.max(range.end);
-            let is_last = number + 1 == ranges.len();
-            let after = if is_last { self.after(None) } else { After::default() };
-            let mut source = Source { draft: &self.draft, at: range.start, end: range.end };
-            let stored = session.store(path, How::From(range.start), &mut source, &after)?;
-            // A repeated patch finds what the one before has added.
-            let expected = if is_last || is_first { size } else { stored.size.unwrap_or(size) };
-            done = confirmed(session, path, stored, expected)?;
-            self.read_back(session, path, range)?;
-        }
-        Ok(done)
-    }
-
-    /// A range that broke off inside the file leaves its size as it should be, and some servers say 226 to that: so the
-    /// server has to show what it has.
-    fn read_back(&self, session: &mut Session, path: &RemotePath, range: &Range<u64>) -> Result<(), Error> {
-        let (mut theirs, mut ours) = (vec![0; CHUNK], vec![0; CHUNK]);
-        let mut at = range.start;
-        let mut download = session.retrieve_held(path, at)?;
-        while at < range.end {
-            let len = CHUNK.min((range.end - at) as usize);
-            let got = download.read(theirs.get_mut(..len).unwrap_or_default())?;
-            self.draft.lock().copy_out(at, ours.get_mut(..got).unwrap_or_default()).map_err(local)?;
-            if got == 0 || theirs.get(..got) != ours.get(..got) {
-                download.abandon();
-                let text = "the server does not have what was sent".to_owned();
-                return Err(Error::Data { during: "STOR", text });
-            }
-            at += got as u64;
-        }
-        download.abandon();
-        Ok(())
     }
 
     fn replace(&mut self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {

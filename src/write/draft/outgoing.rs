@@ -7,10 +7,198 @@
 //!
 //! Part of [`super::Draft`], under its lock.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
-use super::Sending;
+use parking_lot::Condvar;
+
+use super::{Draft, Sending, Wish};
 use crate::ftp::Error;
+
+impl Draft {
+    /// Whether an upload may begin now that `from` bytes are there, while more are written: the file is new or was emptied,
+    /// and is written from its start on.
+    pub fn may_stream(&self, from: u64) -> bool {
+        self.outgoing.is_none()
+            && !self.must_not_stream
+            && self.dropped == 0
+            && self.base.as_ref().is_none_or(|base| base.limit == 0)
+            && self.dirty.reach(0) >= from
+    }
+
+    /// An upload begins that goes on while the file is written.
+    pub fn begin_streaming(&mut self) {
+        self.outgoing = Some(Outgoing::default());
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        self.outgoing.is_some()
+    }
+
+    /// What is there now is what shall be confirmed; what is written from now on belongs to the next upload.
+    pub fn seal(&mut self) {
+        if self.outgoing.as_ref().is_some_and(|outgoing| outgoing.sealed.is_none()) {
+            let sending = self.begin_upload();
+            let size = self.size;
+            if let Some(outgoing) = &mut self.outgoing {
+                outgoing.sealed = Some((size, sending));
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether a change at `offset` touches what is no longer here but with the server: the upload must be sealed first.
+    pub fn must_be_sealed_before(&self, offset: u64) -> bool {
+        let unsealed = self.outgoing.as_ref().is_some_and(|outgoing| outgoing.sealed.is_none());
+        unsealed && self.dropped > 0 && self.sent() > offset
+    }
+
+    /// A change at `offset`, or of everything behind it: whether that has been sent already.
+    pub(super) fn goes_back(&mut self, offset: u64) {
+        if let Some(outgoing) = self.outgoing.as_mut().filter(|outgoing| outgoing.sealed.is_none()) {
+            outgoing.spoiled |= offset < outgoing.sent;
+        }
+    }
+
+    /// Looks after the disk limit, and says what the upload under way needs.
+    pub fn after_write(&mut self, limit: u64, from: u64) -> Wish {
+        if self.may_stream(from) {
+            return Wish::Begin;
+        }
+        let reach = self.reach();
+        let Some(outgoing) = &mut self.outgoing else { return Wish::Nothing };
+        if outgoing.sealed.is_some() {
+            return Wish::Nothing;
+        }
+        outgoing.hold(reach.saturating_sub(self.dropped));
+        if let Some(end) = outgoing.droppable(limit)
+            && end > self.dropped
+            && !outgoing.spoiled
+            && self.spool.let_go(self.dropped..end)
+        {
+            self.present.cut_front(end);
+            self.dropped = end;
+            outgoing.hold(reach.saturating_sub(end));
+        }
+        if outgoing.parked && reach.saturating_sub(outgoing.sent) >= from.min(limit / 8) {
+            return Wish::GoOn;
+        }
+        if outgoing.is_full(reach, limit) && !outgoing.spoiled { Wish::Room } else { Wish::Nothing }
+    }
+
+    /// Whether so much waits to be sent that a connection is worth it.
+    pub fn has_more(&self, from: u64) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| {
+            !outgoing.blocked.is_empty()
+                || outgoing.spoiled
+                || self.reach().saturating_sub(outgoing.sent) >= from
+        })
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.sealed.is_some())
+    }
+
+    pub fn is_parked(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.parked)
+    }
+
+    /// A time or permission bits for what is sealed. False when nothing is.
+    pub fn defer_sealed(&mut self, modified: Option<SystemTime>, mode: Option<u32>) -> bool {
+        let Some((_, sending)) = self.outgoing.as_mut().and_then(|outgoing| outgoing.sealed.as_mut()) else {
+            return false;
+        };
+        sending.modified = modified.or(sending.modified);
+        sending.mode = mode.map(|mode| mode & 0o7777).or(sending.mode);
+        true
+    }
+
+    /// Lets a writer wait until there is room. Gives it back when there is some already.
+    pub fn wait_for_room(&mut self, limit: u64, room: Room) -> Option<Room> {
+        let reach = self.reach();
+        match &mut self.outgoing {
+            Some(outgoing) if !outgoing.spoiled && outgoing.is_full(reach, limit) => {
+                outgoing.blocked.push(room);
+                None
+            }
+            _ => Some(room),
+        }
+    }
+
+    /// The upload under way has come to nothing before it was sealed: all of it is sent at close(). Until then no more is
+    /// taken than the disk limit allows when there was an error.
+    pub fn end_streaming(&mut self, failed: Option<Error>) {
+        self.outgoing = None;
+        self.must_not_stream = true;
+        self.failed = failed;
+    }
+
+    /// The upload under way is over, however it went: what was sealed, and who waits for room.
+    pub fn take_outgoing(&mut self) -> (Option<Sending>, Vec<Room>) {
+        let Some(outgoing) = &mut self.outgoing else { return Default::default() };
+        (outgoing.sealed.as_ref().map(|(_, sending)| sending.clone()), std::mem::take(&mut outgoing.blocked))
+    }
+
+    /// Why nothing more is taken: there is no room for it, and its upload has failed.
+    pub fn failure(&self, limit: u64) -> Option<&Error> {
+        self.failed.as_ref().filter(|_| self.size > limit)
+    }
+
+    /// What the upload under way does next, when `at` bytes of the file are given to the connection: how many more there
+    /// are. None when it is to come to an end here.
+    pub(in crate::write) fn ready(&self, at: u64) -> Option<u64> {
+        let outgoing = self.outgoing.as_ref().filter(|outgoing| !outgoing.spoiled)?;
+        match &outgoing.sealed {
+            Some((size, _)) => Some(size.saturating_sub(at)).filter(|&left| left > 0),
+            None => Some(self.present.reach(at).min(self.size).saturating_sub(at)),
+        }
+    }
+
+    /// What is to be confirmed once it is sealed.
+    pub(in crate::write) fn sealed(&self) -> Option<(u64, Sending)> {
+        self.outgoing.as_ref()?.sealed.clone()
+    }
+
+    pub(in crate::write) fn is_spoiled(&self) -> bool {
+        self.outgoing.as_ref().is_none_or(|outgoing| outgoing.spoiled)
+    }
+
+    /// So many bytes are given to the connection. Gives those who waited for room, when there is some.
+    pub(in crate::write) fn note_outgoing(&mut self, upto: u64, limit: u64) -> Vec<Room> {
+        let reach = self.reach();
+        let Some(outgoing) = &mut self.outgoing else { return Vec::new() };
+        outgoing.sent = upto;
+        outgoing.parked = false;
+        if outgoing.is_full(reach, limit) { Vec::new() } else { std::mem::take(&mut outgoing.blocked) }
+    }
+
+    /// No connection works on it now.
+    pub fn park(&mut self) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.parked = true;
+        }
+    }
+
+    /// Below this the spool holds nothing any more.
+    pub(in crate::write) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    pub(in crate::write) fn changed(&self) -> Arc<Condvar> {
+        self.changed.clone()
+    }
+
+    /// Whether a part of it is nowhere any more: the spool has let go of it, and its upload has failed.
+    pub fn is_lost(&self) -> bool {
+        self.dropped > 0 && self.outgoing.is_none()
+    }
+
+    /// How far it is written without a gap.
+    fn reach(&self) -> u64 {
+        self.present.reach(self.dropped).min(self.size)
+    }
+}
 
 /// Told when there is room again, or that there will be none.
 pub type Room = Box<dyn FnOnce(Result<(), Error>) + Send>;
