@@ -222,15 +222,7 @@ fn tls(scheme: Scheme, asked: Tls) -> Result<Tls, String> {
 
 /// The folder where files wait until they are uploaded; made when missing, private to its owner.
 fn spool_dir(chosen: Option<&Path>, point: &Path) -> Result<PathBuf, Failure> {
-    let local = |message: String| Failure::new(Exit::Local, message);
-    let folder = match chosen {
-        Some(folder) => folder.to_owned(),
-        None if geteuid().is_root() => PathBuf::from("/var/cache/ftpfs"),
-        None => home()
-            .ok_or_else(|| local("this user has no home folder: set spool_dir=".into()))?
-            .join(".cache/ftpfs"),
-    };
-    private_folder(folder, "spool_dir", point)
+    private_folder(spool_folder(chosen)?, "spool_dir", point)
 }
 
 /// A folder of ours, made when missing; `option` is what it can be set with.
@@ -247,6 +239,17 @@ fn private_folder(folder: PathBuf, option: &str, point: &Path) -> Result<PathBuf
         return Err(Failure::new(Exit::Usage, format!("{option}= must not lie below the mount point")));
     }
     Ok(folder)
+}
+
+/// The folder that was chosen, or the user's.
+fn spool_folder(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+    match chosen {
+        Some(folder) => Ok(folder.to_owned()),
+        None if geteuid().is_root() => Ok(PathBuf::from("/var/cache/ftpfs")),
+        None => home()
+            .map(|home| home.join(".cache/ftpfs"))
+            .ok_or_else(|| Failure::new(Exit::Local, "this user has no home folder: set spool_dir=")),
+    }
 }
 
 /// One line on standard error.

@@ -1,6 +1,6 @@
 //! The file system: one method per file call, answered from memory or by a job.
 //!
-//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`] (with [`times`]), [`names`], [`folders`], [`reading`], [`writing`]. Every call takes an
+//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`] (with [`times`]), [`names`], [`folders`] (with [`arriving`]), [`reading`], [`writing`]. Every call takes an
 //! [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the answer is sent
 //! before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno in
 //! [`errno`], and nowhere else.
@@ -9,6 +9,7 @@
 
 mod ahead;
 pub mod answer;
+mod arriving;
 pub mod attributes;
 pub mod errno;
 pub mod figures;
@@ -17,6 +18,7 @@ mod handles;
 pub mod names;
 pub mod options;
 pub mod reading;
+pub mod space;
 mod times;
 pub mod writeback;
 pub mod writing;
@@ -43,6 +45,7 @@ use ahead::Ahead;
 use answer::Waiting;
 use folders::Listings;
 use handles::Handles;
+use space::SpaceLeft;
 use times::Times;
 use writeback::{Writeback, open_journal};
 use writing::Drafts;
@@ -58,6 +61,7 @@ pub struct FileSystem {
     listings: Listings,
     ahead: Ahead,
     times: Times,
+    space: SpaceLeft,
     waiting: Arc<Waiting>,
     features: Features,
     options: Options,
@@ -142,6 +146,7 @@ impl FileSystem {
             features,
             options,
             times: Times::default(),
+            space: SpaceLeft::default(),
             server,
             codepage,
             this: this.clone(),
@@ -279,5 +284,5 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const ANOTHER_TRY: Duration = Duration::from_secs(1);
 /// How long QUITs may take.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// Nodes held in memory at most, as far as the kernel lets us forget: about 60 MB.
-const MAX_NODES: usize = 200_000;
+/// Nodes held in memory at most, as far as the kernel and open folders let us forget: about 40 MB.
+const MAX_NODES: usize = 100_000;

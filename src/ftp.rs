@@ -30,6 +30,6 @@ pub mod tls;
 pub use config::Config;
 pub use error::{Error, Refusal};
 pub use features::Features;
-pub use listing::{Entry, Kind, Listing, Modified, Precision};
+pub use listing::{Entry, Kind, Listing, Modified, Precision, Progress};
 pub use path::{BadName, Name, RemotePath};
-pub use session::{After, Download, How, Session, Stored, Told};
+pub use session::{After, Download, How, Session, Space, Stored, Told};

@@ -2,6 +2,7 @@
 //!
 //! One event loop, so that requests arrive in the order of their offsets, and it never blocks: the file system answers
 //! from memory or takes the answer along. What is asked of the kernel, and why:
+//! * at most 96 KiB of read-ahead: our own streams run ahead, and know when not to;
 //! * `max_background` 512: with the default of 16, sixteen slow reads stop the reads of all other files;
 //! * no write-back cache: it hides sizes and times that change on the server, and turns appends into rewrites;
 //! * AUTO_INVAL_DATA, and pages kept over an open only when the content is the same one;
@@ -80,6 +81,7 @@ impl Filesystem for Adapter {
             // An older kernel does without.
             let _ = config.add_capabilities(flag);
         }
+        let _ = config.set_max_readahead(MAX_READAHEAD);
         let _ = config.set_max_write(MAX_WRITE);
         let _ = config.set_max_background(MAX_BACKGROUND);
         let _ = config.set_congestion_threshold(MAX_BACKGROUND / 4 * 3);
@@ -284,43 +286,55 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn readdir(
-        &self,
-        _req: &Request,
-        _node: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
+    fn readdir(&self, req: &Request, _node: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         survive("readdir", || {
-            let outcome = self.fs.read_folder(fh.into(), offset, false, |entry| {
-                let name = OsStr::from_bytes(entry.name);
-                reply.add(INodeNo(entry.stat.ino.0), entry.offset, file_type(entry.kind()), name)
+            let fs = self.fs.clone();
+            let answer = Answer::new(move |known: Result<(), Errno>| {
+                let outcome = known.and_then(|()| {
+                    fs.read_folder(fh.into(), offset, false, |entry| {
+                        let name = OsStr::from_bytes(entry.name);
+                        reply.add(INodeNo(entry.stat.ino.0), entry.offset, file_type(entry.kind()), name)
+                    })
+                });
+                match outcome {
+                    Ok(()) => reply.ok(),
+                    Err(errno) => reply.error(error(errno)),
+                }
             });
-            match outcome {
-                Ok(()) => reply.ok(),
-                Err(errno) => reply.error(error(errno)),
-            }
+            self.fs.await_entries(caller(req), fh.into(), offset, answer);
         });
     }
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         _node: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         survive("readdirplus", || {
-            let outcome = self.fs.read_folder(fh.into(), offset, true, |entry| {
-                let (name, attr) = (OsStr::from_bytes(entry.name), file_attr(&entry.stat));
-                reply.add(INodeNo(entry.stat.ino.0), entry.offset, name, &entry.life, &attr, Generation(0))
+            let fs = self.fs.clone();
+            let answer = Answer::new(move |known: Result<(), Errno>| {
+                let outcome = known.and_then(|()| {
+                    fs.read_folder(fh.into(), offset, true, |entry| {
+                        let (name, attr) = (OsStr::from_bytes(entry.name), file_attr(&entry.stat));
+                        reply.add(
+                            INodeNo(entry.stat.ino.0),
+                            entry.offset,
+                            name,
+                            &entry.life,
+                            &attr,
+                            Generation(0),
+                        )
+                    })
+                });
+                match outcome {
+                    Ok(()) => reply.ok(),
+                    Err(errno) => reply.error(error(errno)),
+                }
             });
-            match outcome {
-                Ok(()) => reply.ok(),
-                Err(errno) => reply.error(error(errno)),
-            }
+            self.fs.await_entries(caller(req), fh.into(), offset, answer);
         });
     }
 
@@ -344,7 +358,11 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        reply.statfs(SOME_SPACE, SOME_SPACE, SOME_SPACE, 0, 0, BLOCK, 255, BLOCK);
+        let (total, free) = match self.fs.space_left() {
+            Some(space) => (space.total.max(space.free) / u64::from(BLOCK), space.free / u64::from(BLOCK)),
+            None => (SOME_SPACE, SOME_SPACE),
+        };
+        reply.statfs(total, free, free, 0, 0, BLOCK, 255, BLOCK);
     }
 }
 
@@ -385,8 +403,8 @@ fn attributes(reply: ReplyAttr) -> Answer<(Stat, Duration)> {
     })
 }
 
-fn data(reply: ReplyData) -> Answer<Vec<u8>> {
-    Answer::new(move |bytes: Result<Vec<u8>, Errno>| match bytes {
+fn data<B: std::ops::Deref<Target = [u8]>>(reply: ReplyData) -> Answer<B> {
+    Answer::new(move |bytes: Result<B, Errno>| match bytes {
         Ok(bytes) => reply.data(&bytes),
         Err(errno) => reply.error(error(errno)),
     })
@@ -459,10 +477,13 @@ fn no_attr() -> FileAttr {
     file_attr(&stat)
 }
 
+/// What the kernel asks for ahead of a reader, at most. Less than its usual 128 KiB: that is what it asks for at once when a
+/// program reads the first 64 KiB of a file and no more, which is then twice the bytes, and what is under way besides.
+const MAX_READAHEAD: u32 = 96 << 10;
 /// The largest write that the kernel sends at once.
 const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 512;
 /// st_blksize: programs that buffer read this much at once, and random readers should not read more.
 const BLOCK: u32 = 4096;
-/// FTP cannot tell the free space: 1 PiB (in blocks) never stops a program that asks first.
+/// Most servers cannot tell the free space: 1 PiB (in blocks) never stops a program that asks first.
 const SOME_SPACE: u64 = 1 << 38;

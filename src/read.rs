@@ -36,6 +36,8 @@ use crate::ftp::{Error, RemotePath};
 use crate::lock::Mutex;
 use crate::queue::{Priority, Queue};
 use crate::tree::{Ino, Version};
+pub use blocks::Bytes;
+
 use blocks::Blocks;
 use cursor::{Cursors, Window};
 use disk::Disk;
@@ -46,7 +48,7 @@ use versions::Versions;
 /// Where a file is on the server now; none when it is gone.
 pub type Locate = Arc<dyn Fn() -> Option<RemotePath> + Send + Sync>;
 /// What happens with the bytes: called once, perhaps at once, perhaps on a connection thread.
-pub type Done = Box<dyn FnOnce(Result<Vec<u8>, Error>) + Send>;
+pub type Done = Box<dyn FnOnce(Result<Bytes, Error>) + Send>;
 
 /// Whether what is fetched ahead will still be of use: asked before it is fetched.
 pub type Wanted = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -79,6 +81,14 @@ pub struct Content {
     /// When the server says that it was changed, where that is exact to the second.
     pub modified: Option<SystemTime>,
     pub locate: Locate,
+}
+
+/// A read that memory cannot answer.
+pub struct Miss {
+    offset: u64,
+    len: usize,
+    size: u64,
+    window: Window,
 }
 
 #[derive(Default)]
@@ -116,20 +126,34 @@ impl Reads {
 
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
     pub fn read(self: &Arc<Self>, content: &Content, offset: u64, len: usize, done: Done) {
+        match self.at_hand(content, offset, len) {
+            Ok(bytes) => done(Ok(bytes)),
+            Err(miss) => self.fetch(content, miss, done),
+        }
+    }
+
+    /// As [`Reads::read`], if memory has it all. Otherwise gives what [`Reads::fetch`] needs.
+    pub fn at_hand(&self, content: &Content, offset: u64, len: usize) -> Result<Bytes, Miss> {
         let size = self.known_size(content);
         let len = (len as u64).min(size.saturating_sub(offset)) as usize;
         if len == 0 {
-            return done(Ok(Vec::new()));
+            return Ok(Vec::new().into());
         }
         let window = self.note(content, offset, len as u64);
-        if let Ok(data) = self.blocks.read(content.ino, content.version, offset, len) {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-            if window.ahead > 0 {
-                self.extend(content, offset + len as u64, window.ahead);
-            }
-            return done(Ok(data));
+        let Ok(bytes) = self.blocks.read(content.ino, content.version, offset, len) else {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            return Err(Miss { offset, len, size, window });
+        };
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        if window.ahead > 0 {
+            self.extend(content, offset + len as u64, window.ahead);
         }
-        self.misses.fetch_add(1, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// Has brought what [`Reads::at_hand`] did not find.
+    pub fn fetch(self: &Arc<Self>, content: &Content, miss: Miss, done: Done) {
+        let Miss { offset, len, size, window } = miss;
         self.wait_for(content, size, window, stream::Waiter { offset, len, done }, true);
     }
 
@@ -369,7 +393,7 @@ pub fn ahead_bytes(size: u64) -> u64 {
 /// The size of a file whose server does not tell it.
 pub const UNKNOWN_SIZE: u64 = u64::MAX;
 /// What the kernel asks for when a program looks at the beginning of a file.
-const HEAD: u64 = 128 * 1024;
+const HEAD: u64 = 96 * 1024;
 /// Up to this size a file is fetched whole: the transfer's cost is its round trips.
 const SMALL_FILE: u64 = 256 * 1024;
 /// A stream may always run this far ahead.

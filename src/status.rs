@@ -18,6 +18,7 @@
 //! | `brief` | one line, for `ftpfs list` |
 //! | `flush SECONDS` | uploads what is due; `+files done bytes` now and then; `.` when the server has confirmed all of it |
 //! | `forget` | drops everything that is cached |
+//! | `push FILE` | uploads what `ftpfs recover` shows; `+` and what there is to say about it |
 //! | `wait` | comes back when the mount has ended: `+` and how many files were not confirmed |
 //!
 //! The answer to `status` comes also when the network, the disk and every call are stuck: nothing here takes a lock that
@@ -32,7 +33,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -41,7 +42,9 @@ use nix::unistd::{Uid, geteuid};
 use parking_lot::{Condvar, Mutex};
 
 use crate::fs::FileSystem;
+use crate::fs::writeback::Settled;
 use crate::mount::Identity;
+pub use report::bytes;
 use report::{Before, Report};
 
 /// The socket of a mount; it goes when this is dropped.
@@ -142,6 +145,30 @@ pub fn is_private(folder: &Path, user: Uid) -> bool {
         .is_ok_and(|found| found.is_dir() && found.uid() == user.as_raw() && found.mode() & 0o022 == 0)
 }
 
+/// Uploads what was kept by an earlier upload that failed; gives what there is to say about it.
+///
+/// # Errors
+/// The reason, for people; [`NOT_OURS`] for what belongs elsewhere.
+pub fn push(filesystem: &FileSystem, file: &Path) -> Result<String, String> {
+    let (tell, hear) = mpsc::channel();
+    let started = filesystem.push(file, move |outcome| drop(tell.send(outcome)));
+    started.map_err(|errno| match errno.0 {
+        libc::EXDEV => NOT_OURS.to_owned(),
+        libc::EINVAL => "it is not known where it belongs: `save` it".to_owned(),
+        libc::EBUSY => "a program is changing this file in the mount".to_owned(),
+        _ => errno.to_string(),
+    })?;
+    // Every wait of the upload has a deadline.
+    match hear.recv() {
+        Ok(Settled::Done) => Ok(String::new()),
+        Ok(Settled::Beside(path)) => {
+            Ok(format!("the server's file had been changed, so both are kept: this one is now {path}"))
+        }
+        Ok(Settled::Failed(errno)) => Err(errno.to_string()),
+        Err(mpsc::RecvError) => Err("it was given up".to_owned()),
+    }
+}
+
 fn bind(name: &str) -> io::Result<(UnixListener, PathBuf)> {
     for _ in 0..ATTEMPTS {
         let socket = make_folder(geteuid())?.join(name);
@@ -227,9 +254,10 @@ impl Shared {
                     self.filesystem.forget_caches();
                     Ok(String::new())
                 }
+                ("push", file) => push(&self.filesystem, Path::new(file)),
                 ("wait", "") => Ok(self.wait(stream)?),
                 _ => Err(
-                    "unknown request: status, summary, transfers, json, metrics, brief, flush, forget, wait"
+                    "unknown request: status, summary, transfers, json, metrics, brief, flush, forget, push, wait"
                         .to_owned(),
                 ),
             };
@@ -321,6 +349,8 @@ fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// The answer to a push of what belongs to another server or folder.
+pub const NOT_OURS: &str = "it does not belong here";
 const ATTEMPTS: usize = 5;
 /// More at once are turned away.
 const MAX_VISITORS: usize = 16;

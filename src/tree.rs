@@ -20,20 +20,23 @@ mod update;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-pub use node::{Attributes, Folder, Ino, Node, Stamp, Version};
+pub use node::{Attributes, Entries, Folder, Ino, Node, Stamp, Version};
 pub use update::Changed;
 
 use crate::ftp::{Kind, Name, RemotePath};
 
 /// All nodes of a mount.
 pub struct Tree {
-    nodes: HashMap<Ino, Node>,
+    /// Boxed: a table that doubles would hold them twice meanwhile.
+    nodes: HashMap<Ino, Box<Node>>,
     root_path: RemotePath,
     next_ino: u64,
     /// Removed while open: still on the server, under a name that no listing shows.
     hidden: HashSet<Ino>,
     stamp: Stamp,
     lifetimes: Lifetimes,
+    /// So many nodes could not be dropped the last time.
+    unshrinkable: usize,
 }
 
 /// How long what a server told is believed.
@@ -59,7 +62,7 @@ impl Tree {
     /// A tree with only its root, which is `root` on the server.
     pub fn new(root: RemotePath, lifetimes: Lifetimes) -> Self {
         let mut nodes = HashMap::new();
-        nodes.insert(Ino::ROOT, Node::root());
+        nodes.insert(Ino::ROOT, Box::new(Node::root()));
         Self {
             nodes,
             root_path: root,
@@ -67,15 +70,16 @@ impl Tree {
             hidden: HashSet::new(),
             stamp: Stamp::default(),
             lifetimes,
+            unshrinkable: 0,
         }
     }
 
     pub fn node(&self, ino: Ino) -> Option<&Node> {
-        self.nodes.get(&ino)
+        self.nodes.get(&ino).map(Box::as_ref)
     }
 
     pub fn node_mut(&mut self, ino: Ino) -> Option<&mut Node> {
-        self.nodes.get_mut(&ino)
+        self.nodes.get_mut(&ino).map(Box::as_mut)
     }
 
     /// Where a node is on the server; none when it has been removed.
@@ -132,20 +136,14 @@ impl Tree {
     }
 
     /// The entries of a folder; none when they are not known, or no longer believed.
-    pub fn entries(&self, folder: Ino, now: Instant) -> Option<Vec<(Name, Ino)>> {
+    pub fn entries(&self, folder: Ino, now: Instant) -> Option<Entries> {
         let known = self.nodes.get(&folder)?.folder.as_ref()?;
-        if !known.is_fresh(now, self.lifetimes.listings) {
-            return None;
-        }
-        self.entries_as_listed(folder)
+        known.is_fresh(now, self.lifetimes.listings).then(|| known.sorted().clone())
     }
 
     /// The entries of the last listing, however old: for a call that has just waited for it.
-    pub fn entries_as_listed(&self, folder: Ino) -> Option<Vec<(Name, Ino)>> {
-        let folder = self.nodes.get(&folder)?.folder.as_ref()?;
-        let mut entries: Vec<_> = folder.children.iter().map(|(name, &ino)| (name.clone(), ino)).collect();
-        entries.sort_unstable();
-        Some(entries)
+    pub fn entries_as_listed(&self, folder: Ino) -> Option<Entries> {
+        Some(self.nodes.get(&folder)?.folder.as_ref()?.sorted().clone())
     }
 
     /// Whether a folder's entries are known and believed.
@@ -156,16 +154,10 @@ impl Tree {
 
     /// The children of one kind that are on the server, in the order in which they are handed out.
     pub fn in_order(&self, folder: Ino, kind: Kind) -> Vec<Ino> {
-        let folder = self.nodes.get(&folder).and_then(|node| node.folder.as_ref());
-        let mut children: Vec<_> = folder
-            .into_iter()
-            .flat_map(|folder| &folder.children)
-            .filter(|(_, ino)| {
-                self.nodes.get(ino).is_some_and(|node| node.attributes.kind == kind && !node.local)
-            })
-            .collect();
-        children.sort_unstable();
-        children.into_iter().map(|(_, &ino)| ino).collect()
+        let is_one =
+            |ino: &Ino| self.nodes.get(ino).is_some_and(|node| node.attributes.kind == kind && !node.local);
+        let entries = self.entries_as_listed(folder).unwrap_or_default();
+        entries.iter().map(|(_, ino)| *ino).filter(is_one).collect()
     }
 
     /// How many entries the last listing of a folder had; none when it was never listed.
@@ -212,7 +204,7 @@ impl Tree {
         folder.note_change(name.clone(), stamp, now);
         if ino == fresh {
             self.next_ino += 1;
-            self.nodes.insert(ino, Node::new(parent, name.clone(), attributes, now));
+            self.nodes.insert(ino, Box::new(Node::new(parent, name.clone(), attributes, now)));
         } else if let Some(node) = self.nodes.get_mut(&ino) {
             node.attributes = attributes;
             node.seen = now;
@@ -312,6 +304,9 @@ impl Tree {
         let Some(node) = self.nodes.get_mut(&ino) else { return 0 };
         node.opens = node.opens.saturating_sub(1);
         let left = node.opens;
+        if let Some(folder) = node.folder.as_ref().filter(|_| left == 0) {
+            self.unshrinkable = self.unshrinkable.saturating_sub(folder.children.len());
+        }
         self.drop_if_unused(ino);
         left
     }
@@ -347,7 +342,7 @@ impl Tree {
     /// Nodes without a name live only as long as the kernel or an open file knows them.
     fn drop_if_unused(&mut self, ino: Ino) {
         let unused = |node: &Node| node.parent.is_none() && node.lookups == 0 && node.opens == 0;
-        if ino != Ino::ROOT && self.nodes.get(&ino).is_some_and(unused) {
+        if ino != Ino::ROOT && self.node(ino).is_some_and(unused) {
             self.drop_node(ino);
         }
     }
@@ -363,39 +358,58 @@ impl Tree {
         }
     }
 
-    /// Drops the listings that were used least lately until at most `limit` nodes are left, as far as the kernel lets us.
+    /// Drops the listings that are oldest until at most `limit` nodes are left, as far as the kernel lets us. Folders that
+    /// somebody has open stay, and do not count: their entries are being read.
     pub fn shrink(&mut self, limit: usize) {
-        if self.nodes.len() <= limit {
+        // Looking at all of them again and again for nothing would cost more than they do.
+        let tried = self.unshrinkable + self.unshrinkable / 8;
+        if self.nodes.len() <= limit.max(tried) {
             return;
         }
-        let mut folders: Vec<_> =
-            self.nodes.iter().filter_map(|(&ino, node)| Some((node.folder.as_ref()?.listed?, ino))).collect();
+        let (mut folders, mut open) = (Vec::new(), 0);
+        for (&ino, node) in &self.nodes {
+            match &node.folder {
+                Some(folder) if node.opens > 0 => open += folder.children.len(),
+                Some(folder) => folders.extend(folder.listed.map(|listed| (listed, ino))),
+                None => {}
+            }
+        }
+        let limit = limit + open;
         folders.sort_unstable();
         for (_, ino) in folders {
-            if self.nodes.len() <= limit {
+            if self.nodes.len() <= limit - limit / 8 {
                 break;
             }
             self.drop_listing(ino);
         }
+        self.unshrinkable = if self.nodes.len() > limit - open { self.nodes.len() } else { 0 };
+        // A table that was much larger once keeps its memory otherwise.
+        if self.nodes.capacity() > 4 * self.nodes.len().max(limit) {
+            self.nodes.shrink_to(limit);
+        }
     }
 
     fn drop_listing(&mut self, ino: Ino) {
-        let Some(folder) = self.nodes.get_mut(&ino).and_then(|node| node.folder.as_mut()) else { return };
+        let Some(node) = self.nodes.get_mut(&ino) else { return };
+        let folder = node.folder_mut();
         folder.listed = None;
-        let children: Vec<_> = folder.children.iter().map(|(name, &child)| (name.clone(), child)).collect();
-        for (name, child) in children {
+        let mut children = std::mem::take(&mut folder.children);
+        children.retain(|_, child| {
             let idle = |node: &Node| {
                 node.lookups == 0
                     && node.opens == 0
                     && !node.local
                     && node.folder.as_ref().is_none_or(|folder| folder.children.is_empty())
             };
-            if self.nodes.get(&child).is_some_and(idle) {
-                self.nodes.remove(&child);
-                if let Some(folder) = self.nodes.get_mut(&ino).and_then(|node| node.folder.as_mut()) {
-                    folder.children.remove(&name);
-                }
+            let drops = self.node(*child).is_some_and(idle);
+            if drops {
+                self.nodes.remove(child);
             }
+            !drops
+        });
+        children.shrink_to_fit();
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.folder_mut().children = children;
         }
     }
 
@@ -515,5 +529,21 @@ mod tests {
         tree.shrink(100);
         assert!(tree.len() <= 100);
         assert_eq!(tree.child(Ino::ROOT, &name("f1"), now), Child::Unknown);
+    }
+
+    #[test]
+    fn a_folder_that_somebody_has_open_keeps_all_its_entries_however_many() {
+        let mut tree = tree();
+        let now = Instant::now();
+        let folder =
+            tree.insert(Ino::ROOT, &name("d"), Tree::fresh_attributes(Kind::Directory, None), now).unwrap();
+        let entries = (0..1000).map(|i| entry(&format!("f{i}"), 1, 0, Precision::Second)).collect();
+        tree.opened(folder);
+        tree.apply(folder, &listing(entries), tree.stamp(), now);
+        tree.shrink(100);
+        assert_eq!(tree.entries(folder, now).unwrap().len(), 1000);
+        tree.closed(folder);
+        tree.shrink(100);
+        assert!(tree.len() <= 100);
     }
 }

@@ -14,6 +14,7 @@
 pub mod draft;
 pub mod journal;
 pub mod kept;
+mod patch;
 pub mod ranges;
 pub mod spool;
 pub mod streaming;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
-use harness::{Mount, Mounted, Target, shell};
+use harness::{Kind, Mount, Mounted, Options, Server, Target, shell};
 use nix::sys::signal::Signal;
 
 on_each_server! {
@@ -164,7 +164,56 @@ fn thumbnails_of_many_big_files_cost_a_little_of_each() {
     assert!(received < FILES * 1_000_000, "{received} bytes of {}", FILES * 5_000_000);
 }
 
-/// Free space is a convention, told without asking anybody.
+/// AVBL, where FEAT lists it: asked behind the answer, so the next one has it.
+#[test]
+fn free_space_is_the_servers_where_it_tells_it() {
+    let (_scratch, server) = scripted();
+    let features =
+        "211-Features:\r\n AVBL\r\n MLST type*;size*;modify*;\r\n EPSV\r\n SIZE\r\n MDTM\r\n211 End";
+    server.faults().add(Rule::on("FEAT").act(Fault::Reply(features.into())));
+    server.faults().add(Rule::on("AVBL").act(Fault::Reply("213 409600000".into())));
+    let mount = Mount::new(&server, &[]);
+    let blocks = || shell::ok(Path::new("/"), &format!("stat -f -c %a*%S {}", point(&mount)));
+    assert_eq!(blocks().trim(), "274877906944*4096");
+    until(|| (blocks().trim() == "100000*4096").then_some(()));
+    assert_eq!(server.counters().of("AVBL"), 1);
+}
+
+#[test]
+fn a_quota_of_proftpd_is_the_size_of_the_mount() {
+    // Fetched by whoever starts one.
+    if Server::start(Kind::Proftpd).is_none() {
+        return;
+    }
+    let scratch = Scratch::new("quota");
+    let ftpquota = harness::scratch::cache().join("proftpd-core/usr/sbin/ftpquota");
+    let make = "for kind in limit tally; do \"$0\" --create-table --type=$kind --table-path=$kind; done
+        \"$0\" --add-record --type=limit --name=tester --quota-type=user --limit-type=hard --bytes-upload=10 --units=Mb \\
+            --table-path=limit";
+    let made =
+        Command::new("sh").args(["-ec", make]).arg(&ftpquota).current_dir(scratch.path()).output().unwrap();
+    if !made.status.success() {
+        eprintln!("SKIPPED: ftpquota: {}", text(&made));
+        return;
+    }
+    let table =
+        |kind: &str| format!("Quota{kind}Table file:{}/{}", scratch.path().display(), kind.to_lowercase());
+    let modules =
+        ["LoadModule mod_quotatab.c", "LoadModule mod_quotatab_file.c", "QuotaEngine on"].map(String::from);
+    let extra = [modules.to_vec(), vec![table("Limit"), table("Tally")]].concat();
+    let options = Options { extra, ..Options::default() };
+    let Some(server) = Server::start_with(Kind::Proftpd, &options) else { return };
+    let mount = Mount::new(&server, &[]);
+    fs::write(mount.path().join("film"), vec![1; 3 << 20]).unwrap();
+    // The first look sends the question.
+    let space = until(|| {
+        let told = shell::ok(Path::new("/"), &format!("stat -f -c '%b %a %S' {}", point(&mount)));
+        told.starts_with("2560 ").then_some(told)
+    });
+    assert_eq!(space.trim(), "2560 1792 4096", "10 MiB, 3 of them used");
+}
+
+/// Free space is a convention otherwise, told without asking anybody.
 #[test]
 fn free_space_is_told_while_the_server_is_silent() {
     let (_scratch, server) = scripted();

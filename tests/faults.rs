@@ -83,6 +83,104 @@ fn close_and_fsync_never_report_a_success_that_did_not_happen() {
     });
 }
 
+/// Kinds of uploads under every fault, ended by close() and by fsync(). Those that other tests here play as well only when
+/// `FTPFS_FAULTS` says `all`.
+#[test]
+fn no_kind_of_upload_reports_a_success_that_did_not_happen() {
+    let mut faults = bad_uploads();
+    faults.push(Fault::Data { after: 60_001, end: DataEnd::Swallowed, then: ok226() });
+    let cases = faults.into_iter().flat_map(|f| KINDS.map(|kind| (f.clone(), kind)));
+    let all = std::env::var("FTPFS_FAULTS").is_ok_and(|which| which == "all");
+    let cases: Vec<_> =
+        cases.filter(|(_, kind)| all || matches!(kind, Upload::Patch | Upload::Big)).collect();
+    each(cases, |(fault, kind)| {
+        for how in [How::Close, How::Fsync] {
+            let day = Day::with(
+                Options::default(),
+                &["timeout=1", "shutdown_timeout=1", "stream_from=16K", "spool_size=64K", "patch_from=1K"],
+            );
+            if *kind != Upload::Patch {
+                for verb in ["STOR", "APPE"] {
+                    day.server.faults().add(Rule::on(verb).path("f").act(fault.clone()));
+                }
+            }
+            let old = bytes(1, 90_000);
+            let (new, outcome) = match kind {
+                Upload::New => {
+                    (bytes(2, 100_000), in_time(|| store(&day.path("f"), &bytes(2, 100_000), how)))
+                }
+                Upload::Overwrite | Upload::Big => {
+                    day.put("f", &old);
+                    let new = bytes(2, if *kind == Upload::Big { 700_000 } else { 9_000 });
+                    let started = Instant::now();
+                    let outcome = store(&day.path("f"), &new, how);
+                    // Tried while it is written, and once more at close(): twice the longest wait for a reason.
+                    assert!(
+                        started.elapsed() < Duration::from_secs(60),
+                        "{fault:?}: {:?}",
+                        started.elapsed()
+                    );
+                    if started.elapsed() > Duration::from_secs(15) {
+                        eprintln!(
+                            "{kind:?} {how:?} {fault:?} took {:?}\n{}",
+                            started.elapsed(),
+                            day.mount.log()
+                        );
+                    }
+                    (new, outcome)
+                }
+                Upload::Append => {
+                    day.put("f", &old);
+                    let added = bytes(2, 70_000);
+                    let outcome = in_time(|| {
+                        let mut file = OpenOptions::new().append(true).open(day.path("f"))?;
+                        file.write_all(&added)?;
+                        end(file, how)
+                    });
+                    ([old.clone(), added].concat(), outcome)
+                }
+                Upload::Patch => {
+                    day.put("f", &old);
+                    // The first change makes the server prove that it keeps the rest.
+                    let change = |at: usize, len: usize, how: How| {
+                        let file = OpenOptions::new().write(true).open(day.path("f"))?;
+                        std::os::unix::fs::FileExt::write_all_at(&file, &bytes(2, len), at as u64)?;
+                        end(file, how)
+                    };
+                    change(20, 10, How::Close).unwrap();
+                    for verb in ["STOR", "APPE"] {
+                        day.server.faults().add(Rule::on(verb).path("f").act(fault.clone()));
+                    }
+                    let outcome = in_time(|| change(40_000, 20_000, how));
+                    let mut new = old.clone();
+                    new[20..30].copy_from_slice(&bytes(2, 10));
+                    new[40_000..60_000].copy_from_slice(&bytes(2, 20_000));
+                    (new, outcome)
+                }
+            };
+            let found = fs::read(day.server.root().join("f"));
+            if outcome.is_ok() {
+                assert!(found.is_ok_and(|found| found == new), "{how:?} of {kind:?} lied about {fault:?}");
+                continue;
+            }
+            let kept = match (kind, found) {
+                (Upload::New, _) => true,
+                (Upload::Overwrite | Upload::Big, Ok(found)) => {
+                    found == old || found == new || new.starts_with(&found)
+                }
+                (Upload::Append, Ok(found)) => found.starts_with(&old) && new.starts_with(&found),
+                // What a disk may have after a crash: each byte is an old or a new one, and none is missing.
+                (Upload::Patch, Ok(found)) => {
+                    found.len() == new.len()
+                        && found.iter().zip(old.iter().zip(&new)).all(|(f, (o, n))| f == o || f == n)
+                }
+                (_, Err(_)) => false,
+            };
+            assert!(kept, "{how:?} of {kind:?} destroyed it: {fault:?}");
+        }
+    });
+}
+
 #[test]
 fn a_failed_upload_leaves_the_old_content_or_the_new_never_half() {
     each(bad_uploads(), |fault| {
@@ -518,6 +616,31 @@ impl Day {
 enum How {
     Close,
     Fsync,
+}
+
+/// What an upload does to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upload {
+    New,
+    Overwrite,
+    Append,
+    Patch,
+    /// Uploaded while it is written.
+    Big,
+}
+
+const KINDS: [Upload; 5] = [Upload::New, Upload::Overwrite, Upload::Append, Upload::Patch, Upload::Big];
+
+fn end(file: File, how: How) -> io::Result<()> {
+    match how {
+        How::Close => close(file),
+        How::Fsync => file.sync_all(),
+    }
+}
+
+/// Every eight bytes are different ones.
+fn bytes(seed: u64, len: usize) -> Vec<u8> {
+    (0..len as u64).map(|at| (at / 8 * 31 + at * 7 + seed * 131) as u8).map(|byte| byte.max(1)).collect()
 }
 
 fn store(path: &Path, content: &[u8], how: How) -> io::Result<()> {

@@ -71,6 +71,17 @@ fn uploading_while_writing_over_few_sessions_does_what_a_local_folder_does() {
     check(Kind::Pyftpdlib, &["max_conns=1", "stream_from=1000", "spool_size=64K", "patch_from=1000"]);
 }
 
+/// Programs go on before the server has what they wrote; at the end it has all of it.
+#[test]
+fn writing_back_later_does_what_a_local_folder_does() {
+    check(Kind::Vsftpd, &["writeback"]);
+}
+
+#[test]
+fn writing_back_over_one_session_does_what_a_local_folder_does() {
+    check(Kind::Proftpd, &["writeback", "max_conns=1", "stream_from=1000", "spool_size=64K"]);
+}
+
 fn check(kind: Kind, options: &[&str]) {
     let Some(at) = Mounted::new(kind, &Options::default(), options) else { return };
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -301,7 +312,10 @@ fn play(at: &Mounted, steps: &[Step]) -> Result<(), (usize, String)> {
     let on_server = at.server.root().join(&folder);
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut outcome = same_trees(&here.root, &on_server);
-    while outcome.is_err() && Instant::now() < deadline {
+    // With writeback, everything does.
+    while outcome.is_err()
+        && (Instant::now() < deadline || at.mount.has_journal(deadline + Duration::from_secs(60)))
+    {
         std::thread::sleep(Duration::from_millis(20));
         outcome = same_trees(&here.root, &on_server);
     }

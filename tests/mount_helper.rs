@@ -277,6 +277,11 @@ fn an_ordinary_user_mounts_and_unmounts_what_fstab_allows() {
         not as_user /bin/cat "/proc/$daemon/environ"
         not as_user /bin/cat "/proc/$daemon/maps"
         as_user "$PROGRAM" umount "$PWD/point"
+        not findmnt point >/dev/null
+        # Killed, it leaves no corpse: the watchdog unmounts, by fusermount3.
+        as_user /bin/mount "$PWD/point"
+        kill -KILL $("$PROGRAM" status --json "$PWD/point" | sed 's/.*"pid":\([0-9]*\).*/\1/')
+        for _ in $(seq 200); do findmnt point >/dev/null || break; sleep 0.05; done
         not findmnt point >/dev/null"#,
     );
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
-use harness::{Kind, Mount, Options, Relay, Server, shell};
+use harness::{Kind, Mount, Options, Server, Target, shell};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -292,6 +292,47 @@ fn a_file_that_was_changed_on_the_server_meanwhile_is_kept_and_so_is_ours() {
 }
 
 #[test]
+fn a_full_journal_is_waited_for_and_then_told() {
+    let day = Day::new(&[], &["writeback", "spool_size=64K", "timeout=2", "attr_timeout=60"]);
+    let piece = vec![b'x'; 40_000];
+    day.server
+        .faults()
+        .add(Rule::on("STOR").path("first").times(1).act(Fault::Delay(Duration::from_millis(700))));
+    write(&day.at("first"), &piece).unwrap();
+    assert!(!day.root().join("first").exists());
+    // There is room again once the first is there.
+    write(&day.at("second"), &piece).unwrap();
+    assert_eq!(fs::read(day.root().join("first")).unwrap(), piece);
+    until("both are there", || entries(&day.mount.spool()) == 0);
+    day.server.faults().add(Rule::on("STOR").act(Fault::Reply("451 Not now.".into())));
+    write(&day.at("third"), &piece).unwrap();
+    let error = write(&day.at("fourth"), &piece).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(nix::libc::ENOSPC), "{error}");
+    assert_eq!(fs::read(day.at("third")).unwrap(), piece);
+    day.mend();
+    until("the third is there", || fs::read(day.root().join("third")).is_ok_and(|found| found == piece));
+    write(&day.at("fifth"), &piece).unwrap();
+}
+
+#[test]
+fn what_was_closed_survives_that_somebody_writes_on_and_is_killed() {
+    let mut day = Day::new(&["f"], WRITEBACK);
+    day.server.faults().add(Rule::on("STOR").times(1).act(Fault::Delay(Duration::from_millis(500))));
+    write(&day.at("f"), &content(2)).unwrap();
+    until("it is on its way", || day.server.counters().of("STOR") > 0);
+    let mut file = File::create(day.at("f")).unwrap();
+    file.write_all(b"half of another").unwrap();
+    until("the first is there", || fs::read(day.root().join("f")).unwrap() != content(1));
+    day.crash();
+    drop(file);
+    day.again();
+    assert!(fs::read(day.at("f")).unwrap() == content(2));
+    until("it is there", || entries(&day.mount.spool()) == 0);
+    assert!(fs::read(day.root().join("f")).unwrap() == content(2));
+    assert_eq!(shell::ok(day.mount.path(), "ls -A"), "f\n");
+}
+
+#[test]
 fn two_mounts_of_the_same_do_not_share_a_journal() {
     let mut day = Day::new(&[], &["writeback", "timeout=60"]);
     // The spool folder of the first.
@@ -326,25 +367,27 @@ fn two_mounts_of_the_same_do_not_share_a_journal() {
 fn times_and_modes_that_are_set_after_close_get_there_too() {
     for kind in Kind::MAIN {
         let Some(server) = Server::start(kind) else { continue };
-        let relay = Relay::new(&server);
-        let mut mount = Mount::new(&relay, WRITEBACK);
-        shell::ok(mount.path(), "ls");
-        relay.delay(Duration::from_millis(100));
-        shell::ok(
-            mount.path(),
-            "for i in 1 2 3; do echo $i > $i; touch -d '2001-02-03 04:05:06' $i; chmod 600 $i; done",
-        );
-        shell::ok(mount.path(), "stat -c %Y 1 2 3 | uniq -c | grep '3 981173106'");
-        mount.signal(Signal::SIGKILL);
-        relay.delay(Duration::ZERO);
-        mount.again(&relay, WRITEBACK);
-        until("everything is there", || entries(&mount.spool()) == 0);
-        let found = shell::ok(server.root(), "TZ=UTC stat -c '%n %a %y' 1 2 3");
-        let mode = if kind == Kind::Twisted { "644" } else { "600" };
-        for i in 1..=3 {
-            assert!(found.contains(&format!("{i} {mode} 2001-02-03 04:05:06")), "{kind:?}: {found}");
-        }
+        let mut mount = Mount::new(&server, WRITEBACK);
+        set_times_and_die(&mut mount, &server, server.root());
     }
+    // While their uploads are under way, which takes long.
+    let mut day = Day::new(&[], WRITEBACK);
+    day.server.faults().add(Rule::on("STOR").act(Fault::Delay(Duration::from_millis(700))));
+    let root = day.root().to_path_buf();
+    set_times_and_die(&mut day.mount, &day.server, &root);
+}
+
+fn set_times_and_die(mount: &mut Mount, server: &dyn Target, root: &Path) {
+    let script = "set -e; for i in 1 2 3; do echo $i > $i; [ $i = 2 ] || sleep 0.4; touch -d 2001-02-03T04:05:06 $i; chmod 600 $i; done";
+    shell::ok(mount.path(), script);
+    shell::ok(
+        mount.path(),
+        "TZ=UTC stat -c '%n %a %y' 1 2 3 | grep -c '600 2001-02-03 04:05:06' | grep -x 3",
+    );
+    mount.signal(Signal::SIGKILL);
+    mount.again(server, WRITEBACK);
+    until("everything is there", || entries(&mount.spool()) == 0);
+    shell::ok(root, "TZ=UTC stat -c '%n %a %y' 1 2 3 | grep -c '600 2001-02-03 04:05:06' | grep -x 3");
 }
 
 /// A scripted server and its mount.

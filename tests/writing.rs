@@ -3,11 +3,15 @@
 #[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
 mod harness;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 use harness::scratch::Scratch;
-use harness::{Kind, Mount, Mounted, Options, scripted, shell};
+use harness::{Kind, Mount, Mounted, Options, Relay, Server, scripted, shell};
 
 on_each_server! {
     fn split_cuts_and_cat_joins(at: &mut Mounted) {
@@ -112,7 +116,7 @@ fn a_new_file_is_sent_at_most_twice_however_often_its_copies_are_closed() {
 #[test]
 fn appending_twenty_lines_to_a_large_file_sends_little() {
     let at = Scripted::new();
-    let old = vec![b'x'; 30 << 20];
+    let old = vec![b'x'; 100 << 20];
     fs::write(at.server.root().join("log"), &old).unwrap();
     at.server.counters().reset();
     shell::ok(at.mount.path(), "for i in $(seq 20); do echo \"line $i\" >> log; done");
@@ -180,4 +184,101 @@ impl Scripted {
         let mount = Mount::new(&server, &[]);
         Self { mount, server, _scratch: scratch }
     }
+}
+
+#[test]
+fn a_small_change_in_a_large_file_sends_little_where_the_server_keeps_the_rest() {
+    for kind in Kind::MAIN {
+        let Some(server) = Server::start(kind) else { continue };
+        let mut content = vec![b'x'; 24 << 20];
+        server.put("image", &content);
+        let relay = Relay::new(&server);
+        let mount = Mount::new(&relay, &[]);
+        for (n, at, first) in [
+            (1, 20 << 20, b'p'),
+            (2, 1000, b'p'),
+            (3, (24 << 20) - 96, b'p'),
+            // The first byte as it was, and another one: only a STOR of all of it can change that.
+            (4, 0, b'x'),
+            (5, 0, b'y'),
+        ] {
+            let page = [vec![first], vec![b'p'; 4095]].concat();
+            shell::ok(mount.path(), "stat image");
+            relay.reset();
+            let file = File::options().write(true).open(mount.path().join("image")).unwrap();
+            file.write_all_at(&page, at).unwrap();
+            close(file).unwrap();
+            content.resize(content.len().max(at as usize + page.len()), 0);
+            content[at as usize..][..page.len()].copy_from_slice(&page);
+            assert!(server.read("image") == content, "{kind:?} {n}");
+            let traffic = relay.traffic();
+            eprintln!("{kind:?} {n}: {traffic:?}");
+            // Pure-FTPd cuts the file off behind what it gets; ProFTPD does so when it is told to.
+            if n < 5 && [Kind::Vsftpd, Kind::Pyftpdlib].contains(&kind) {
+                assert!(traffic.bytes_up < 20_000, "{kind:?} {n}: {traffic:?}");
+            }
+        }
+        assert_eq!(fs::read_dir(server.root()).unwrap().count(), 1, "the probe is still there");
+    }
+}
+
+#[test]
+fn what_somebody_else_changed_meanwhile_is_not_overwritten_unseen() {
+    for kind in Kind::MAIN {
+        let Some(server) = Server::start(kind) else { continue };
+        for name in ["partly", "same size", "patched", "appended", "whole"] {
+            server.put(name, vec![b'x'; 200_000]);
+        }
+        let mount = Mount::new(&server, &["patch_from=100K"]);
+        let open = |name: &str| File::options().write(true).open(mount.path().join(name)).unwrap();
+        shell::ok(mount.path(), "stat *");
+        let theirs = |name: &str, content: Vec<u8>| {
+            server.put(name, content);
+            // Without another process: it would close copies of what is open here, and so have it uploaded.
+            let file = File::options().write(true).open(server.root().join(name)).unwrap();
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(1_111_111_111)).unwrap();
+        };
+        // A quarter of it is too much for a patch.
+        let file = open("partly");
+        file.write_all_at(&[b'o'; 60_000], 100).unwrap();
+        theirs("partly", vec![b't'; 150_000]);
+        assert_eq!(close(file).unwrap_err().raw_os_error(), Some(nix::libc::ESTALE), "{kind:?}");
+        assert!(server.read("partly") == vec![b't'; 150_000], "{kind:?}");
+
+        let file = open("same size");
+        file.write_all_at(&[b'o'; 60_000], 100).unwrap();
+        theirs("same size", vec![b't'; 200_000]);
+        assert_eq!(close(file).unwrap_err().raw_os_error(), Some(nix::libc::ESTALE), "{kind:?}");
+        assert!(server.read("same size") == vec![b't'; 200_000], "{kind:?}");
+
+        let file = open("patched");
+        file.write_all_at(b"ours", 100).unwrap();
+        theirs("patched", vec![b't'; 200_000]);
+        assert_eq!(close(file).unwrap_err().raw_os_error(), Some(nix::libc::ESTALE), "{kind:?}");
+        assert!(server.read("patched") == vec![b't'; 200_000], "{kind:?}");
+
+        let file = open("appended");
+        file.write_all_at(b"ours", 200_000).unwrap();
+        theirs("appended", vec![b't'; 200_100]);
+        let again = file.try_clone().unwrap();
+        assert_eq!(close(file).unwrap_err().raw_os_error(), Some(nix::libc::ESTALE), "{kind:?}");
+        assert!(close(again).is_err(), "{kind:?}");
+        let found = server.read("appended");
+        let whole = [vec![b't'; 200_100], b"ours".to_vec()].concat();
+        assert!(found == whole || found == whole[..200_100], "{kind:?}: {} bytes", found.len());
+
+        // A whole new content is what its writer wants, whatever was there.
+        let mut file = File::create(mount.path().join("whole")).unwrap();
+        file.write_all(b"ours").unwrap();
+        theirs("whole", vec![b't'; 150_000]);
+        close(file).unwrap();
+        assert_eq!(server.read("whole"), b"ours", "{kind:?}");
+        let unsent = shell::ok(mount.path(), "ls ../spool/unsent | grep -v lock | grep -vc info");
+        assert_eq!(unsent.trim(), "4", "{kind:?}");
+    }
+}
+
+/// Dropping a file hides what close() says.
+fn close(file: File) -> io::Result<()> {
+    Ok(nix::unistd::close(file.into_raw_fd())?)
 }

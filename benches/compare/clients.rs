@@ -10,6 +10,8 @@ use crate::harness::{Mount, Target};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     Ftpfs,
+    /// With `writeback`, until the mount has ended: then the server has everything.
+    Writeback,
     RcloneFull,
     RcloneOff,
     /// curl, or sessions that speak plain FTP, as many as the workload says.
@@ -22,6 +24,7 @@ impl Client {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ftpfs => "ftpfs",
+            Self::Writeback => "ftpfs-writeback",
             Self::RcloneFull => "rclone-full",
             Self::RcloneOff => "rclone-off",
             Self::Plain => "plain",
@@ -58,8 +61,9 @@ impl Mounted {
     pub fn new(client: Client, place: &Place) -> Result<Option<Self>, String> {
         let mode = match client {
             Client::Plain => return Ok(None),
-            Client::Ftpfs => {
-                let mount = Mount::attempt(place, &[]).map_err(|refused| refused.log)?;
+            Client::Ftpfs | Client::Writeback => {
+                let options: &[&str] = if client == Client::Writeback { &["writeback"] } else { &[] };
+                let mount = Mount::attempt(place, options).map_err(|refused| refused.log)?;
                 return Ok(Some(Self::Ftpfs(mount)));
             }
             Client::RcloneFull => "full",
@@ -118,6 +122,13 @@ impl Mounted {
             .filter_map(|field| field.parse().ok())
             .collect();
         Some(Duration::from_millis(10 * (fields.get(10)? + fields.get(11)?)))
+    }
+
+    /// Ends a mount of ours, and waits until it has ended.
+    pub fn end(&mut self) {
+        if let Self::Ftpfs(mount) = self {
+            mount.umount();
+        }
     }
 
     pub fn path(&self) -> &Path {

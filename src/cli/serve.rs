@@ -106,7 +106,7 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
     }
     if unconfirmed > 0 {
         let message = format!(
-            "{}: {unconfirmed} file(s) could not be confirmed by the server; they are kept in {}",
+            "{}: {unconfirmed} file(s) could not be confirmed by the server; they are kept in {} (`ftpfs recover`)",
             plan.mount.source,
             spool_dir.display()
         );

@@ -1,4 +1,5 @@
-//! What is done *about* mounts rather than mounting: `ftpfs doctor URL`, `ftpfs status`, `list`, `umount`, `flush`, `forget`.
+//! What is done *about* mounts rather than mounting: `ftpfs doctor URL`, `ftpfs status`, `list`, `umount`, `flush`, `forget`,
+//! `recover`.
 //!
 //! The first word decides: a SOURCE always holds a colon, so none of these words can be one. The mount helper names
 //! (`mount.ftpfs`) know no subcommands.
@@ -6,11 +7,13 @@
 mod control;
 mod doctor;
 mod progress;
+mod recover;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+pub use recover::{RecoverAction, RecoverArgs};
 
 use super::complain;
 use super::failure::{Exit, Failure};
@@ -45,6 +48,8 @@ pub enum Action {
         #[arg(value_name = "MOUNTPOINT", value_hint = clap::ValueHint::DirPath)]
         mount_point: PathBuf,
     },
+    /// Show what could not be uploaded and is kept on the local disk; upload, copy or delete it
+    Recover(RecoverArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -129,6 +134,7 @@ pub fn main(args: &[OsString], secrets: &Secrets) -> u8 {
         Action::Umount(args) => control::umount(&args.mount_point, args.timeout),
         Action::Flush(args) => control::flush(&args.mount_point, args.timeout),
         Action::Forget { mount_point } => control::forget(&mount_point),
+        Action::Recover(args) => recover::run(&args, secrets),
     };
     match outcome {
         Ok(()) => 0,
@@ -140,7 +146,7 @@ pub fn main(args: &[OsString], secrets: &Secrets) -> u8 {
     }
 }
 
-const WORDS: [&str; 6] = ["doctor", "status", "list", "umount", "flush", "forget"];
+const WORDS: [&str; 7] = ["doctor", "status", "list", "umount", "flush", "forget", "recover"];
 
 #[cfg(test)]
 mod tests {

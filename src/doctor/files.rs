@@ -176,7 +176,7 @@ fn write(session: &mut Session, folder: &RemotePath, report: &mut Report<'_>) ->
     let name = |suffix: &str| Name::new(format!(".ftpfs-doctor-{}{suffix}", std::process::id()).as_bytes());
     let (path, moved) = (folder.join(&name("")?), folder.join(&name("-moved")?));
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    let after = After { modified: Some(modified), mode: None };
+    let after = After { modified: Some(modified), ..After::default() };
     let stored = match session.store(&path, How::Replace, &mut &CONTENT[..], &after) {
         Ok(stored) => stored,
         Err(error) => {

@@ -174,6 +174,12 @@ impl FileSystem {
         }
         if change.mode.is_some() || change.modified.is_some() {
             let deferred = self.defer(ino, &change);
+            if let (false, true, Ok(path)) = (deferred, self.is_pending(ino), self.path(ino)) {
+                // Its upload may take longer than a call may wait for a connection.
+                return self.when_settled(caller, &[path], answer, move |fs, _, answer| {
+                    fs.change_known(caller, ino, change, answer);
+                });
+            }
             if !deferred {
                 return self.change_on_server(caller, ino, change, answer);
             }
@@ -245,6 +251,7 @@ impl FileSystem {
         let end = move |outcome: Result<(bool, bool), Error>| match outcome {
             Err(error) => answer.error(fs.fail("change the attributes of", &shown, &error)),
             Ok((mode, time)) => {
+                fs.drafts.forget_time(ino);
                 let mut tree = fs.tree.lock();
                 if let Some(node) = tree.node_mut(ino) {
                     if mode {
@@ -255,6 +262,9 @@ impl FileSystem {
                     }
                 }
                 drop(tree);
+                if let (Some(at), true, Some(draft)) = (change.modified, time, fs.drafts.find(ino)) {
+                    draft.lock().base_time = Some(to_the_second(at));
+                }
                 fs.stat_after(ino, answer);
             }
         };

@@ -29,6 +29,8 @@ pub struct Figures {
     pub uploads: Option<Vec<UploadFigures>>,
     /// None when that cannot be told at once.
     pub downloads: Option<Vec<DownloadFigures>>,
+    /// Files and bytes in the journal of `writeback`.
+    pub journal: (usize, u64),
     /// Bytes.
     pub cached: u64,
     pub cache_limit: u64,
@@ -76,6 +78,7 @@ impl FileSystem {
             open_files: self.handles.count(),
             uploads: self.upload_figures(),
             downloads: self.download_figures(),
+            journal: self.writeback.held(),
             cached: self.reads.cached_bytes(),
             cache_limit: self.reads.cache_limit(),
             hits,

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::debug;
 
+use super::arriving::Arriving;
 use super::handles::Handle;
 use super::{Answer, Caller, Errno, FileSystem, Flights, MAX_NODES, Stat, Then};
-use crate::ftp::{Error, Kind, Listing, Refusal, RemotePath, Session};
+use crate::ftp::{self, Error, Kind, Listing, Progress, Refusal, RemotePath, Session};
 use crate::lock::Mutex;
 use crate::queue::{Claim, Job, Priority, Ticket, Turn};
 use crate::read::Wanted;
-use crate::tree::{Ino, Stamp};
+use crate::tree::{Entries, Ino, Stamp};
 use crate::write::{is_left_over, is_temporary};
 
 /// Listings under way: who comes later waits for the same one.
@@ -22,6 +23,10 @@ pub struct Listings {
     folders: Flights,
     /// The jobs among them that nobody waited for when they began.
     ahead: Mutex<HashMap<Ino, Ticket>>,
+    /// Who waits in opendir.
+    openers: Mutex<HashMap<Ino, Vec<Answer<u64>>>>,
+    /// Large folders of which the first entries are here.
+    arriving: Mutex<HashMap<Ino, Arc<Arriving>>>,
 }
 
 impl FileSystem {
@@ -30,19 +35,42 @@ impl FileSystem {
         self.lists_ahead_of(ino);
         let entries = self.tree.lock().entries(ino, Instant::now());
         if let Some(entries) = entries {
-            return answer.ok(self.handles.add(Handle::Folder { ino, entries: Arc::new(entries) }));
+            return answer.ok(self.folder_handle(Handle::Folder { ino, entries }, ino));
+        }
+        if let Some(handle) = self.open_arriving(ino) {
+            return answer.ok(handle);
         }
         let answer = self.hold(caller, answer);
+        self.listings.openers.lock().entry(ino).or_default().push(answer);
         self.refresh(
             ino,
-            Box::new(move |fs, outcome| match outcome {
-                Err(error) => answer.error(fs.fail_at("list", ino, &error)),
-                Ok(()) => {
-                    let entries = fs.tree.lock().entries_as_listed(ino).unwrap_or_default();
-                    answer.ok(fs.handles.add(Handle::Folder { ino, entries: Arc::new(entries) }));
+            Box::new(move |fs, outcome| {
+                // Empty when they were answered with the first entries.
+                let openers = fs.listings.openers.lock().remove(&ino).unwrap_or_default();
+                let entries = outcome.map(|()| fs.tree.lock().entries_as_listed(ino).unwrap_or_default());
+                for answer in openers {
+                    match &entries {
+                        Err(error) => answer.error(fs.fail_at("list", ino, error)),
+                        Ok(entries) => {
+                            answer
+                                .ok(fs.folder_handle(Handle::Folder { ino, entries: entries.clone() }, ino));
+                        }
+                    }
                 }
             }),
         );
+    }
+
+    /// An open folder's entries are not forgotten.
+    fn folder_handle(&self, handle: Handle, folder: Ino) -> u64 {
+        self.tree.lock().opened(folder);
+        self.handles.add(handle)
+    }
+
+    /// Opens a folder whose listing has begun to come.
+    fn open_arriving(&self, ino: Ino) -> Option<u64> {
+        let entries = self.listings.arriving.lock().get(&ino).cloned()?;
+        Some(self.folder_handle(Handle::Arriving { ino, entries }, ino))
     }
 
     /// readdir and readdirplus: hands out entries from `offset` on until `add` says that it is full.
@@ -56,15 +84,19 @@ impl FileSystem {
         plus: bool,
         mut add: impl FnMut(FolderEntry<'_>) -> bool,
     ) -> Result<(), Errno> {
-        let Some(Handle::Folder { ino: folder, mut entries }) = self.handles.at(handle) else {
-            return Err(Errno::BADF);
+        let first = offset.saturating_sub(DOTS) as usize;
+        // The entries, and the place of the first of them in the folder.
+        let (folder, mut entries, base) = match self.handles.at(handle) {
+            Some(Handle::Folder { ino, entries }) => (ino, entries, 0),
+            Some(Handle::Arriving { ino, entries }) => (ino, Arc::new(entries.from(first)), first),
+            _ => return Err(Errno::BADF),
         };
         let now = Instant::now();
         let mut tree = self.tree.lock();
         if offset == 0
-            && let Some(now) = tree.entries(folder, now).filter(|now| *now != *entries)
+            && let Some(now) = tree.entries(folder, now).filter(|now| !Arc::ptr_eq(now, &entries))
         {
-            entries = Arc::new(now);
+            entries = now;
             self.handles.replace(handle, Handle::Folder { ino: folder, entries: entries.clone() });
         }
         let parent = tree.node(folder).and_then(|node| node.parent).unwrap_or(Ino::ROOT);
@@ -77,7 +109,7 @@ impl FileSystem {
                 return Ok(());
             }
         }
-        for (at, (name, ino)) in entries.iter().enumerate().skip(offset.saturating_sub(DOTS) as usize) {
+        for (at, (name, ino)) in (base..).zip(entries.iter()).skip(first - base) {
             let Some(stat) = self.stat_of(&tree, *ino) else { continue };
             let coarse = tree.node(*ino).is_some_and(|node| node.has_coarse_time());
             let life = if coarse { Duration::ZERO } else { tree.attributes_life(*ino, now) };
@@ -93,7 +125,13 @@ impl FileSystem {
 
     /// releasedir.
     pub fn close_folder(&self, handle: u64) {
-        self.handles.remove(handle);
+        let Some(Handle::Folder { ino, .. } | Handle::Arriving { ino, .. }) = self.handles.remove(handle)
+        else {
+            return;
+        };
+        let mut tree = self.tree.lock();
+        tree.closed(ino);
+        tree.shrink(MAX_NODES);
     }
 
     /// Lists a folder, once for everybody who asks meanwhile; `then` is called when the tree knows.
@@ -180,8 +218,12 @@ impl FileSystem {
                     tree.stamp()
                 };
                 let paths: Vec<&RemotePath> = asked.iter().map(|(_, path)| path).collect();
-                session.list_many(&paths, &mut |at, outcome| {
+                session.list_many(&paths, &mut |at, progress| {
                     let Some(&(folder, _)) = asked.get(at) else { return };
+                    let outcome = match progress {
+                        Progress::Entries(entries) => return fs.take_entries(folder, entries, stamp),
+                        Progress::Ended(outcome) => outcome,
+                    };
                     left.lock().retain(|other| *other != folder);
                     let outcome = outcome.map(|listing| fs.take_listing(folder, listing, stamp));
                     fs.listed(folder, outcome);
@@ -233,6 +275,39 @@ impl FileSystem {
         tree.shrink(MAX_NODES);
     }
 
+    /// Takes over the first entries of a large folder, or some more of them.
+    fn take_entries(&self, folder: Ino, entries: &[ftp::Entry], stamp: Stamp) {
+        let shown = entries.iter().filter(|entry| !is_temporary(&entry.name)).cloned().collect();
+        let mut listing = Listing { entries: shown, ..Listing::default() };
+        self.correct_zone(&mut listing);
+        let added = self.tree.lock().apply_part(folder, &listing, stamp, Instant::now());
+        let arriving = self.listings.arriving.lock().entry(folder).or_default().clone();
+        for then in arriving.add(&added) {
+            then(self, Ok(()));
+        }
+        let openers = self.listings.openers.lock().remove(&folder).unwrap_or_default();
+        for answer in openers {
+            match self.open_arriving(folder) {
+                Some(handle) => answer.ok(handle),
+                None => answer.error(Errno::STALE),
+            }
+        }
+    }
+
+    /// The listing of a large folder has ended: what it did not bring comes last.
+    fn end_arriving(&self, folder: Ino, outcome: &Result<(), Error>) {
+        let Some(arriving) = self.listings.arriving.lock().remove(&folder) else { return };
+        let rest = match outcome {
+            Ok(()) => self.tree.lock().entries_as_listed(folder).unwrap_or_default(),
+            Err(_) => Entries::default(),
+        };
+        let mut woken = arriving.add(&rest);
+        woken.extend(arriving.end(outcome.clone()));
+        for then in woken {
+            then(self, outcome.clone());
+        }
+    }
+
     /// Deletes what mounts that are dead left in a folder.
     fn clean_up(&self, folder: Ino, listing: &Listing) {
         let Ok(path) = self.path(folder) else { return };
@@ -256,6 +331,7 @@ impl FileSystem {
             let parent = tree.node(folder).and_then(|node| node.parent);
             parent.into_iter().for_each(|parent| tree.expire_listing(parent));
         }
+        self.end_arriving(folder, &outcome);
         let waiting = self.listings.folders.lock().remove(&folder).unwrap_or_default();
         for then in waiting {
             then(self, outcome.clone());
@@ -294,4 +370,4 @@ const FOLDERS_TOGETHER: usize = 32;
 /// Fewer of large ones: nobody can step into such a job.
 const ENTRIES_TOGETHER: usize = 4096;
 /// `.` and `..` come first.
-const DOTS: u64 = 2;
+pub(super) const DOTS: u64 = 2;

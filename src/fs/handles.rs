@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::ftp::Name;
+use super::arriving::Arriving;
 use crate::lock::Mutex;
-use crate::tree::{Ino, Version};
+use crate::tree::{Entries, Ino, Version};
 
 /// All handles of a mount.
 #[derive(Default)]
@@ -27,7 +27,9 @@ pub enum Handle {
         version: Version,
     },
     /// The entries as they were when the folder was opened (or rewound).
-    Folder { ino: Ino, entries: Arc<Vec<(Name, Ino)>> },
+    Folder { ino: Ino, entries: Entries },
+    /// A huge folder that was opened while its listing was still coming.
+    Arriving { ino: Ino, entries: Arc<Arriving> },
 }
 
 impl Handles {

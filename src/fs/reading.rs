@@ -11,7 +11,7 @@
 use super::handles::Handle;
 use super::{Answer, Caller, Errno, FileSystem};
 use crate::ftp::{Error, Kind, Refusal};
-use crate::read::{Content, blocks::PAGE};
+use crate::read::{Bytes, Content, blocks::PAGE};
 use crate::tree::{Ino, Version};
 use crate::write::Piece;
 
@@ -144,12 +144,12 @@ impl FileSystem {
         handle: u64,
         offset: u64,
         len: usize,
-        answer: Answer<Vec<u8>>,
+        answer: Answer<Bytes>,
     ) {
         self.read_here(Call { caller, ino, handle, offset, len, tries: TRIES }, answer);
     }
 
-    fn read_here(&self, call: Call, answer: Answer<Vec<u8>>) {
+    fn read_here(&self, call: Call, answer: Answer<Bytes>) {
         let Call { caller, ino, handle, offset, len, .. } = call;
         let Some(draft) = self.drafts.find(ino) else {
             let content = match self.content(ino) {
@@ -161,7 +161,10 @@ impl FileSystem {
                     self.read_on(call, version, content, answer);
                 }
                 _ => {
-                    // Held only if it does not come at once: most reads find their bytes in the cache.
+                    let miss = match self.reads.at_hand(&content, offset, len) {
+                        Ok(bytes) => return answer.ok(bytes),
+                        Err(miss) => miss,
+                    };
                     let answer = self.hold(caller, answer);
                     let fs = self.this.clone();
                     let version = content.version;
@@ -172,14 +175,14 @@ impl FileSystem {
                             fs.read_failed(call, version, &error, answer);
                         }
                     };
-                    self.reads.read(&content, offset, len, Box::new(done));
+                    self.reads.fetch(&content, miss, Box::new(done));
                 }
             };
         };
         let piece = draft.lock().read(offset, len);
         match piece {
             Err(error) => answer.error(error.into()),
-            Ok(Piece::Here(data)) => answer.ok(data),
+            Ok(Piece::Here(data)) => answer.ok(data.into()),
             Ok(Piece::Sent) => {
                 let Some(fs) = self.arc() else { return };
                 let answer = self.waiting.hold(caller, None, answer);
@@ -196,7 +199,7 @@ impl FileSystem {
                 let answer = self.hold(caller, answer);
                 let (from, gap_len) = (gap.start, (gap.end - gap.start) as usize);
                 let below = content.clone();
-                let done = move |outcome: Result<Vec<u8>, Error>| match outcome {
+                let done = move |outcome: Result<Bytes, Error>| match outcome {
                     Err(error) => {
                         fs.note_failure(ino, below.version, &error);
                         answer.error(fs.fail_at("read", ino, &error));
@@ -217,7 +220,7 @@ impl FileSystem {
     /// Reads a file that has changed since it was opened. One that has only grown is followed (`tail -f`), if the page in
     /// front of what is asked for is what it was, as far as that is remembered; of any other the reader must not get a
     /// mixture of old and new.
-    fn read_on(&self, call: Call, version: Version, content: Content, answer: Answer<Vec<u8>>) {
+    fn read_on(&self, call: Call, version: Version, content: Content, answer: Answer<Bytes>) {
         let Call { caller, ino, handle, offset, len, .. } = call;
         let same_since = self.tree.lock().node(ino).map(|node| node.same_since);
         if same_since.is_none_or(|since| version < since) {
@@ -228,20 +231,20 @@ impl FileSystem {
         let skip = (offset - from) as usize;
         let followed = content.version;
         let answer = self.hold(caller, answer);
-        let done = move |outcome: Result<Vec<u8>, Error>| {
+        let done = move |outcome: Result<Bytes, Error>| {
             let data = match outcome {
                 Ok(data) => data,
                 Err(error) => return fs.read_failed(call, followed, &error, answer),
             };
             let before = fs.reads.known_pages(ino, version, from, data.len());
-            if before.iter().any(|(at, page)| data.get(*at..at + page.len()) != Some(page)) {
+            if before.iter().any(|(at, page)| data.get(*at..at + page.len()) != Some(page.as_slice())) {
                 if let Some(node) = fs.tree.lock().node_mut(ino) {
                     node.replaced();
                 }
                 return answer.error(Errno::STALE);
             }
             fs.handles.follow(handle, followed);
-            answer.ok(data.get(skip..).unwrap_or_default().to_vec());
+            answer.ok(data.get(skip..).unwrap_or_default().to_vec().into());
         };
         self.reads.read(&content, from, len + skip, Box::new(done));
     }
@@ -252,7 +255,7 @@ impl FileSystem {
     }
 
     /// A content could not be read; if that is because the file has grown, it is read on.
-    fn read_failed(&self, call: Call, version: Version, error: &Error, answer: Answer<Vec<u8>>) {
+    fn read_failed(&self, call: Call, version: Version, error: &Error, answer: Answer<Bytes>) {
         self.note_failure(call.ino, version, error);
         let has_grown = || self.tree.lock().node(call.ino).is_some_and(|node| node.same_since <= version);
         if call.tries > 0 && matches!(error, Error::Replaced(_)) && has_grown() {

@@ -134,17 +134,13 @@ impl FileSystem {
     /// at first: all, when somebody has come so far.
     fn coarse_files(&self, folder: Ino, around: Ino) -> (Vec<(Ino, RemotePath)>, usize) {
         let tree = self.tree.lock();
-        let children = tree.node(folder).and_then(|node| node.folder.as_ref());
-        let (Some(path), Some(children)) = (tree.path(folder), children) else { return (Vec::new(), 0) };
+        let (Some(path), Some(entries)) = (tree.path(folder), tree.entries_as_listed(folder)) else {
+            return (Vec::new(), 0);
+        };
         let is_file = |ino| tree.node(ino).is_some_and(|node| node.attributes.kind == Kind::File);
         let is_coarse = |ino| tree.node(ino).is_some_and(|node| node.has_coarse_time());
-        let mut files: Vec<(&Name, Ino)> = children
-            .children
-            .iter()
-            .map(|(name, &ino)| (name, ino))
-            .filter(|&(_, ino)| is_file(ino))
-            .collect();
-        files.sort_unstable();
+        let mut files: Vec<(&Name, Ino)> =
+            entries.iter().map(|(name, ino)| (name, *ino)).filter(|&(_, ino)| is_file(ino)).collect();
         let first = files.iter().position(|&(_, ino)| ino == around).unwrap_or(0);
         let before = files.get(first.saturating_sub(AT_FIRST)..first).unwrap_or_default();
         let goes_on = before.len() == AT_FIRST && before.iter().all(|&(_, ino)| !is_coarse(ino));

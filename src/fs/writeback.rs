@@ -65,11 +65,13 @@ struct State {
 }
 
 /// One file.
-struct Pending {
+pub(super) struct Pending {
     /// The oldest first; the last is what counts.
     kept: Vec<Source>,
     /// Of the draft, when it was saved last.
     generation: u64,
+    /// When it was saved first, and last.
+    first: Instant,
     since: Instant,
     /// Comes from an earlier mount: the server may have changed, or have got some of it.
     is_restored: bool,
@@ -90,6 +92,20 @@ enum Source {
     Journal(u64),
     /// Kept by an upload that failed, pushed by `ftpfs recover`.
     Unsent(PathBuf),
+}
+
+/// What a confirmed upload means for what is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brought {
+    /// The server has the file as it is here.
+    All,
+    /// A program was told that the server has what it had written by then; it is writing on.
+    WhatWasAskedFor,
+    /// A program was writing meanwhile, and nobody has asked for what went over: what was saved stays the truth until the
+    /// next close().
+    Something,
+    /// The file has no place any more.
+    Nothing,
 }
 
 enum Request {
@@ -241,17 +257,23 @@ impl FileSystem {
     }
 
     fn saved(&self, ino: Ino, draft: &Arc<Mutex<Draft>>, number: u64, generation: u64) {
-        {
-            let mut state = self.writeback.state.lock();
-            let pending = state.files.entry(ino).or_insert_with(|| Pending::new(generation));
-            pending.kept.push(Source::Journal(number));
-            pending.generation = generation;
-        }
-        // An fsync() may have brought all of it to the server meanwhile.
-        let is_wanted = self.drafts.find(ino).is_some_and(|found| Arc::ptr_eq(&found, draft))
-            && (self.drafts.is_uploading(ino) || draft.lock().is_dirty());
-        if !is_wanted {
-            self.forget_pending(ino);
+        // An fsync() may have brought all of it to the server meanwhile, or a program may have removed it.
+        let is_wanted = self.drafts.if_unsent(ino, draft, || {
+            let is_there = {
+                let tree = self.tree.lock();
+                tree.path(ino).is_some() && tree.node(ino).is_some_and(|node| !node.hidden)
+            };
+            if is_there {
+                let mut state = self.writeback.state.lock();
+                let pending = state.files.entry(ino).or_insert_with(|| Pending::new(generation));
+                pending.kept.push(Source::Journal(number));
+                pending.generation = generation;
+                pending.since = Instant::now();
+            }
+            is_there
+        });
+        if is_wanted != Some(true) {
+            self.writeback.drop_source(&Source::Journal(number));
         }
     }
 
@@ -267,9 +289,7 @@ impl FileSystem {
                 .files
                 .iter()
                 .filter(|(_, pending)| pending.sending.is_none())
-                .map(|(&ino, pending)| {
-                    (pending.order(), ino, pending.after, pending.is_urgent, pending.since)
-                })
+                .map(|(&ino, pending)| (pending.order(), ino, Start::of(pending)))
                 .collect();
             (ready, most.saturating_sub(running), state.down)
         };
@@ -278,18 +298,27 @@ impl FileSystem {
         }
         ready.sort_unstable_by_key(|&(order, ..)| order);
         let mut wait = LONG;
-        for (_, ino, after, is_urgent, since) in ready {
+        for (_, ino, start) in ready {
             if free == 0 {
                 break;
             }
-            if let Some(after) = after.filter(|&after| after > now) {
+            if let Some(after) = start.after.filter(|&after| after > now) {
                 wait = wait.min(after - now);
                 continue;
             }
-            // `echo > x` closes a copy before it writes: what is still open is not sent at once.
+            // `echo > x` closes a copy before it writes; git, rsync and editors rename what they have just closed, and set its
+            // time: that costs nothing before it is sent.
             let is_open = self.tree.lock().node(ino).is_some_and(|node| node.opens > 0);
-            if is_open && !is_urgent && since.elapsed() < SETTLING {
-                wait = wait.min(SETTLING);
+            // What is being written just now is nobody's version; but a log that is always open gets there, too.
+            let generation = self.drafts.find(ino).map(|draft| draft.lock().generation());
+            let rest = match is_open {
+                _ if generation.is_some_and(|now| now != start.generation) => STILL_WRITING,
+                true => STILL_OPEN,
+                false => JUST_CLOSED,
+            };
+            let left = rest.saturating_sub(start.since.elapsed());
+            if !start.is_urgent && !left.is_zero() {
+                wait = wait.min(left);
                 continue;
             }
             match self.drafts.begin(ino) {
@@ -306,9 +335,9 @@ impl FileSystem {
         wait
     }
 
-    /// An upload has been confirmed; `is_dirty`: there is more to be sent.
-    pub(super) fn pending_confirmed(&self, ino: Ino, is_dirty: bool, is_removed: bool) {
-        if is_removed {
+    /// An upload has been confirmed.
+    pub(super) fn pending_confirmed(&self, ino: Ino, brought: Brought) {
+        if brought == Brought::Nothing {
             return self.orphaned(ino);
         }
         let (done, left) = {
@@ -320,7 +349,7 @@ impl FileSystem {
             pending.after = None;
             pending.is_restored = false;
             let newest = pending.kept.last().cloned();
-            if !is_dirty || sending == newest {
+            if brought == Brought::All || (brought == Brought::WhatWasAskedFor && sending == newest) {
                 (state.files.remove(&ino).map(|pending| pending.kept).unwrap_or_default(), None)
             } else {
                 let older = pending.kept.len().saturating_sub(1);
@@ -396,8 +425,18 @@ impl FileSystem {
     }
 
     /// Nobody wants these bytes any more: the file was removed or replaced by a program, or the server has it.
-    pub(super) fn forget_pending(&self, ino: Ino) {
-        let pending = self.writeback.state.lock().files.remove(&ino);
+    fn forget_pending(&self, ino: Ino) {
+        let pending = self.take_pending(ino);
+        self.drop_pending(ino, pending);
+    }
+
+    /// The first half of forgetting, without I/O.
+    pub(super) fn take_pending(&self, ino: Ino) -> Option<Pending> {
+        self.writeback.state.lock().files.remove(&ino)
+    }
+
+    /// The second half.
+    pub(super) fn drop_pending(&self, ino: Ino, pending: Option<Pending>) {
         for source in pending.iter().flat_map(|pending| &pending.kept) {
             self.writeback.drop_source(source);
         }
@@ -502,11 +541,27 @@ impl FileSystem {
     }
 }
 
+/// What decides when an upload starts.
+struct Start {
+    after: Option<Instant>,
+    since: Instant,
+    generation: u64,
+    is_urgent: bool,
+}
+
+impl Start {
+    fn of(pending: &Pending) -> Self {
+        let Pending { after, since, generation, is_urgent, .. } = *pending;
+        Self { after, since, generation, is_urgent }
+    }
+}
+
 impl Pending {
     fn new(generation: u64) -> Self {
         Self {
             kept: Vec::new(),
             generation,
+            first: Instant::now(),
             since: Instant::now(),
             is_restored: false,
             sending: None,
@@ -558,8 +613,10 @@ fn pause(attempts: u32) -> Duration {
 
 /// How often a close() looks whether there is space.
 const FULL: Duration = Duration::from_millis(200);
-/// How long a file that is still open is not sent.
-const SETTLING: Duration = Duration::from_millis(300);
+/// How long a file is left alone after a close().
+const JUST_CLOSED: Duration = Duration::from_millis(100);
+const STILL_OPEN: Duration = Duration::from_millis(300);
+const STILL_WRITING: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A server that was away for hours is found again within this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

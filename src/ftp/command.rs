@@ -68,6 +68,10 @@ pub enum Command<'a> {
     Dele(&'a RemotePath),
     Mkd(&'a RemotePath),
     Rmd(&'a RemotePath),
+    /// draft-peterson-streamlined-ftp-command-extensions: bytes that can still be stored there.
+    Avbl(&'a RemotePath),
+    /// ProFTPD's mod_quotatab.
+    SiteQuota,
 }
 
 /// Whether data connections are protected (RFC 4217 section 9).
@@ -120,6 +124,8 @@ impl Command<'_> {
             Self::Dele(_) => "DELE",
             Self::Mkd(_) => "MKD",
             Self::Rmd(_) => "RMD",
+            Self::Avbl(_) => "AVBL",
+            Self::SiteQuota => "SITE QUOTA",
         }
     }
 
@@ -141,6 +147,7 @@ impl Command<'_> {
             Self::Rest(offset) => offset.to_string().into_bytes(),
             Self::List(options) => options.as_bytes().to_vec(),
             Self::Feat
+            | Self::SiteQuota
             | Self::Nlst
             | Self::Pwd
             | Self::Syst
@@ -163,7 +170,8 @@ impl Command<'_> {
             | Self::Rnto(path)
             | Self::Dele(path)
             | Self::Mkd(path)
-            | Self::Rmd(path) => encoded(path)?,
+            | Self::Rmd(path)
+            | Self::Avbl(path) => encoded(path)?,
             Self::Mfmt(at, path) | Self::MdtmSet(at, path) | Self::SiteUtime(at, path) => {
                 let mut argument = timestamp(*at).into_bytes();
                 argument.push(b' ');

@@ -51,6 +51,8 @@ struct State {
     /// The folder that is the root of the mount.
     root: Option<RemotePath>,
     replaces_on_rename: Option<bool>,
+    /// What a probe has shown about REST + STOR.
+    tail_is_kept: Option<bool>,
     /// How data connections are made, as far as that has been found out.
     way: Way,
     /// One has been made so.
@@ -86,6 +88,8 @@ pub enum Capability {
     /// `STAT path` lists that folder and no other, several in one segment.
     ListByStat,
     Noop,
+    /// AVBL, or a quota in other words.
+    Space,
     AuthTls,
 }
 
@@ -144,7 +148,18 @@ impl Features {
 
     /// Whether REST + STOR in the middle of a file is known to keep what lies behind (facts: servers, section 5).
     pub fn restart_keeps_tail(&self) -> bool {
-        self.can_restart_store() && self.server().keeps_tail()
+        self.can_restart_store() && self.tail_is_kept().unwrap_or_else(|| self.server().keeps_tail())
+    }
+
+    /// What a probe has shown about that; none before there was one.
+    pub fn tail_is_kept(&self) -> Option<bool> {
+        self.0.state.lock().tail_is_kept
+    }
+
+    /// What a probe has shown: whether REST + STOR leaves what lies behind the bytes that were sent.
+    pub fn learn_tail_is_kept(&self, kept: bool) {
+        log::debug!("REST and STOR {} the rest of a file here", if kept { "keep" } else { "do not keep" });
+        self.0.state.lock().tail_is_kept = Some(kept);
     }
 
     /// False when RNTO is known not to replace an existing file.
@@ -280,6 +295,7 @@ impl Features {
                 "SIZE" => Capability::Size,
                 "MDTM" => Capability::Mdtm,
                 "MFMT" => Capability::Mfmt,
+                "AVBL" => Capability::Space,
                 "UTF8" => Capability::Utf8,
                 // ftp-srv's own: its greeting is whatever its owner likes.
                 "TYPE" if line == "TYPE A,I,L" && self.server() == Server::Unknown => {

@@ -31,6 +31,7 @@ pub use self::parser::Parser;
 use self::time::Clock;
 pub use self::time::parse_time;
 pub use self::zone::Zone;
+use super::Error;
 use super::path::Name;
 
 /// One entry of a folder, as the server tells it.
@@ -79,6 +80,15 @@ pub struct Listing {
     pub unparsed: usize,
     /// The server said that it left names out (Pure-FTPd's 10,000): a missing name proves nothing.
     pub truncated: bool,
+}
+
+/// What comes of listing a folder.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// More entries of a large folder, while it is still being listed.
+    Entries(&'a [Entry]),
+    /// All of it, the entries included that came before; or why there is none.
+    Ended(Result<Listing, Error>),
 }
 
 /// Which command's answer is parsed.

@@ -15,6 +15,7 @@ mod download;
 mod listing;
 mod login;
 mod ready;
+mod space;
 mod stat;
 mod transfer;
 mod upload;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 pub use download::{Download, Told};
 pub use ready::{eprt_argument, port_argument};
+pub use space::Space;
 pub use upload::{After, How, Stored};
 
 use super::codepage::Codepage;

@@ -4,6 +4,8 @@
 //! reader of 4 KiB costs 4 KiB on the wire; the last page of a file may be short. A new version of a file has a new
 //! key, so an old block can never be mixed with a new one: it just ages out.
 
+use std::fmt;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -29,6 +31,35 @@ struct Block {
     data: Arc<Vec<u8>>,
 }
 
+/// Bytes of a file: a part of a block, which is not copied, or some of their own.
+pub enum Bytes {
+    Part(Arc<Vec<u8>>, Range<usize>),
+    Own(Vec<u8>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Part(block, range) => block.get(range.clone()).unwrap_or_default(),
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Own(bytes)
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
+
 impl Blocks {
     /// Holds at most `limit` bytes, but at least 4 MiB: the largest read must find all its blocks here at once.
     pub fn new(limit: u64) -> Self {
@@ -48,7 +79,7 @@ impl Blocks {
     }
 
     /// All of `len` bytes at `offset`, or the offset of the first page that is not here.
-    pub fn read(&self, ino: Ino, version: Version, offset: u64, len: usize) -> Result<Vec<u8>, u64> {
+    pub fn read(&self, ino: Ino, version: Version, offset: u64, len: usize) -> Result<Bytes, u64> {
         let end = offset + len as u64;
         let mut parts = Vec::with_capacity(len / BLOCK as usize + 2);
         {
@@ -69,11 +100,17 @@ impl Blocks {
                 at = upto;
             }
         }
-        let mut data = Vec::with_capacity(len);
-        for (block, range) in parts {
-            data.extend_from_slice(block.get(range).unwrap_or_default());
-        }
-        if data.len() == len { Ok(data) } else { Err(offset - offset % PAGE) }
+        let bytes = match parts.pop() {
+            Some((block, range)) if parts.is_empty() => Bytes::Part(block, range),
+            last => {
+                let mut data = Vec::with_capacity(len);
+                for (block, range) in parts.iter().chain(&last) {
+                    data.extend_from_slice(block.get(range.clone()).unwrap_or_default());
+                }
+                Bytes::Own(data)
+            }
+        };
+        if bytes.len() == len { Ok(bytes) } else { Err(offset - offset % PAGE) }
     }
 
     /// What is known of one page, whose last bytes are missing at the end of a file.
@@ -114,11 +151,14 @@ impl Blocks {
                 let capacity = bytes.capacity();
                 bytes.reserve_exact(needed.next_power_of_two().min(BLOCK as usize) - bytes.len());
                 grown = bytes.capacity() - capacity;
-                bytes.resize(needed, 0);
+                // What is appended need not be zeros first.
+                bytes.resize(inside.max(bytes.len()), 0);
             }
-            if let Some(target) = bytes.get_mut(inside..needed) {
-                target.copy_from_slice(part);
+            let (over, behind) = part.split_at(part.len().min(bytes.len() - inside));
+            if let Some(target) = bytes.get_mut(inside..inside + over.len()) {
+                target.copy_from_slice(over);
             }
+            bytes.extend_from_slice(behind);
             let first = inside as u64 / PAGE;
             let pages = (part.len() as u64).div_ceil(PAGE);
             block.pages |= (((1u64 << pages) - 1) << first) as u32;
@@ -162,10 +202,10 @@ mod tests {
     fn what_was_put_in_comes_out_across_blocks() {
         let blocks = Blocks::new(1 << 20);
         blocks.insert(INO, VERSION, 4096, &bytes(4096, 300_000));
-        assert_eq!(blocks.read(INO, VERSION, 5000, 290_000).unwrap(), bytes(5000, 290_000));
-        assert_eq!(blocks.read(INO, VERSION, 0, 10), Err(0));
-        assert_eq!(blocks.read(INO, VERSION, 300_000, 10_000), Err(307_200));
-        assert_eq!(blocks.read(INO, Version(2), 5000, 10), Err(4096));
+        assert_eq!(*blocks.read(INO, VERSION, 5000, 290_000).unwrap(), *bytes(5000, 290_000));
+        assert_eq!(blocks.read(INO, VERSION, 0, 10).unwrap_err(), 0);
+        assert_eq!(blocks.read(INO, VERSION, 300_000, 10_000).unwrap_err(), 307_200);
+        assert_eq!(blocks.read(INO, Version(2), 5000, 10).unwrap_err(), 4096);
     }
 
     #[test]
@@ -173,8 +213,8 @@ mod tests {
         let blocks = Blocks::new(1 << 20);
         blocks.insert(INO, VERSION, 0, &bytes(0, 4096));
         blocks.insert(INO, VERSION, 8192, &bytes(8192, 4096));
-        assert_eq!(blocks.read(INO, VERSION, 0, 12_288), Err(4096));
-        assert_eq!(blocks.read(INO, VERSION, 8192, 4096).unwrap(), bytes(8192, 4096));
+        assert_eq!(blocks.read(INO, VERSION, 0, 12_288).unwrap_err(), 4096);
+        assert_eq!(*blocks.read(INO, VERSION, 8192, 4096).unwrap(), *bytes(8192, 4096));
     }
 
     #[test]

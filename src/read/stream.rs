@@ -89,11 +89,17 @@ impl Stream {
         self.state.lock().cannot_restart = true;
     }
 
-    /// Up to where its bytes are wanted now, and its window.
-    pub(super) fn wants(&self) -> (u64, u64) {
+    /// Up to where its bytes are wanted now.
+    pub(super) fn wanted(&self) -> u64 {
         let state = self.state.lock();
         let asked = state.waiters.iter().map(|waiter| waiter.offset + waiter.len as u64).max().unwrap_or(0);
-        (state.goal.max(asked), state.window)
+        state.goal.max(asked)
+    }
+
+    /// Whether it brings what was asked for and no more, and that is not the rest of the file.
+    pub(super) fn is_little(&self) -> bool {
+        let state = self.state.lock();
+        (state.window == 0 || self.is_head()) && state.goal < self.content.size
     }
 
     /// Everything up to `next` is in the cache: gives those who waited for it.

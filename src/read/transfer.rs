@@ -1,8 +1,7 @@
 //! The transfer of a stream: a task of the queue that runs RETR and hands its bytes on.
 //!
-//! Between two pieces of data it asks the stream whether to go on. While its window is narrow the server is allowed to
-//! send no more than is wanted: what it has sent when we cut the transfer would be in vain. Once the window is wide, TCP
-//! rules, which knows the line better.
+//! Between two pieces of data it asks the stream whether to go on. When only a little is wanted (a random reader's piece,
+//! the head of a file) the server is held back: what it has sent when we cut the transfer is in vain.
 
 use std::sync::Arc;
 
@@ -73,17 +72,20 @@ impl Transfer {
         let mut buffer = vec![0; CHUNK];
         let mut filled = 0;
         let mut served = 0;
-        let mut is_narrow = true;
+        let mut is_held = self.stream.is_little();
+        if !is_held {
+            download.let_go();
+        }
         loop {
             if next < size && !self.stream.goes_on(turn, served) {
                 download.abandon();
                 return Ok(());
             }
             let mut limit = buffer.len();
-            if is_narrow {
-                let (wanted, window) = self.stream.wants();
-                is_narrow = window < WIDE && wanted < size;
-                if is_narrow {
+            if is_held {
+                is_held = self.stream.is_little();
+                let wanted = self.stream.wanted();
+                if is_held {
                     // What is not read is not made room for.
                     let more = wanted.saturating_sub(next).next_multiple_of(PAGE).max(PAGE);
                     limit = limit.min(usize::try_from(more).unwrap_or(limit)).max(filled + 1);
@@ -174,5 +176,3 @@ fn gone() -> Error {
 
 /// One read of the socket at most: a few segments of a fast link, and two blocks.
 const CHUNK: usize = 256 * 1024;
-/// A stream with this window will be read on: there is no point in holding the server back.
-const WIDE: u64 = 256 * 1024;

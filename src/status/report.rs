@@ -128,6 +128,10 @@ impl Report {
                 line("", bar(download.at, download.size, &download.path));
             }
         }
+        if f.journal.0 > 0 {
+            let (files, held) = f.journal;
+            line("journal", format!("{files} files, {}, are safe here and on their way", bytes(held)));
+        }
         let counts = &f.counts;
         line(
             "traffic",
@@ -207,6 +211,8 @@ impl Report {
             ("open_files", f.open_files.into()),
             ("uploads", uploads.unwrap_or(Json::Null)),
             ("downloads", downloads.unwrap_or(Json::Null)),
+            ("journal_files", f.journal.0.into()),
+            ("journal_bytes", f.journal.1.into()),
             ("received", f.counts.received.into()),
             ("sent", f.counts.sent.into()),
             ("receiving", self.receiving.into()),
@@ -253,6 +259,8 @@ impl Report {
         metric("waiting_jobs", "gauge", f.waiting_jobs as u64);
         metric("waiting_calls", "gauge", f.waiting_calls as u64);
         metric("open_files", "gauge", f.open_files as u64);
+        metric("journal_files", "gauge", f.journal.0 as u64);
+        metric("journal_bytes", "gauge", f.journal.1);
         if let Some(uploads) = &f.uploads {
             let (sent, size) = sums(uploads);
             metric("pending_files", "gauge", uploads.len() as u64);

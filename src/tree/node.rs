@@ -2,7 +2,9 @@
 //!
 //! Plain data with the rules about age; used through [`super::Tree`].
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::ftp::{Kind, Modified, Name, Precision};
@@ -52,7 +54,8 @@ pub struct Node {
     pub hidden: bool,
     pub lookups: u64,
     pub opens: u32,
-    pub folder: Option<Folder>,
+    /// Boxed: most nodes are files, and there are many.
+    pub folder: Option<Box<Folder>>,
 }
 
 impl Node {
@@ -165,8 +168,11 @@ impl Node {
         self.listed_time = None;
     }
 
+    /// The children, to be changed.
     pub(super) fn folder_mut(&mut self) -> &mut Folder {
-        self.folder.get_or_insert_default()
+        let folder = self.folder.get_or_insert_default();
+        folder.sorted.take();
+        folder
     }
 }
 
@@ -193,9 +199,22 @@ pub struct Folder {
     /// The server left names out: a missing name proves nothing.
     pub truncated: bool,
     changes: HashMap<Name, (Stamp, Instant)>,
+    /// The children by name, once somebody has asked for them.
+    pub(super) sorted: OnceCell<Entries>,
 }
 
+/// The names in a folder, sorted.
+pub type Entries = Arc<Vec<(Name, Ino)>>;
+
 impl Folder {
+    pub(super) fn sorted(&self) -> &Entries {
+        self.sorted.get_or_init(|| {
+            let mut entries: Vec<_> = self.children.iter().map(|(name, &ino)| (name.clone(), ino)).collect();
+            entries.sort_unstable();
+            Arc::new(entries)
+        })
+    }
+
     pub(super) fn is_fresh(&self, now: Instant, lifetime: Duration) -> bool {
         self.listed.is_some_and(|listed| now.saturating_duration_since(listed) < lifetime)
     }

@@ -73,6 +73,33 @@ impl Tree {
         changed
     }
 
+    /// Takes over some entries of a listing of `folder` that began at `stamp` and has not ended. Gives them as they are
+    /// known now; those that we changed since are left out.
+    pub fn apply_part(
+        &mut self,
+        folder: Ino,
+        part: &Listing,
+        stamp: Stamp,
+        now: Instant,
+    ) -> Vec<(Name, Ino)> {
+        let mut applied = Vec::with_capacity(part.entries.len());
+        for entry in &part.entries {
+            let Some(node) = self.nodes.get_mut(&folder) else { break };
+            let known = node.folder_mut();
+            if known.changed_after(&entry.name, stamp) {
+                continue;
+            }
+            let next = &mut self.next_ino;
+            let ino = *known.children.entry(entry.name.clone()).or_insert_with(|| {
+                *next += 1;
+                Ino(*next - 1)
+            });
+            self.update(folder, ino, entry, now);
+            applied.push((entry.name.clone(), ino));
+        }
+        applied
+    }
+
     /// Takes over one answer about `name` in `folder` (MLST, SIZE and MDTM). Returns its inode.
     pub fn apply_one(&mut self, folder: Ino, entry: &Entry, now: Instant) -> Option<Ino> {
         let fresh = Ino(self.next_ino);
@@ -169,7 +196,7 @@ impl Tree {
             let mut node = Node::new(folder, entry.name.clone(), attributes, now);
             node.listed_time = coarse;
             node.unknown_size = entry.size.is_none();
-            self.nodes.insert(ino, node);
+            self.nodes.insert(ino, Box::new(node));
             return false;
         };
         node.seen(now);

@@ -15,7 +15,7 @@ use parking_lot::Condvar;
 
 use super::ranges::Ranges;
 use super::spool::Spool;
-use crate::ftp::Error;
+use crate::ftp::{Error, Told};
 use crate::read::Content;
 use outgoing::{Outgoing, Room};
 
@@ -43,6 +43,7 @@ pub struct Draft {
     must_not_stream: bool,
     /// Why it ended.
     failed: Option<Error>,
+    failed_before: bool,
     /// Something came that an upload under way waits for.
     changed: Arc<Condvar>,
     /// A time set by a program after its last write, to be set on the server with the data.
@@ -122,6 +123,7 @@ impl Draft {
             dropped: 0,
             must_not_stream: false,
             failed: None,
+            failed_before: false,
             changed: Arc::default(),
             base,
             smallest: size,
@@ -253,6 +255,41 @@ impl Draft {
         if only_added { Change::Added(added) } else { Change::Rewritten }
     }
 
+    /// What the server has below, when anything of it is part of what is to be sent now.
+    pub(super) fn old_content(&self) -> Option<Told> {
+        let base = self.base.as_ref()?;
+        let is_part = !self.dirty.gaps(0..base.limit.min(self.size)).is_empty();
+        is_part.then_some(Told { size: Some(base.content.size), modified: self.base_time })
+    }
+
+    /// The file's time on the server is no longer the one that was known.
+    pub fn forget_time(&mut self) {
+        self.base_time = None;
+    }
+
+    /// The ranges in which the file differs from what the server has, when it has not been cut and has grown without holes.
+    pub(super) fn changed_ranges(&self) -> Option<(&Base, Vec<Range<u64>>)> {
+        let base = self.base.as_ref().filter(|base| base.limit == base.content.size)?;
+        let has_holes = !self.dirty.gaps(base.content.size..self.size.max(base.content.size)).is_empty();
+        if self.dirty.is_empty() || self.size < base.content.size || has_holes {
+            return None;
+        }
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for range in self.dirty.iter() {
+            match ranges.last_mut() {
+                // A transfer costs more than what lies between, when that is here.
+                Some(last)
+                    if range.start - last.end <= NEAR
+                        && self.present.gaps(last.end..range.start).is_empty() =>
+                {
+                    last.end = range.end;
+                }
+                _ => ranges.push(range.clone()),
+            }
+        }
+        Some((base, ranges))
+    }
+
     /// An upload begins: what is written from now on belongs to the next one.
     pub fn begin_upload(&mut self) -> Sending {
         self.smallest = self.size;
@@ -260,6 +297,7 @@ impl Draft {
         Sending {
             dirty: std::mem::take(&mut self.dirty),
             resized: std::mem::take(&mut self.resized),
+            failed_before: self.failed_before,
             modified: self.modified.take(),
             mode: self.mode.take(),
         }
@@ -268,6 +306,7 @@ impl Draft {
     /// The upload failed: everything is to be sent again.
     pub fn upload_failed(&mut self, sending: Sending) {
         self.outgoing = None;
+        self.failed_before = sending.failed_before;
         self.dirty.extend(sending.dirty);
         self.dirty.truncate(self.size);
         self.resized |= sending.resized;
@@ -283,6 +322,7 @@ impl Draft {
         self.dropped = 0;
         self.must_not_stream = false;
         self.failed = None;
+        self.failed_before = false;
     }
 
     /// Whether an upload may begin now that `from` bytes are there, while more are written: the file is new or was emptied,
@@ -543,9 +583,14 @@ impl Default for Draft {
 pub struct Sending {
     dirty: Ranges,
     resized: bool,
+    /// An upload before this one has failed, and may have changed the file on the server.
+    pub failed_before: bool,
     pub modified: Option<SystemTime>,
     pub mode: Option<u32>,
 }
+
+/// Changes so close together are sent as one.
+const NEAR: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -583,6 +628,24 @@ mod tests {
         assert!(draft.first_gap(0..100).is_none());
         let Piece::Here(data) = draft.read(8, 6).unwrap() else { panic!() };
         assert_eq!(data, b"\x07\x07abc\x07");
+    }
+
+    #[test]
+    fn changes_that_leave_the_rest_alone_are_known_as_ranges() {
+        let mut draft = Draft::of(content(1_000_000));
+        write(&mut draft, 10, b"abc");
+        write(&mut draft, 500_000, b"abc");
+        write(&mut draft, 1_000_000, b"grown");
+        assert_eq!(draft.changed_ranges().unwrap().1, [10..13, 500_000..500_003, 1_000_000..1_000_005]);
+        draft.fill(&content(1_000_000), 0, &[0; 1000], Path::new("/nonexistent")).unwrap();
+        write(&mut draft, 900, b"near");
+        assert_eq!(draft.changed_ranges().unwrap().1[0], 10..904);
+        write(&mut draft, 2_000_000, b"behind a hole");
+        assert!(draft.changed_ranges().is_none());
+        let mut cut = Draft::of(content(1_000_000));
+        cut.resize(999_999).unwrap();
+        write(&mut cut, 999_999, b"x");
+        assert!(cut.changed_ranges().is_none());
     }
 
     #[test]

@@ -114,8 +114,8 @@ impl Journal {
             let file = File::options().read(true).write(true).open(&path)?;
             match read(&file)? {
                 Found::Entry(record) => {
-                    held.insert(number, Held { file: file.try_clone()?, record: record.clone() });
-                    stored.push(Stored { number, record, file });
+                    held.insert(number, Held { file: file.try_clone()?, record: (*record).clone() });
+                    stored.push(Stored { number, record: *record, file });
                 }
                 // Its close() has not been answered.
                 Found::Unfinished => std::fs::remove_file(&path)?,
@@ -256,7 +256,7 @@ pub fn look(spool: &Path) -> io::Result<Vec<Looked>> {
             // A mount may have finished it meanwhile.
             let Ok(file) = File::open(entry(&folder, number)) else { continue };
             if let Found::Entry(record) = read(&file)? {
-                entries.push((number, record));
+                entries.push((number, *record));
             }
         }
         found.push(Looked { folder, is_locked, entries });
@@ -371,7 +371,7 @@ fn write_record(file: &File, record: &Record) -> io::Result<()> {
 }
 
 enum Found {
-    Entry(Record),
+    Entry(Box<Record>),
     /// Nothing has been acknowledged.
     Unfinished,
     Broken,
@@ -392,7 +392,7 @@ fn read(file: &File) -> io::Result<Found> {
     };
     match record.sum {
         Some(sum) if sum_of(file, &record)? != sum => Ok(Found::Broken),
-        _ => Ok(Found::Entry(record)),
+        _ => Ok(Found::Entry(Box::new(record))),
     }
 }
 

@@ -256,7 +256,7 @@ impl Streaming {
             && self.is_ours(session, temporary, dropped, there)?;
         if goes_on {
             debug!("{temporary}: going on from {there} bytes");
-            self.progress |= there > self.there;
+            self.progress |= there >= self.there + WORTH_ANOTHER_TRY;
             self.there = there;
             return Ok(());
         }
@@ -442,5 +442,7 @@ const LOOK_AROUND: Duration = Duration::from_millis(20);
 const SLICE: Duration = Duration::from_millis(250);
 /// More than the buffers on the way hold: when so much was sent, the server has got something.
 const CERTAIN: u64 = 32 << 20;
+/// A line that breaks after less than this each time is not tried for ever.
+const WORTH_ANOTHER_TRY: u64 = 256 << 10;
 /// What is compared with the server before an upload goes on after a break.
 const COMPARED: u64 = 64 << 10;

@@ -3,23 +3,29 @@
 //! Every server measured empties the target before the first byte of a STOR arrives, some even when the data
 //! connection never comes up. So an existing file is never written directly: its new content goes to a temporary name
 //! beside it, is checked by size, and is renamed over it (RNFR and RNTO in one segment). A new file goes straight to its name: there is nothing to lose, and it saves a
-//! round trip. Bytes added at the end go by APPE, and the size is compared afterwards.
+//! round trip. Bytes added at the end go by APPE, and the size is compared afterwards. Small changes in large files are
+//! written into them, see [`super::patch`].
+//!
+//! What is made from an old content must not replace another one that nobody here has seen: size and time of the file are
+//! asked for in the same segment as those of the upload, or before a patch, and when they are not what they were the
+//! upload ends with an error, and the file stays as somebody else left it.
 //!
 //! Success means 226 *and* the right size. After a lost connection the attempt looks at what the server has before it
 //! repeats anything that must not happen twice.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use log::debug;
 use parking_lot::Mutex;
 
-use super::Draft;
 use super::draft::{Change, Sending};
 use super::temporary::temporary_name;
+use super::{Draft, patch};
 use crate::ftp::{
-    After, Error, How, Modified, Refusal, RemotePath, Session, Stored, explain, replace, spelling,
+    After, Error, How, Modified, Refusal, RemotePath, Session, Stored, Told, explain, replace, spelling,
 };
 use crate::queue::{Task, Turn};
 use crate::read::Locate;
@@ -33,6 +39,12 @@ pub struct Upload {
     in_place: bool,
     spool_dir: PathBuf,
     change: Change,
+    /// The ranges to write into the file, where the server can do that.
+    patches: Option<Vec<Range<u64>>>,
+    /// What it is made from, as it was.
+    old: Option<Told>,
+    /// The new content may have its name already.
+    renaming: bool,
     sending: Sending,
     temporary: Option<RemotePath>,
     /// An earlier upload of the same bytes may have come through in part.
@@ -69,12 +81,15 @@ impl Upload {
         exists: bool,
         keep_mode: Option<u32>,
         in_place: bool,
+        patch_from: u64,
         spool_dir: PathBuf,
         end: Box<dyn FnOnce(Result<Uploaded, Error>, Sending) + Send>,
     ) -> Self {
-        let (change, sending) = {
+        let (change, patches, old, sending) = {
             let mut draft = draft.lock();
-            (draft.change(), draft.begin_upload())
+            let patch_from = if in_place { patch_from.min(PATCH_IN_PLACE_FROM) } else { patch_from };
+            let patches = patch::plan(&draft, patch_from);
+            (draft.change(), patches, draft.old_content(), draft.begin_upload())
         };
         let change = if change == Change::New && exists { Change::Rewritten } else { change };
         let keep_mode = keep_mode.filter(|&mode| mode != NEW_FILE_MODE);
@@ -85,6 +100,9 @@ impl Upload {
             in_place,
             spool_dir,
             change,
+            patches,
+            old,
+            renaming: false,
             sending,
             temporary: None,
             is_repeated: false,
@@ -101,6 +119,7 @@ impl Upload {
     /// What it would have added to is not there.
     pub fn sends_all(&mut self) {
         self.change = Change::Rewritten;
+        self.patches = None;
     }
 
     /// The server has all of it already, from an upload whose end nobody saw: only what a program has set goes there.
@@ -140,7 +159,7 @@ impl Task for Upload {
                 }
             }
             Change::New => self.store_new(session, &path),
-            _ => self.replace(session, &path),
+            _ => self.patch(session, &path).unwrap_or_else(|| self.replace(session, &path)),
         };
         self.product = Some(done.map_err(|error| explain::store(session, &path, error))?);
         Ok(())
@@ -157,28 +176,142 @@ impl Upload {
         &mut self,
         session: &mut Session,
         path: &RemotePath,
-        range: std::ops::Range<u64>,
+        range: Range<u64>,
         turn: &Turn<'_>,
     ) -> Result<Uploaded, Error> {
         let mut start = range.start;
-        if turn.attempt > 0 || self.is_repeated {
+        if turn.attempt > 0 || self.is_repeated || self.sending.failed_before {
             // The attempt before may have added some of it, or all.
             let there = session.stat(path)?.size.ok_or(Error::Unsupported { command: "SIZE" })?;
             start = there.clamp(range.start, range.end);
             if there != start {
-                return Err(Error::WrongLength { expected: start, got: there });
+                return Err(grown(range.end, there));
             }
             if start == range.end {
                 return Ok(Uploaded::of(start));
             }
         }
+        self.sending.failed_before = true;
         let mut source = Source { draft: &self.draft, at: start, end: range.end };
         let stored = session.store(path, How::Append, &mut source, &self.after(None))?;
-        confirmed(session, path, stored, range.end)
+        match stored.size {
+            // Theirs and ours are both there: nothing was overwritten, but the file is not what the program believes.
+            Some(got) if got > range.end => Err(grown(range.end, got)),
+            _ => confirmed(session, path, stored, range.end),
+        }
+    }
+
+    /// Writes the changed ranges into the file. None where the whole of it must be sent.
+    fn patch(&mut self, session: &mut Session, path: &RemotePath) -> Option<Result<Uploaded, Error>> {
+        let ranges = self.patches.clone()?;
+        let folder = path.parent().unwrap_or_else(RemotePath::root);
+        match patch::is_proven(session, &folder) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => return Some(Err(error)),
+        }
+        let ranges = match self.after_first_byte(session, path, ranges) {
+            Ok(Some(ranges)) => ranges,
+            Ok(None) => return None,
+            Err(error) => return Some(Err(error)),
+        };
+        match self.write_ranges(session, path, &ranges) {
+            Err(Error::Unsupported { .. }) => None,
+            Err(Error::Refused { meaning: Refusal::Unclear | Refusal::Denied, .. }) => None,
+            done => Some(done),
+        }
+    }
+
+    /// A STOR from the very first byte on would empty the file. Most changes there leave the first byte as it is, and can
+    /// begin behind it; none for one that does not.
+    fn after_first_byte(
+        &self,
+        session: &mut Session,
+        path: &RemotePath,
+        mut ranges: Vec<Range<u64>>,
+    ) -> Result<Option<Vec<Range<u64>>>, Error> {
+        let Some(first) = ranges.first_mut().filter(|range| range.start == 0) else {
+            return Ok(Some(ranges));
+        };
+        first.start = 1;
+        let is_all = first.is_empty();
+        let (mut theirs, mut ours) = ([0; 1], [0; 1]);
+        let mut download = session.retrieve_held(path, 0)?;
+        let got = download.read(&mut theirs)?;
+        download.abandon();
+        self.draft.lock().copy_out(0, &mut ours).map_err(local)?;
+        if got == 0 || theirs != ours {
+            return Ok(None);
+        }
+        if is_all {
+            ranges.remove(0);
+        }
+        Ok(Some(ranges).filter(|ranges| !ranges.is_empty()))
+    }
+
+    fn write_ranges(
+        &mut self,
+        session: &mut Session,
+        path: &RemotePath,
+        ranges: &[Range<u64>],
+    ) -> Result<Uploaded, Error> {
+        let Some(old) = self.old else { return Err(Error::Unsupported { command: "REST" }) };
+        let old_size = old.size.unwrap_or(0);
+        let now = session.stat(path)?;
+        if !self.sending.failed_before {
+            patch::check_unchanged(old, patch::told(now.size, now.modified))?;
+        } else if let Some(size) = now.size
+            && !(old_size..=self.draft.lock().size()).contains(&size)
+        {
+            // A patch that broke off may have made it longer, not more than that.
+            return Err(Error::Changed { text: format!("{size} bytes after a patch that broke off") });
+        }
+        let mut size = old_size;
+        let is_first = !std::mem::replace(&mut self.sending.failed_before, true);
+        let mut done = Uploaded::of(size);
+        for (number, range) in ranges.iter().enumerate() {
+            size = size.max(range.end);
+            let is_last = number + 1 == ranges.len();
+            let after = if is_last { self.after(None) } else { After::default() };
+            let mut source = Source { draft: &self.draft, at: range.start, end: range.end };
+            let stored = session.store(path, How::From(range.start), &mut source, &after)?;
+            // A repeated patch finds what the one before has added.
+            let expected = if is_last || is_first { size } else { stored.size.unwrap_or(size) };
+            done = confirmed(session, path, stored, expected)?;
+            self.read_back(session, path, range)?;
+        }
+        Ok(done)
+    }
+
+    /// A range that broke off inside the file leaves its size as it should be, and some servers say 226 to that: so the
+    /// server has to show what it has.
+    fn read_back(&self, session: &mut Session, path: &RemotePath, range: &Range<u64>) -> Result<(), Error> {
+        let (mut theirs, mut ours) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let mut at = range.start;
+        let mut download = session.retrieve_held(path, at)?;
+        while at < range.end {
+            let len = CHUNK.min((range.end - at) as usize);
+            let got = download.read(theirs.get_mut(..len).unwrap_or_default())?;
+            self.draft.lock().copy_out(at, ours.get_mut(..got).unwrap_or_default()).map_err(local)?;
+            if got == 0 || theirs.get(..got) != ours.get(..got) {
+                download.abandon();
+                let text = "the server does not have what was sent".to_owned();
+                return Err(Error::Data { during: "STOR", text });
+            }
+            at += got as u64;
+        }
+        download.abandon();
+        Ok(())
     }
 
     fn replace(&mut self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
-        self.complete(session, path)?;
+        if let Err(error) = self.complete(session, path) {
+            let old = self.old.filter(|_| session.is_alive());
+            if let (Some(old), Ok(now)) = (old, session.stat(path)) {
+                patch::check_unchanged(old, patch::told(now.size, now.modified))?;
+            }
+            return Err(error);
+        }
         if self.in_place {
             return self.store(session, path, NEW_FILE_MODE);
         }
@@ -187,8 +320,20 @@ impl Upload {
             None => path.parent().unwrap_or_else(RemotePath::root).join(&temporary_name()?),
         };
         self.temporary = Some(temporary.clone());
-        let stored = match self.store(session, &temporary, self.keep_mode.unwrap_or(NEW_FILE_MODE)) {
-            Ok(stored) => stored,
+        let about = self.old.as_ref().map(|_| path.clone());
+        let mode = self.keep_mode.unwrap_or(NEW_FILE_MODE);
+        let stored = match self.store_and_ask(session, &temporary, mode, about) {
+            Ok((stored, None)) => stored,
+            Ok((stored, Some(now))) => {
+                // After a rename whose answer was lost it may be our own content already.
+                let old = self.old.filter(|_| !self.renaming);
+                let unchanged = old.map_or(Ok(()), |old| patch::check_unchanged(old, now));
+                if let Err(error) = unchanged {
+                    let _ = session.delete(&temporary);
+                    return Err(error);
+                }
+                stored
+            }
             Err(error) if forbids_new_files(session, &temporary, &error) => {
                 debug!("{path}: no new file can be made beside it ({error}): writing in place");
                 return self.store(session, path, NEW_FILE_MODE);
@@ -200,6 +345,7 @@ impl Upload {
                 return Err(error);
             }
         };
+        self.renaming = true;
         let aside = temporary.parent().unwrap_or_else(RemotePath::root).join(&temporary_name()?);
         match replace::rename_over(session, &temporary, path, &aside) {
             Ok(()) => Ok(stored),
@@ -261,15 +407,28 @@ impl Upload {
     }
 
     fn store(&self, session: &mut Session, path: &RemotePath, mode: u32) -> Result<Uploaded, Error> {
+        Ok(self.store_and_ask(session, path, mode, None)?.0)
+    }
+
+    /// Stores all of it, and asks for size and time of another file on the way.
+    fn store_and_ask(
+        &self,
+        session: &mut Session,
+        path: &RemotePath,
+        mode: u32,
+        about: Option<RemotePath>,
+    ) -> Result<(Uploaded, Option<Told>), Error> {
         let size = self.draft.lock().size();
         let mut source = Source { draft: &self.draft, at: 0, end: size };
         let mode = Some(mode).filter(|&mode| mode != NEW_FILE_MODE);
-        let stored = session.store(path, How::Replace, &mut source, &self.after(mode))?;
-        confirmed(session, path, stored, size)
+        let after = After { about, ..self.after(mode) };
+        let stored = session.store(path, How::Replace, &mut source, &after)?;
+        let seen = stored.about;
+        Ok((confirmed(session, path, stored, size)?, seen))
     }
 
     fn after(&self, mode: Option<u32>) -> After {
-        After { modified: self.sending.modified, mode: self.sending.mode.or(mode) }
+        After { modified: self.sending.modified, mode: self.sending.mode.or(mode), about: None }
     }
 }
 
@@ -308,6 +467,10 @@ pub(super) fn forbids_new_files(session: &mut Session, temporary: &RemotePath, e
     forbidden && reply.code / 10 == 55 && session.stat(temporary).is_err_and(|e| e.refusal().is_some())
 }
 
+fn grown(expected: u64, got: u64) -> Error {
+    Error::Changed { text: format!("{got} bytes after bytes were added, instead of {expected}") }
+}
+
 fn local(error: io::Error) -> Error {
     Error::Local { errno: error.raw_os_error().unwrap_or(libc::EIO) }
 }
@@ -331,5 +494,7 @@ impl io::Read for Source<'_> {
 }
 
 const CHUNK: usize = 128 * 1024;
+/// With `-o in_place` the whole file would be written in place, too: a small change is worth it in smaller files.
+const PATCH_IN_PLACE_FROM: u64 = 64 << 10;
 /// What servers give a new file.
 pub const NEW_FILE_MODE: u32 = 0o644;

@@ -96,6 +96,14 @@ impl Mount {
         }
     }
 
+    /// Whether `writeback` still has something to upload; no longer after `until`.
+    pub fn has_journal(&self, until: Instant) -> bool {
+        let script = "test -n \"$(find . -name '*.entry' -size +0 2>/dev/null)\"";
+        Instant::now() < until
+            && self.spool().exists()
+            && super::shell::run(&self.spool(), script).status.success()
+    }
+
     /// The spool folder.
     pub fn spool(&self) -> PathBuf {
         self.point.with_file_name("spool")
@@ -165,8 +173,9 @@ impl Mount {
         self.umount()
     }
 
+    /// As [`Mount::unmount`]; it can be mounted again.
     #[track_caller]
-    fn umount(&mut self) -> ExitStatus {
+    pub fn umount(&mut self) -> ExitStatus {
         self.watched = None;
         let done = Command::new("timeout").args(["60", "umount"]).arg(&self.point).output().unwrap();
         assert!(done.status.success(), "umount: {}\n{}", String::from_utf8_lossy(&done.stderr), self.log());
@@ -275,4 +284,4 @@ const MOUNTS_WITHIN: Duration = Duration::from_secs(30);
 /// Uploads under way are finished first.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// Lines of the log shown when a test fails.
-const LOG_TAIL: usize = 150;
+const LOG_TAIL: usize = 15000000;

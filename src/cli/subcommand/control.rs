@@ -15,7 +15,8 @@ use crate::cli::failure::{Exit, Failure};
 use crate::json::Json;
 use crate::mount::mountinfo::{self, Entry};
 use crate::mount::{self, FSTYPE};
-use crate::status;
+use crate::status::{self, NOT_OURS};
+use crate::write::kept::Kept;
 
 /// `ftpfs status`: of one mount, or of all that answer.
 pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
@@ -115,6 +116,29 @@ pub(super) fn forget(point: &Path) -> Result<(), Failure> {
     visit.ask("forget", |_| {}).map(drop).map_err(|why| unanswered(&entry, &why))
 }
 
+/// Lets the mount of its server upload what was kept. Gives what there is to say.
+pub(super) fn push(kept: &Kept) -> Result<String, String> {
+    let file = kept.file.canonicalize().map_err(|error| error.to_string())?;
+    let file = file.to_str().filter(|text| !text.contains('\n')).ok_or("its path is no text")?;
+    let server = kept.record.as_ref().map(|record| record.server.clone());
+    let server = server.ok_or("it is not known where this belongs: `save` it")?;
+    let named = format!("\"server\":{},", Json::from(server.as_str()));
+    for entry in mounts().map_err(|failure| failure.message)? {
+        let Ok(mut visit) = Visit::begin(&entry) else { continue };
+        if !visit.ask("json", |_| {}).is_ok_and(|told| told.contains(&named)) {
+            continue;
+        }
+        visit.patience(PUSHED);
+        match visit.ask(&format!("push {file}"), |_| {}) {
+            Ok(told) => return Ok(told.trim().to_owned()),
+            // Another folder of the same server.
+            Err(why) if why == NOT_OURS => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Err(format!("{server} is not mounted: mount it, or use --server SOURCE (as for mounting)"))
+}
+
 /// `ftpfs umount`: first everything is uploaded, then the mount goes, then its process.
 pub(super) fn umount(point: &Path, timeout: Option<u64>) -> Result<(), Failure> {
     let entry = find(point)?;
@@ -140,7 +164,9 @@ pub(super) fn umount(point: &Path, timeout: Option<u64>) -> Result<(), Failure> 
             let files = answer.trim();
             return Err(Failure::new(
                 Exit::Unconfirmed,
-                format!("{files} file(s) could not be confirmed by the server; they are kept (see the log)"),
+                format!(
+                    "{files} file(s) could not be confirmed by the server; they are kept (`ftpfs recover`)"
+                ),
             ));
         }
         Err(why) => {
@@ -322,6 +348,8 @@ fn clean(text: &str) -> String {
 
 /// A daemon that runs answers within a tenth of that; one that is stopped never.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// An upload has deadlines of its own; this one is for a daemon that is stopped.
+const PUSHED: Duration = Duration::from_secs(3600);
 /// A mount is in the table a moment before its socket is there.
 const JUST_MOUNTED: Duration = Duration::from_millis(500);
 /// The daemon itself gives up earlier (shutdown_timeout=).

@@ -78,7 +78,8 @@ impl FileSystem {
         if matches!(known, Child::Known(ino) if self.drafts.is_only_local(ino)) {
             return self.remove_settled_file(caller, parent, name, path, answer);
         }
-        self.when_settled(caller, &[path.clone()], answer, move |fs, _, answer| {
+        let at = path.clone();
+        self.when_settled(caller, std::slice::from_ref(&at), answer, move |fs, _, answer| {
             fs.remove_settled_file(caller, parent, name, path, answer);
         });
     }
@@ -99,13 +100,23 @@ impl FileSystem {
                 _ => (None, 0),
             }
         };
-        if let Some(ino) = ino
-            && self.drafts.is_only_local(ino)
-        {
-            self.forget_pending(ino);
-            self.tree.lock().remove(parent, &name, Instant::now());
-            self.drafts.abandon_unless_open(ino, opens);
-            return answer.ok(());
+        if let Some(ino) = ino {
+            let removed = self.drafts.if_only_local(ino, false, || {
+                self.tree.lock().remove(parent, &name, Instant::now());
+                self.take_pending(ino)
+            });
+            if let Some(pending) = removed {
+                self.drafts.abandon_unless_open(ino, opens);
+                self.drop_pending(ino, pending);
+                return answer.ok(());
+            }
+            if self.has_uploads_within(std::slice::from_ref(&path)) {
+                // The server is being told of it since a moment ago.
+                let at = path.clone();
+                return self.when_settled(caller, std::slice::from_ref(&at), answer, move |fs, _, answer| {
+                    fs.remove_settled_file(caller, parent, name, path, answer);
+                });
+            }
         }
         if let (Some(ino), 1..) = (ino, opens) {
             return self.hide(caller, parent, name, ino, answer);
@@ -140,19 +151,28 @@ impl FileSystem {
                 answer.error(fs.fail(what, &path, &error));
             }
             Ok(()) => {
-                fs.forget_name(parent, &name);
-                fs.tree.lock().remove(parent, &name, Instant::now());
+                fs.forget_name(parent, &name, || {
+                    fs.tree.lock().remove(parent, &name, Instant::now());
+                });
                 answer.ok(());
             }
         };
         self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
     }
 
-    /// What stood under this name is gone for good: nothing of it needs to be uploaded any more.
-    pub(super) fn forget_name(&self, parent: Ino, name: &Name) {
+    /// What stood under this name is gone for good: nothing of it needs to be uploaded any more. `act` takes the name away.
+    pub(super) fn forget_name(&self, parent: Ino, name: &Name, act: impl FnOnce()) {
         let known = self.tree.lock().child_as_listed(parent, name);
-        if let Child::Known(ino) = known {
-            self.forget_pending(ino);
+        let ino = match known {
+            Child::Known(ino) => Some(ino),
+            _ => None,
+        };
+        let pending = self.drafts.hold(|| {
+            act();
+            ino.and_then(|ino| self.take_pending(ino))
+        });
+        if let Some(ino) = ino {
+            self.drop_pending(ino, pending);
         }
     }
 
@@ -172,11 +192,11 @@ impl FileSystem {
         let end = move |outcome: Result<(), Error>| match outcome {
             Err(error) => answer.error(fs.fail("delete the open file", &shown, &error)),
             Ok(()) => {
-                fs.forget_pending(ino);
-                let mut tree = fs.tree.lock();
-                tree.remove(parent, &name, Instant::now());
-                tree.hide(ino, parent, &hidden);
-                drop(tree);
+                fs.forget_name(parent, &name, || {
+                    let mut tree = fs.tree.lock();
+                    tree.remove(parent, &name, Instant::now());
+                    tree.hide(ino, parent, &hidden);
+                });
                 // Before the answer: whoever removes the folder next must find it empty.
                 fs.delete_hidden_if_closed(ino);
                 answer.ok(());

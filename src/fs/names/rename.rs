@@ -58,6 +58,14 @@ impl FileSystem {
         keep: bool,
         answer: Answer<()>,
     ) {
+        // Another has begun while one was waited for.
+        let paths = [from.2.clone(), to.2.clone()];
+        if self.has_uploads_within(&paths) {
+            return self.when_settled(caller, &paths, answer, move |fs, settled, answer| match settled {
+                Settled::Failed(errno) if !fs.is_only_here(from.0, &from.1) => answer.error(errno),
+                _ => fs.rename_settled(caller, from, to, keep, answer),
+            });
+        }
         let now = Instant::now();
         let (moved, target) = {
             let tree = self.tree.lock();
@@ -112,13 +120,19 @@ impl FileSystem {
         });
         let only_local = moved.filter(|&ino| self.drafts.is_only_local(ino));
         if let (Some(ino), None) = (only_local, open) {
-            if known.is_some_and(|known| !self.drafts.is_only_local(known)) {
-                self.drafts.will_replace(ino);
+            let replaces = known.is_some_and(|known| !self.drafts.is_only_local(known));
+            let renamed = self.drafts.if_only_local(ino, replaces, || {
+                self.rename_in_tree((from, &from_name), (to, &to_name));
+                known.filter(|&known| known != ino).map(|known| (known, self.take_pending(known)))
+            });
+            let Some(replaced) = renamed else {
+                // The server is being told of it since a moment ago.
+                let (from, to) = ((from, from_name, from_path), (to, to_name, to_path));
+                return self.rename_settled(caller, from, to, keep, answer);
+            };
+            if let Some((known, pending)) = replaced {
+                self.drop_pending(known, pending);
             }
-            if let Some(known) = known {
-                self.forget_pending(known);
-            }
-            self.rename_in_tree((from, &from_name), (to, &to_name));
             return self.renamed_here(ino, answer);
         }
         let Some(fs) = self.arc() else { return };
@@ -180,8 +194,7 @@ impl FileSystem {
                 answer.error(fs.fail("rename", &shown, &error));
             }
             Ok(()) => {
-                fs.forget_name(to, &to_name);
-                fs.rename_in_tree((from, &from_name), (to, &to_name));
+                fs.forget_name(to, &to_name, || fs.rename_in_tree((from, &from_name), (to, &to_name)));
                 fs.renamed_there(&shown_to);
                 if let Some((ino, hidden)) = hide {
                     fs.tree.lock().hide(ino, to, &hidden);

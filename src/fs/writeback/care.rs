@@ -58,7 +58,7 @@ impl FileSystem {
             let mut state = self.writeback.state.lock();
             let pending = state.files.get_mut(&ino)?;
             pending.sending = pending.kept.last().cloned();
-            let is_late = pending.since.elapsed() > self.options.attr_timeout;
+            let is_late = pending.first.elapsed() > self.options.attr_timeout;
             (pending.kept.clone(), pending.is_restored || pending.attempts > 0 || is_late)
         };
         let version = |source: &Source| match source {

@@ -21,8 +21,11 @@ pub(super) struct Settling {
     left: HashSet<Ino>,
     /// The worst so far.
     outcome: Settled,
-    then: Box<dyn FnOnce(&FileSystem, Settled) + Send>,
+    then: Then,
 }
+
+/// What is done when the wait is over.
+pub(super) type Then = Box<dyn FnOnce(&FileSystem, Settled) + Send>;
 
 impl FileSystem {
     /// Goes on when no upload is left of what lies at these paths or below; at once when there is none.
@@ -42,7 +45,7 @@ impl FileSystem {
     }
 
     /// Calls `then` when these files have been uploaded, or could not be.
-    pub(super) fn settle(&self, files: HashSet<Ino>, then: Box<dyn FnOnce(&FileSystem, Settled) + Send>) {
+    pub(super) fn settle(&self, files: HashSet<Ino>, then: Then) {
         let at_once = {
             let mut state = self.writeback.state.lock();
             let left: HashSet<Ino> = files.into_iter().filter(|ino| state.files.contains_key(ino)).collect();
@@ -85,6 +88,11 @@ impl FileSystem {
         for settling in over {
             (settling.then)(self, settling.outcome);
         }
+    }
+
+    /// Whether the server is being told just now of something that lies at these paths or below.
+    pub(in crate::fs) fn has_uploads_within(&self, paths: &[RemotePath]) -> bool {
+        self.pending_within(paths).into_iter().any(|ino| self.drafts.is_uploading(ino))
     }
 
     fn pending_within(&self, paths: &[RemotePath]) -> HashSet<Ino> {

@@ -12,7 +12,7 @@ use std::time::Instant;
 use log::{debug, error, warn};
 
 use crate::fs::handles::Handle;
-use crate::fs::writeback::Careful;
+use crate::fs::writeback::{Brought, Careful};
 use crate::fs::{Answer, Caller, FileSystem};
 use crate::ftp::{Error, Name, Precision};
 use crate::queue::{Claim, Job, Priority, Task};
@@ -68,11 +68,12 @@ impl FileSystem {
 
     /// Starts the upload of a draft whose entry says that it is uploading.
     pub(in crate::fs) fn upload(&self, ino: Ino, priority: Priority) {
+        // First: it notes what of the journal is on its way.
+        let care = self.care_for(ino);
         if self.seal(ino, priority) {
             return;
         }
         let (Some(draft), Some(fs)) = (self.drafts.find(ino), self.arc()) else { return };
-        let care = self.care_for(ino);
         let keep_mode = self.tree.lock().node(ino).and_then(|node| node.attributes.mode);
         let claims = self.path(ino).ok().map(Claim::Exclusive);
         let exists = self.drafts.0.lock().get(&ino).is_some_and(|entry| !entry.only_local);
@@ -91,6 +92,7 @@ impl FileSystem {
             exists,
             keep_mode,
             self.options.in_place,
+            self.options.patch_from,
             self.options.spool_dir.clone(),
             end,
         );
@@ -140,7 +142,7 @@ impl FileSystem {
             (version, written)
         };
         let Ok(content) = self.content(ino) else {
-            self.pending_confirmed(ino, false, true);
+            self.pending_confirmed(ino, Brought::Nothing);
             return self.forget_draft(ino);
         };
         let (done, again, is_dirty) = {
@@ -192,7 +194,15 @@ impl FileSystem {
             }
             (done, again, dirty)
         };
-        self.pending_confirmed(ino, is_dirty, removed);
+        self.pending_confirmed(
+            ino,
+            match (removed, is_dirty, done.is_empty()) {
+                (true, ..) => Brought::Nothing,
+                (_, false, _) => Brought::All,
+                (_, true, false) => Brought::WhatWasAskedFor,
+                (_, true, true) => Brought::Something,
+            },
+        );
         done.into_iter().for_each(|answer| answer.ok(()));
         if again {
             self.upload(ino, Priority::Upload);

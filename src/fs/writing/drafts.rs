@@ -79,6 +79,22 @@ impl Drafts {
         self.0.lock().get(&ino).is_some_and(|entry| entry.only_local && !entry.is_told())
     }
 
+    /// Does something while no upload can begin.
+    pub fn hold<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _drafts = self.0.lock();
+        act()
+    }
+
+    /// Does something with a file that the server does not know while it cannot be told of it. With `replaces`, its upload
+    /// will replace one that the server has. None when the server knows it, or is being told.
+    pub fn if_only_local<T>(&self, ino: Ino, replaces: bool, act: impl FnOnce() -> T) -> Option<T> {
+        let mut drafts = self.0.lock();
+        let entry = drafts.get_mut(&ino).filter(|entry| entry.only_local && !entry.is_told())?;
+        let done = act();
+        entry.only_local &= !replaces;
+        Some(done)
+    }
+
     /// Whether the server has no such file, also while it is being told of it.
     pub fn is_new(&self, ino: Ino) -> bool {
         self.0.lock().get(&ino).is_some_and(|entry| entry.only_local)
@@ -86,6 +102,13 @@ impl Drafts {
 
     pub fn is_uploading(&self, ino: Ino) -> bool {
         self.0.lock().get(&ino).is_some_and(|entry| entry.uploading)
+    }
+
+    /// Does something while this draft is still the file's, and not on the server. None when it is not.
+    pub fn if_unsent<T>(&self, ino: Ino, draft: &Arc<Mutex<Draft>>, act: impl FnOnce() -> T) -> Option<T> {
+        let drafts = self.0.lock();
+        let entry = drafts.get(&ino).filter(|entry| Arc::ptr_eq(&entry.draft, draft))?;
+        (entry.uploading || draft.lock().is_dirty()).then(act)
     }
 
     /// An upload that nobody waits for begins: true. False while another runs; none when there is nothing to send.
@@ -126,10 +149,10 @@ impl Drafts {
         self.0.lock().values().filter(|entry| entry.uploading || entry.draft.lock().is_dirty()).count()
     }
 
-    /// A file that the server does not know has been renamed over one that it has: its upload replaces that one.
-    pub fn will_replace(&self, ino: Ino) {
-        if let Some(entry) = self.0.lock().get_mut(&ino) {
-            entry.only_local = false;
+    /// The file's time on the server has been set by us.
+    pub fn forget_time(&self, ino: Ino) {
+        if let Some(entry) = self.0.lock().get(&ino) {
+            entry.draft.lock().forget_time();
         }
     }
 

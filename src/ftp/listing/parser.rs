@@ -101,12 +101,12 @@ impl Parser {
         self.shows_itself
     }
 
-    /// Takes out what has been parsed so far, so that a huge folder can be shown while it arrives.
-    pub fn take_entries(&mut self) -> Vec<Entry> {
-        std::mem::take(&mut self.entries)
+    /// What has been parsed so far, so that a huge folder can be shown while it arrives.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
-    /// Ends the listing (a last line without an end counts) and gives the entries that were not taken before.
+    /// Ends the listing (a last line without an end counts) and gives all entries.
     pub fn finish(mut self) -> Listing {
         if !self.partial.is_empty() || self.is_overlong {
             self.end_partial();
@@ -359,12 +359,12 @@ mod tests {
     }
 
     #[test]
-    fn entries_can_be_taken_while_they_arrive() {
+    fn entries_can_be_seen_while_they_arrive() {
         let mut parser = Parser::new(Format::Mlsd);
         parser.push(b"type=file; a\r\ntype=file; b");
-        assert_eq!(parser.take_entries().len(), 1);
+        assert_eq!(parser.entries().len(), 1);
         parser.push(b"\r\ntype=file; a\r\n");
-        assert_eq!(parser.finish().entries.len(), 1);
+        assert_eq!(parser.finish().entries.len(), 2);
     }
 
     #[test]

@@ -11,11 +11,12 @@ use crate::ftp::{Error, RemotePath};
 impl Session {
     /// Lists with NLST; `unparsed` is what LIST gave, which is kept when NLST is no better.
     pub(super) fn list_by_names(&mut self, folder: &RemotePath, unparsed: Listing) -> Result<Listing, Error> {
-        let fetched = match self.fetch(Some(Command::Cwd(folder)), Command::Nlst, folder, Format::Names) {
-            Ok(fetched) => fetched.listing,
-            Err(Error::Refused { .. } | Error::Unsupported { .. }) => return Ok(unparsed),
-            Err(error) => return Err(error),
-        };
+        let fetched =
+            match self.fetch(Some(Command::Cwd(folder)), Command::Nlst, folder, Format::Names, &mut |_| {}) {
+                Ok(fetched) => fetched.listing,
+                Err(Error::Refused { .. } | Error::Unsupported { .. }) => return Ok(unparsed),
+                Err(error) => return Err(error),
+            };
         if fetched.entries.len() > MAX_ASKED {
             log::warn!(
                 "{folder}: {} names without anything else are too many to ask for",

@@ -10,28 +10,34 @@ use std::time::SystemTime;
 use super::Session;
 use crate::ftp::command::Command;
 use crate::ftp::features::{Ability, Capability, Server};
-use crate::ftp::listing::{Format, Kind, Listing, Parser};
+use crate::ftp::listing::{Entry, Format, Kind, Listing, Parser, Progress};
 use crate::ftp::reply::Reply;
 use crate::ftp::{Error, Refusal, RemotePath};
 
 impl Session {
     /// Lists a folder.
     pub fn list(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
-        if self.lists_together() && !self.features.distrusts_status(folder) {
-            if let Some(listing) = self.list_alone(folder)? {
-                return Ok(listing);
+        let mut outcome = None;
+        self.list_many(&[folder], &mut |_, progress| {
+            if let Progress::Ended(ended) = progress {
+                outcome = Some(ended);
             }
-        }
-        self.list_by_transfer(folder)
+        })?;
+        outcome.unwrap_or_else(|| Err(Error::Protocol { text: "no listing".to_owned() }))
     }
 
-    /// Lists a folder over a data connection. Where none can be had: STAT.
-    pub(super) fn list_by_transfer(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
+    /// Lists a folder over a data connection. Where none can be had: STAT. `piece` sees the entries of a large folder as
+    /// they come.
+    pub(super) fn list_by_transfer(
+        &mut self,
+        folder: &RemotePath,
+        piece: &mut dyn FnMut(&[Entry]),
+    ) -> Result<Listing, Error> {
         if self.features.data_is_blocked() {
             return self.list_without_data(folder);
         }
         if self.features.ability(Capability::Mlst) != Ability::No && self.server().lists_with_mlsd() {
-            match self.fetch(None, Command::Mlsd(folder), folder, Format::Mlsd) {
+            match self.fetch(None, Command::Mlsd(folder), folder, Format::Mlsd, piece) {
                 Ok(fetched) => {
                     self.features.learn(Capability::Mlst, true);
                     if fetched.bytes == 0 {
@@ -44,12 +50,20 @@ impl Session {
                 Err(error) => return Err(error),
             }
         }
-        self.link_targets(folder)
+        self.list_lines_or_names(folder, piece)
     }
 
     /// Where symlinks of a folder point, for servers whose MLSD does not tell: LIST.
     pub fn link_targets(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
-        let listing = self.list_lines(folder)?;
+        self.list_lines_or_names(folder, &mut |_| {})
+    }
+
+    fn list_lines_or_names(
+        &mut self,
+        folder: &RemotePath,
+        piece: &mut dyn FnMut(&[Entry]),
+    ) -> Result<Listing, Error> {
+        let listing = self.list_lines(folder, piece)?;
         if listing.entries.is_empty() && listing.unparsed > 0 {
             // Not one line is understood: perhaps they are names and nothing else.
             return self.list_by_names(folder, listing);
@@ -57,13 +71,13 @@ impl Session {
         Ok(listing)
     }
 
-    fn list_lines(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
+    fn list_lines(&mut self, folder: &RemotePath, piece: &mut dyn FnMut(&[Entry])) -> Result<Listing, Error> {
         if let Some(options) = self.config.list.options.clone() {
-            return self.fetch_list(folder, &options);
+            return self.fetch_list(folder, &options, piece);
         }
         let all = self.features.ability(Capability::ListAll);
         if all != Ability::No {
-            match self.fetch_list(folder, "-a") {
+            match self.fetch_list(folder, "-a", piece) {
                 Ok(listing) => {
                     self.features.learn(Capability::ListAll, true);
                     return Ok(listing);
@@ -74,15 +88,21 @@ impl Session {
                 Err(error) => return Err(error),
             }
         }
-        let listing = self.fetch_list(folder, "")?;
+        let listing = self.fetch_list(folder, "", piece)?;
         if all == Ability::Unknown {
             self.features.learn(Capability::ListAll, false);
         }
         Ok(listing)
     }
 
-    fn fetch_list(&mut self, folder: &RemotePath, options: &str) -> Result<Listing, Error> {
-        let fetched = self.fetch(Some(Command::Cwd(folder)), Command::List(options), folder, Format::List)?;
+    fn fetch_list(
+        &mut self,
+        folder: &RemotePath,
+        options: &str,
+        piece: &mut dyn FnMut(&[Entry]),
+    ) -> Result<Listing, Error> {
+        let enter = Some(Command::Cwd(folder));
+        let fetched = self.fetch(enter, Command::List(options), folder, Format::List, piece)?;
         let is_own_line = self.server() == Server::Vsftpd
             && fetched.lines == 1
             && matches!(fetched.listing.entries.as_slice(),
@@ -107,11 +127,12 @@ impl Session {
         command: Command<'_>,
         folder: &RemotePath,
         format: Format,
+        show: &mut dyn FnMut(&[Entry]),
     ) -> Result<Fetched, Error> {
         let mut transfer = self.start(before, command, &[], folder, false)?;
         let mut parser = self.listing_parser(format);
         let mut buffer = vec![0; 64 * 1024];
-        let (mut bytes, mut lines) = (0, 0);
+        let (mut bytes, mut lines, mut shown) = (0, 0, 0);
         loop {
             let n = self.receive(&mut transfer, &mut buffer)?;
             if n == 0 {
@@ -125,6 +146,11 @@ impl Session {
                 return Err(self.end_on(Error::Endless { command: transfer.command }));
             }
             parser.push(piece);
+            let entries = parser.entries().get(shown..).unwrap_or_default();
+            if entries.len() >= PIECE {
+                shown += entries.len();
+                show(entries);
+            }
         }
         let reply = self.conclude(&mut transfer)?;
         let mut listing = parser.finish();
@@ -143,5 +169,7 @@ pub(super) struct Fetched {
 
 /// More names than that are a folder made to fill our memory: about 200 bytes each while a listing is taken over.
 const MAX_LINES: usize = 1_000_000;
+/// A folder with more entries is shown while it comes, so many at a time.
+pub(super) const PIECE: usize = 2000;
 /// A million names of 255 bytes.
 pub(super) const MAX_LISTING: usize = 256 * 1024 * 1024;

@@ -46,7 +46,7 @@ impl Session {
             let mut session = Self::open(config, features)?;
             let root = session.root().clone();
             tries += 1;
-            match session.list_by_transfer(&root) {
+            match session.list_by_transfer(&root, &mut |_| {}) {
                 Ok(_) | Err(Error::Refused { meaning: Refusal::Denied, .. }) => return Ok(session),
                 Err(error) if error.is_transient() && tries < PROVING_TRIES => {
                     log::info!("{error}: once more")

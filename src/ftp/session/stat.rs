@@ -18,11 +18,12 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::Session;
+use super::listing::PIECE;
 use crate::ftp::command::{Batch, Command};
 use crate::ftp::features::{BLOCKED, Capability};
-use crate::ftp::listing::{Format, Listing, Parser};
+use crate::ftp::listing::{Entry, Format, Kind, Listing, Parser, Progress};
 use crate::ftp::reply::Reply;
-use crate::ftp::{Error, RemotePath};
+use crate::ftp::{Error, Refusal, RemotePath};
 
 impl Session {
     /// Whether [`Session::list_many`] asks for many folders in the round trips of one.
@@ -35,44 +36,39 @@ impl Session {
     pub fn list_many(
         &mut self,
         folders: &[&RemotePath],
-        each: &mut dyn FnMut(usize, Result<Listing, Error>),
+        each: &mut dyn FnMut(usize, Progress<'_>),
     ) -> Result<(), Error> {
         let trusted = |at: &usize| {
             self.lists_together()
                 && folders.get(*at).is_some_and(|folder| !self.features.distrusts_status(folder))
         };
-        let (together, mut alone): (Vec<usize>, Vec<usize>) = (0..folders.len()).partition(trusted);
+        let (together, alone): (Vec<usize>, Vec<usize>) = (0..folders.len()).partition(trusted);
+        let mut alone: Vec<(usize, Option<Listing>)> = alone.into_iter().map(|at| (at, None)).collect();
         let asked: Vec<&RemotePath> = together.iter().filter_map(|&at| folders.get(at).copied()).collect();
         if !asked.is_empty() {
-            self.list_together(&asked, &mut |place, listing| {
+            self.list_together(&asked, &mut |place, progress| {
                 let Some(&at) = together.get(place) else { return };
-                match listing {
-                    Some(listing) => each(at, Ok(listing)),
-                    None => alone.push(at),
+                match progress {
+                    Proven::Entries(entries) => each(at, Progress::Entries(entries)),
+                    Proven::Listing(listing) => each(at, Progress::Ended(Ok(listing))),
+                    Proven::Nothing(matches) => alone.push((at, Some(matches))),
                 }
             })?;
         }
-        for at in alone {
+        for (at, matches) in alone {
             let Some(folder) = folders.get(at) else { continue };
-            match self.list_by_transfer(folder) {
+            match self.list_by_transfer(folder, &mut |entries| each(at, Progress::Entries(entries))) {
                 Err(error) if error.ends_session() || error.is_transient() => return Err(error),
-                outcome => each(at, outcome),
+                outcome => each(at, Progress::Ended(outcome.map_err(|error| reason(error, folder, matches)))),
             }
         }
         Ok(())
     }
 
-    /// One folder, by STAT. None when the answer does not prove that it is the folder's.
-    pub(super) fn list_alone(&mut self, folder: &RemotePath) -> Result<Option<Listing>, Error> {
-        let mut found = None;
-        self.list_together(&[folder], &mut |_, listing| found = listing)?;
-        Ok(found)
-    }
-
     fn list_together(
         &mut self,
         folders: &[&RemotePath],
-        each: &mut dyn FnMut(usize, Option<Listing>),
+        each: &mut dyn FnMut(usize, Proven<'_>),
     ) -> Result<(), Error> {
         let marks: Vec<u64> = folders.iter().map(|_| mark()).collect();
         let mut commands: Vec<Command<'_>> = Vec::with_capacity(2 * folders.len() + 1);
@@ -91,14 +87,21 @@ impl Session {
         self.control.send(&batch)?;
         for (at, mark) in marks.iter().enumerate() {
             let mut parser = self.listing_parser(Format::List);
-            let reply = self.status(&mut parser)?;
+            let mut shown = 0;
+            let reply = self.status(&mut parser, &mut |parser| {
+                let entries = parser.entries().get(shown..).unwrap_or_default();
+                if entries.len() >= PIECE && parser.shows_itself() {
+                    shown += entries.len();
+                    each(at, Proven::Entries(entries));
+                }
+            })?;
             let marked = self.control.reply()?;
             let is_marked = marked.code == 350 && marked.words().contains(&format!("({mark})"));
             if !is_marked {
                 if marked.code >= 400 {
                     self.features.learn(Capability::ListByStat, false);
                 } else {
-                    log::warn!("a name in {} breaks the server's replies apart", shown(folders, at));
+                    log::warn!("a name in {} breaks the server's replies apart", named(folders, at));
                 }
                 self.features.distrust_status(folders.get(at).copied());
                 let text = format!("the number behind it was answered with {marked}");
@@ -109,7 +112,10 @@ impl Session {
                 self.features.learn(Capability::ListByStat, false);
             }
             let is_proven = reply.code == 213 && parser.shows_itself();
-            each(at, is_proven.then(|| parser.finish()));
+            each(
+                at,
+                if is_proven { Proven::Listing(parser.finish()) } else { Proven::Nothing(parser.finish()) },
+            );
         }
         let last = self.control.reply()?;
         if last.code != 350 {
@@ -118,8 +124,8 @@ impl Session {
         Ok(())
     }
 
-    /// Reads the answer to STAT; its inner lines go to the parser as they come.
-    fn status(&mut self, parser: &mut Parser) -> Result<Reply, Error> {
+    /// Reads the answer to STAT; its inner lines go to the parser as they come, and `look` sees it then.
+    fn status(&mut self, parser: &mut Parser, look: &mut dyn FnMut(&Parser)) -> Result<Reply, Error> {
         let (mut bytes, counters) = (0, self.features.clone());
         self.control.reply_with_text(&mut |text| {
             bytes += text.len();
@@ -128,6 +134,7 @@ impl Session {
                 return Err(Error::Protocol { text: "a listing without end".to_owned() });
             }
             parser.push(text);
+            look(parser);
             Ok(())
         })
     }
@@ -140,7 +147,7 @@ impl Session {
         self.done(&Command::Cwd(folder), folder)?;
         self.send(&[Command::Stat(folder)])?;
         let mut parser = self.listing_parser(Format::List);
-        let reply = self.status(&mut parser)?;
+        let reply = self.status(&mut parser, &mut |_| {})?;
         if !reply.is_success() {
             return Err(match self.refused("STAT", reply, &[folder]) {
                 // What the user must know is why STAT was asked at all.
@@ -156,7 +163,33 @@ impl Session {
     }
 }
 
-fn shown(folders: &[&RemotePath], at: usize) -> String {
+/// What STAT has told of a folder.
+enum Proven<'a> {
+    /// More entries, while it is still telling.
+    Entries(&'a [Entry]),
+    Listing(Listing),
+    /// It may not have been the folder, but what a pattern matches.
+    Nothing(Listing),
+}
+
+/// Why a folder cannot be entered, when the server did not tell: a folder that a pattern of its name matches is there.
+fn reason(error: Error, folder: &RemotePath, matches: Option<Listing>) -> Error {
+    let Some(matches) = matches else { return error };
+    match error {
+        Error::Refused { command, meaning: Refusal::Unclear, reply } => {
+            let itself = matches.entries.iter().find(|entry| Some(&entry.name) == folder.name().as_ref());
+            let meaning = match itself.map(|entry| entry.kind) {
+                None => Refusal::NotFound,
+                Some(Kind::Directory) => Refusal::Denied,
+                Some(_) => Refusal::NotDirectory,
+            };
+            Error::Refused { command, meaning, reply }
+        }
+        error => error,
+    }
+}
+
+fn named(folders: &[&RemotePath], at: usize) -> String {
     folders.get(at).map(ToString::to_string).unwrap_or_default()
 }
 

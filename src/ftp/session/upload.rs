@@ -13,6 +13,7 @@ use nix::poll::PollFlags;
 
 use super::Session;
 use super::attributes::Setter;
+use super::download::Told;
 use super::transfer::{Failure, Transfer};
 use crate::ftp::command::Command;
 use crate::ftp::data::Data;
@@ -38,6 +39,8 @@ pub enum How {
 pub struct After {
     pub modified: Option<SystemTime>,
     pub mode: Option<u32>,
+    /// Another file of which size and time are asked for.
+    pub about: Option<RemotePath>,
 }
 
 /// A confirmed upload.
@@ -52,6 +55,8 @@ pub struct Stored {
     /// Whether After::modified was applied / is unsupported / failed: Some(Err) carries the refusal.
     pub modified_set: Option<Result<(), Error>>,
     pub mode_set: Option<Result<(), Error>>,
+    /// Of After::about.
+    pub about: Option<Told>,
 }
 
 /// What is asked behind an upload, in the order in which it is sent.
@@ -61,6 +66,8 @@ enum Afterthought {
     Mdtm,
     Set(Setter, SystemTime),
     Mode(u32),
+    OtherSize,
+    OtherMdtm,
 }
 
 impl Session {
@@ -85,7 +92,7 @@ impl Session {
         };
         let thoughts = self.afterthoughts(after);
         let commands: Vec<Command<'_>> =
-            thoughts.iter().map(|thought| self.afterthought_command(*thought, path)).collect();
+            thoughts.iter().map(|thought| self.afterthought_command(*thought, path, after)).collect();
         let behind = if self.server().answers_behind_store() { commands.as_slice() } else { &[] };
 
         // A STOR that was sent although its REST was refused replaces the file: so never in one segment.
@@ -268,11 +275,25 @@ impl Session {
             _ if self.features.ability(Capability::Mdtm) != Ability::No => thoughts.push(Afterthought::Mdtm),
             _ => {}
         }
+        if after.about.is_some() {
+            let others =
+                [(Capability::Size, Afterthought::OtherSize), (Capability::Mdtm, Afterthought::OtherMdtm)];
+            let known = others.into_iter().filter(|(way, _)| self.features.ability(*way) != Ability::No);
+            thoughts.extend(known.map(|(_, thought)| thought));
+        }
         thoughts
     }
 
-    fn afterthought_command<'p>(&self, thought: Afterthought, path: &'p RemotePath) -> Command<'p> {
+    fn afterthought_command<'p>(
+        &self,
+        thought: Afterthought,
+        path: &'p RemotePath,
+        after: &'p After,
+    ) -> Command<'p> {
+        let other = after.about.as_ref().unwrap_or(path);
         match thought {
+            Afterthought::OtherSize => Command::Size(other),
+            Afterthought::OtherMdtm => Command::Mdtm(other),
             Afterthought::Size => Command::Size(path),
             Afterthought::Mdtm => Command::Mdtm(path),
             Afterthought::Set(setter, at) => self.setter_command(setter, at, path),
@@ -288,7 +309,8 @@ impl Session {
         thoughts: &[Afterthought],
         replies: Vec<Reply>,
     ) -> Stored {
-        let mut stored = Stored { sent, size: None, modified: None, modified_set: None, mode_set: None };
+        let mut stored =
+            Stored { sent, size: None, modified: None, modified_set: None, mode_set: None, about: None };
         for (thought, reply) in thoughts.iter().zip(replies) {
             match *thought {
                 Afterthought::Size => {
@@ -308,6 +330,10 @@ impl Session {
                         self.features.learn_zone(at, SystemTime::now());
                     }
                     stored.modified = self.mdtm(&reply);
+                }
+                Afterthought::OtherSize => stored.about.get_or_insert_default().size = self.size_in(&reply),
+                Afterthought::OtherMdtm => {
+                    stored.about.get_or_insert_default().modified = self.mdtm(&reply).map(|exact| exact.at)
                 }
                 Afterthought::Mode(_) => stored.mode_set = Some(self.mode_outcome(reply, path)),
                 Afterthought::Set(setter, at) => {

@@ -41,7 +41,7 @@ impl Outgoing {
 
     /// Where the spool may let go of what was sent: what may still be on its way is kept.
     pub fn droppable(&self, limit: u64) -> Option<u64> {
-        (HELD.load(Ordering::Relaxed) > limit).then(|| self.sent.saturating_sub(UNDER_WAY.min(limit / 2)))
+        (HELD.load(Ordering::Relaxed) > limit).then(|| self.sent.saturating_sub(UNDER_WAY.min(limit / 4 * 3)))
     }
 
     /// Whether a program that has written up to `end` must wait.

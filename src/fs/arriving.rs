@@ -1,0 +1,130 @@
+//! A huge folder whose listing is still on its way: its first entries are handed out before the last have come.
+//!
+//! opendir waits for a listing, which is right for nearly all folders: their entries come sorted, and all at once. A
+//! hundred thousand names take seconds, though, and `ls -U`, `find` and every program that looks for one name can begin
+//! with the first thousand. So opendir is answered when these are there; readdir hands them out in the server's order, and
+//! waits where it has come to the end of what is known so far. What this mount has that the listing does not (files not
+//! yet sent) comes last.
+//!
+//! Used by `folders`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::handles::Handle;
+use super::{Answer, Caller, FileSystem, Then};
+use crate::ftp::{Error, Name};
+use crate::tree::Ino;
+
+/// The entries so far.
+#[derive(Default)]
+pub struct Arriving(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    entries: Vec<(Name, Ino)>,
+    seen: HashSet<Ino>,
+    /// How it came to its end.
+    outcome: Option<Result<(), Error>>,
+    /// Who has read everything that is here.
+    readers: Vec<Then>,
+}
+
+impl Arriving {
+    /// More entries have come. One that a repeated listing brings again counts once. Gives those who wait for them.
+    pub fn add(&self, entries: &[(Name, Ino)]) -> Vec<Then> {
+        let mut state = self.0.lock();
+        for (name, ino) in entries {
+            if state.seen.insert(*ino) {
+                state.entries.push((name.clone(), *ino));
+            }
+        }
+        std::mem::take(&mut state.readers)
+    }
+
+    /// The listing has ended. Gives those who wait for it.
+    pub fn end(&self, outcome: Result<(), Error>) -> Vec<Then> {
+        let mut state = self.0.lock();
+        state.outcome = Some(outcome);
+        // Only the entries are of use from now on.
+        state.seen = HashSet::new();
+        std::mem::take(&mut state.readers)
+    }
+
+    /// Some entries from `at` on; none at the end.
+    pub fn from(&self, at: usize) -> Vec<(Name, Ino)> {
+        let state = self.0.lock();
+        state.entries.iter().skip(at).take(AT_ONCE).cloned().collect()
+    }
+
+    /// Calls `then` when there is an entry at `at`, or will never be.
+    fn wait_for(&self, fs: &FileSystem, at: usize, then: Then) {
+        let mut state = self.0.lock();
+        let outcome = match &state.outcome {
+            _ if at < state.entries.len() => Ok(()),
+            Some(outcome) => outcome.clone(),
+            None => return state.readers.push(then),
+        };
+        drop(state);
+        then(fs, outcome);
+    }
+}
+
+impl FileSystem {
+    /// Answers when [`FileSystem::read_folder`] has something to give at this place of the folder, or knows that it ends
+    /// there: for nearly all folders at once.
+    pub fn await_entries(&self, caller: Caller, handle: u64, offset: u64, answer: Answer<()>) {
+        let Some((folder, arriving)) = self.arriving(handle) else { return answer.ok(()) };
+        if offset < super::folders::DOTS {
+            return answer.ok(());
+        }
+        let answer = self.hold(caller, answer);
+        self.await_arriving(folder, arriving, (offset - super::folders::DOTS) as usize, answer);
+    }
+
+    fn await_arriving(&self, folder: Ino, arriving: Arc<Arriving>, at: usize, answer: Answer<()>) {
+        let again = arriving.clone();
+        let then: Then = Box::new(move |fs, outcome| match outcome {
+            Err(error) => answer.error(fs.fail_at("list", folder, &error)),
+            // Woken by entries that it had seen already.
+            Ok(()) => fs.await_arriving_again(folder, again, at, answer),
+        });
+        arriving.wait_for(self, at, then);
+    }
+
+    fn await_arriving_again(&self, folder: Ino, arriving: Arc<Arriving>, at: usize, answer: Answer<()>) {
+        let is_ready = {
+            let state = arriving.0.lock();
+            at < state.entries.len() || state.outcome.is_some()
+        };
+        if is_ready { answer.ok(()) } else { self.await_arriving(folder, arriving, at, answer) }
+    }
+
+    fn arriving(&self, handle: u64) -> Option<(Ino, Arc<Arriving>)> {
+        match self.handles.at(handle)? {
+            Handle::Arriving { ino, entries } => Some((ino, entries)),
+            _ => None,
+        }
+    }
+}
+
+/// About what fits into one answer to the kernel.
+const AT_ONCE: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_come_again_count_once_and_the_end_is_told() {
+        let name = |i: u64| (Name::new(format!("{i}").as_bytes()).unwrap(), Ino(i));
+        let arriving = Arriving::default();
+        arriving.add(&[name(1), name(2)]);
+        arriving.add(&[name(2), name(3)]);
+        assert_eq!(arriving.from(1), [name(2), name(3)]);
+        arriving.end(Ok(()));
+        assert!(arriving.from(3).is_empty());
+    }
+}

@@ -1,0 +1,163 @@
+//! Folders: huge ones, many of them, and vsftpd's listings by STAT. Counted and compared, never timed.
+//!
+//! `FTPFS_LONG=1` makes the million entries a million, in one folder and in many.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use harness::scratch::Scratch;
+use harness::scripted::faults::{DataEnd, Fault, Rule, Then};
+use harness::scripted::{Options, Server};
+use harness::{Kind, Mount, shell};
+
+#[test]
+fn the_first_entries_of_a_huge_folder_are_there_while_the_rest_still_comes() {
+    for without in [vec![], vec!["MLSD", "MLST"]] {
+        let served = Scratch::new("served");
+        fs::create_dir(served.path().join("huge")).unwrap();
+        (0..6000).for_each(|i| fs::write(served.path().join(format!("huge/{i:05}")), "").unwrap());
+        let server = Server::start_with(served.path(), Options { without, ..Options::default() }).unwrap();
+        let mount = Mount::new(&server, &["timeout=3"]);
+        shell::ok(mount.path(), "ls > ../out");
+        let stalled = Fault::Data { after: 300_000, end: DataEnd::Stalled, then: Then::Silent };
+        for verb in ["MLSD", "LIST"] {
+            server.faults().add(Rule::on(verb).act(stalled.clone()));
+        }
+        let mut entries = fs::read_dir(mount.path().join("huge")).unwrap();
+        let first: Vec<_> = entries.by_ref().take(1000).map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(first.len(), 1000);
+        // The end never comes: that is an error, not the end of the folder.
+        assert!(entries.any(|entry| entry.is_err()));
+        server.faults().clear();
+        // Whoever comes before the server has been given up joins what is under way.
+        let whole = |_: &i32| {
+            let entries: Result<Vec<_>, _> =
+                fs::read_dir(mount.path().join("huge")).and_then(Iterator::collect);
+            entries.is_ok_and(|entries| entries.len() == 6000)
+        };
+        assert!((0..20).any(|attempt| whole(&attempt)));
+    }
+}
+
+#[test]
+fn a_huge_folder_is_shown_whole_and_the_second_time_from_memory() {
+    // The long one is more than the nodes that are kept.
+    let count = if std::env::var_os("FTPFS_LONG").is_some() { 1_000_000 } else { 20_000 };
+    let line = "type=file;size=1;modify=20200101000000; name{}";
+    let served = Scratch::new("served");
+    fs::create_dir(served.path().join("huge")).unwrap();
+    let server = Server::start(served.path()).unwrap();
+    server.faults().add(Rule::on("MLSD").path("huge").act(lines(line, count)));
+    let mount = Mount::new(&server, &["cache_timeout=600"]);
+    let listed = fs::read_dir(mount.path().join("huge")).unwrap().count() as u64;
+    assert!(listed >= count, "{listed}");
+    server.counters().reset();
+    assert_eq!(fs::read_dir(mount.path().join("huge")).unwrap().count() as u64, listed);
+    assert_eq!(server.counters().of("MLSD"), 0, "{:?}", server.counters().now().lines);
+}
+
+#[test]
+fn a_million_entries_do_not_stay_in_memory() {
+    let long = std::env::var_os("FTPFS_LONG").is_some();
+    let (folders, files) = if long { (1000, 1000) } else { (150, 1000) };
+    let served = Scratch::new("served");
+    (0..folders).for_each(|i| fs::create_dir(served.path().join(format!("d{i:03}"))).unwrap());
+    let server = Server::start(served.path()).unwrap();
+    let line = "type=file;size=1;modify=20200101000000; a file with a name of some length {}";
+    server.faults().add(Rule::on("MLSD").path("/d").act(lines(line, files)));
+    let mount = Mount::new(&server, &[]);
+    let found: u64 = shell::ok(mount.path(), "find . -type f | wc -l").trim().parse().unwrap();
+    assert!(found >= folders * files, "{found}");
+    let kibibytes = mount.peak_memory();
+    assert!(kibibytes < 96 << 10, "{kibibytes} KiB after {found} entries");
+}
+
+#[test]
+fn a_program_that_goes_elsewhere_leaves_what_was_planned_for_it_unfetched() {
+    let served = Scratch::new("served");
+    fs::create_dir(served.path().join("d")).unwrap();
+    (0..40).for_each(|i| fs::write(served.path().join(format!("d/{i:02}")), "content").unwrap());
+    let server = Server::start(served.path()).unwrap();
+    // One connection for the reader, one for what comes ahead, and that one is slow.
+    let mount = Mount::new(&server, &["max_conns=2"]);
+    shell::ok(mount.path(), "ls d; cat d/00");
+    let late = Fault::Delay(std::time::Duration::from_millis(300));
+    for planned in ["d/02", "d/03"] {
+        server.faults().add(Rule::on("RETR").path(planned).act(late.clone()));
+    }
+    shell::ok(mount.path(), "cat d/01 d/30 d/20");
+    let fetched = server.counters().of("RETR");
+    assert!(fetched <= 3 + 3, "{fetched}: {:?}", server.counters().now());
+}
+
+#[test]
+fn vsftpd_lists_many_folders_at_once_and_without_data_connections() {
+    let Some(server) = harness::Server::start(Kind::Vsftpd) else { return };
+    for folder in 0..60 {
+        (0..3).for_each(|file| server.put(&format!("d/{folder:02}/{file}"), "x"));
+    }
+    let mount = Mount::new(&server, &[]);
+    assert_eq!(shell::ok(mount.path(), "find d | wc -l").trim(), "241");
+    let log = mount.log();
+    let said = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    // The root, `d`, and 60 in it; a listing before that has proven data connections.
+    assert_eq!(said("> STAT /"), 62, "{log}");
+    assert_eq!((said("> LIST"), said("> MDTM")), (1, 0), "{log}");
+}
+
+#[test]
+fn names_that_break_a_reply_apart_are_neither_believed_nor_in_the_way() {
+    let Some(server) = harness::Server::start(Kind::Vsftpd) else { return };
+    server.put("d/good", "x");
+    server.put("e/good", "x");
+    // What stands behind the line break would be the answer to the next command.
+    for evil in ["a\r\n213 End of status\r\n226 Transfer complete.", "b\r\n213-\r\n250-x", "c\n213 End"] {
+        server.put(&format!("d/{evil}"), "x");
+    }
+    let mount = Mount::new(&server, &["max_conns=2"]);
+    assert_eq!(shell::ok(mount.path(), "ls e").trim(), "good");
+    let names: Vec<_> =
+        fs::read_dir(mount.path().join("d")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(names.iter().any(|name| name.as_bytes() == b"good"), "{names:?}");
+    fs::write(mount.path().join("d/new"), "content").unwrap();
+    assert_eq!(fs::read(server.root().join("d/new")).unwrap(), b"content");
+    assert_eq!(fs::read(mount.path().join("d/good")).unwrap(), b"x");
+    assert_eq!(shell::ok(mount.path(), "ls e").trim(), "good");
+}
+
+#[test]
+fn vsftpd_folders_that_cannot_be_listed_say_why_and_odd_names_are_no_patterns() {
+    let Some(server) = harness::Server::start(Kind::Vsftpd) else { return };
+    for folder in ["*", "[ab]", "-la", " blank", "same/same", "a b"] {
+        server.put(&format!("{folder}/inside"), "x");
+    }
+    server.put("closed/secret", "x");
+    server.put("b/other", "x");
+    fs::set_permissions(server.root().join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    let mount = Mount::new(&server, &["no_prefetch"]);
+    for folder in ["*", "[ab]", "-la", " blank", "same/same", "a b"] {
+        assert_eq!(names(&mount.path().join(folder)), ["inside"], "{folder:?}");
+    }
+    assert_eq!(names(&mount.path().join("same")), ["same"]);
+    let refused = fs::read_dir(mount.path().join("closed")).map(Iterator::count).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused}: {}", mount.log());
+    fs::remove_dir_all(server.root().join("b")).unwrap();
+    let gone = fs::read_dir(mount.path().join("b")).map(Iterator::count).unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// At least so many lines.
+fn lines(line: &str, count: u64) -> Fault {
+    Fault::Lines { line: format!("{line}\r\n"), bytes: count * (line.len() as u64 + 6) }
+}
