@@ -206,7 +206,12 @@ impl Server {
     /// Starts it again on the same port with the same folder.
     pub fn restart(&mut self) {
         self.stop();
-        self.run().unwrap();
+        if let Err(why) = self.run() {
+            // Another's passive port may be ours for a moment: servers choose them among all that there are.
+            eprintln!("--- {:?} once more: {why}", self.kind);
+            self.stop();
+            self.run().unwrap();
+        }
     }
 
     /// What the server printed so far.
@@ -257,7 +262,9 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Err(format!("it does not listen on {}: {}", self.setup.port, self.log()))
+        let waits =
+            self.running.as_ref().map(|child| super::standstill::family(child.id())).unwrap_or_default();
+        Err(format!("it does not listen on {}: {}\n{waits}", self.setup.port, self.log()))
     }
 }
 

@@ -33,6 +33,14 @@ pub fn describe(pid: u32, program: &str, point: &Path) -> String {
     text
 }
 
+/// The threads of a process and of its descendants.
+pub fn family(pid: u32) -> String {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let below: String =
+        children.split_whitespace().filter_map(|child| Some(family(child.parse().ok()?))).collect();
+    threads(pid, |_| true) + &below
+}
+
 fn threads(pid: u32, wanted: impl Fn(&str) -> bool) -> String {
     let mut text = String::new();
     for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
