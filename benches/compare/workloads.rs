@@ -162,7 +162,10 @@ pub const ALL: &[Workload] = &[
         mounted: |mount, local| {
             sh(
                 mount,
-                &format!("git clone -q --no-local {} clone && test -f clone/99", local.join("repository").display()),
+                &format!(
+                    "git clone -q --no-local {} clone && test -f clone/99",
+                    local.join("repository").display()
+                ),
             )
         },
         plain: None,
