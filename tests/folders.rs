@@ -48,7 +48,7 @@ fn the_first_entries_of_a_huge_folder_are_there_while_the_rest_still_comes() {
 #[test]
 fn a_huge_folder_is_shown_whole_and_the_second_time_from_memory() {
     // The long one is more than the nodes that are kept.
-    let count = if std::env::var_os("FTPFS_LONG").is_some() { 1_000_000 } else { 20_000 };
+    let count = if std::env::var_os("FTPFS_LONG").is_some() { 900_000 } else { 20_000 };
     let line = "type=file;size=1;modify=20200101000000; name{}";
     let served = Scratch::new("served");
     fs::create_dir(served.path().join("huge")).unwrap();

@@ -12,7 +12,7 @@ use crate::fs::writeback::Settled;
 use crate::fs::{Answer, Caller, Errno, FileSystem};
 use crate::ftp::{Error, Kind, Name, Refusal, RemotePath, Session, explain, replace, spelling};
 use crate::queue::{Claim, Job, Priority, Turn};
-use crate::tree::{Child, Ino};
+use crate::tree::{Child, Ino, Node};
 use crate::write::temporary::temporary_name;
 
 impl FileSystem {
@@ -116,7 +116,8 @@ impl FileSystem {
         }
         // Its readers keep the old file: it moves out of sight until they have closed it, as with unlink.
         let open = known.filter(|&ino| {
-            !self.drafts.is_only_local(ino) && self.tree.lock().node(ino).is_some_and(|node| node.opens > 0)
+            let is_open = |node: &Node| node.opens > 0 && node.attributes.kind != Kind::Directory;
+            !self.drafts.is_only_local(ino) && self.tree.lock().node(ino).is_some_and(is_open)
         });
         let only_local = moved.filter(|&ino| self.drafts.is_only_local(ino));
         if let (Some(ino), None) = (only_local, open) {

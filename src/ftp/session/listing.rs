@@ -168,7 +168,7 @@ pub(super) struct Fetched {
 }
 
 /// More names than that are a folder made to fill our memory: about 200 bytes each while a listing is taken over.
-const MAX_LINES: usize = 1_000_000;
+pub(super) const MAX_LINES: usize = 1_000_000;
 /// A folder with more entries is shown while it comes, so many at a time.
 pub(super) const PIECE: usize = 2000;
 /// A million names of 255 bytes.

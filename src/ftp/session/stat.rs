@@ -18,7 +18,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::Session;
-use super::listing::PIECE;
+use super::listing::{MAX_LINES, MAX_LISTING, PIECE};
 use crate::ftp::command::{Batch, Command};
 use crate::ftp::features::{BLOCKED, Capability};
 use crate::ftp::listing::{Entry, Format, Kind, Listing, Parser, Progress};
@@ -42,8 +42,7 @@ impl Session {
             self.lists_together()
                 && folders.get(*at).is_some_and(|folder| !self.features.distrusts_status(folder))
         };
-        let (together, alone): (Vec<usize>, Vec<usize>) = (0..folders.len()).partition(trusted);
-        let mut alone: Vec<(usize, Option<Listing>)> = alone.into_iter().map(|at| (at, None)).collect();
+        let (together, mut alone): (Vec<usize>, Vec<usize>) = (0..folders.len()).partition(trusted);
         let asked: Vec<&RemotePath> = together.iter().filter_map(|&at| folders.get(at).copied()).collect();
         if !asked.is_empty() {
             self.list_together(&asked, &mut |place, progress| {
@@ -51,18 +50,45 @@ impl Session {
                 match progress {
                     Proven::Entries(entries) => each(at, Progress::Entries(entries)),
                     Proven::Listing(listing) => each(at, Progress::Ended(Ok(listing))),
-                    Proven::Nothing(matches) => alone.push((at, Some(matches))),
+                    Proven::Nothing => alone.push(at),
                 }
             })?;
         }
-        for (at, matches) in alone {
+        for at in alone {
             let Some(folder) = folders.get(at) else { continue };
             match self.list_by_transfer(folder, &mut |entries| each(at, Progress::Entries(entries))) {
                 Err(error) if error.ends_session() || error.is_transient() => return Err(error),
-                outcome => each(at, Progress::Ended(outcome.map_err(|error| reason(error, folder, matches)))),
+                Err(error) => {
+                    let error = self.reason(error, folder)?;
+                    each(at, Progress::Ended(Err(error)));
+                }
+                Ok(listing) => each(at, Progress::Ended(Ok(listing))),
             }
         }
         Ok(())
+    }
+
+    /// Why a folder cannot be entered, when the server did not tell: what the folder above has of that name.
+    fn reason(&mut self, error: Error, folder: &RemotePath) -> Result<Error, Error> {
+        let (Error::Refused { command, meaning: Refusal::Unclear, reply }, Some(parent)) =
+            (&error, folder.parent().filter(|_| self.lists_together()))
+        else {
+            return Ok(error);
+        };
+        let mut siblings = None;
+        self.list_together(&[&parent], &mut |_, progress| {
+            if let Proven::Listing(listing) = progress {
+                siblings = Some(listing);
+            }
+        })?;
+        let Some(siblings) = siblings else { return Ok(error) };
+        let itself = siblings.entries.iter().find(|entry| Some(&entry.name) == folder.name().as_ref());
+        let meaning = match itself.map(|entry| entry.kind) {
+            None => Refusal::NotFound,
+            Some(Kind::File | Kind::Special) => Refusal::NotDirectory,
+            Some(Kind::Directory | Kind::Symlink) => Refusal::Denied,
+        };
+        Ok(Error::Refused { command, meaning, reply: reply.clone() })
     }
 
     fn list_together(
@@ -112,10 +138,7 @@ impl Session {
                 self.features.learn(Capability::ListByStat, false);
             }
             let is_proven = reply.code == 213 && parser.shows_itself();
-            each(
-                at,
-                if is_proven { Proven::Listing(parser.finish()) } else { Proven::Nothing(parser.finish()) },
-            );
+            each(at, if is_proven { Proven::Listing(parser.finish()) } else { Proven::Nothing });
         }
         let last = self.control.reply()?;
         if last.code != 350 {
@@ -126,12 +149,13 @@ impl Session {
 
     /// Reads the answer to STAT; its inner lines go to the parser as they come, and `look` sees it then.
     fn status(&mut self, parser: &mut Parser, look: &mut dyn FnMut(&Parser)) -> Result<Reply, Error> {
-        let (mut bytes, counters) = (0, self.features.clone());
+        let (mut bytes, mut lines, counters) = (0, 0, self.features.clone());
         self.control.reply_with_text(&mut |text| {
             bytes += text.len();
             counters.counters().received(text.len());
-            if bytes > super::listing::MAX_LISTING {
-                return Err(Error::Protocol { text: "a listing without end".to_owned() });
+            lines += text.iter().filter(|&&b| b == b'\n').count();
+            if bytes > MAX_LISTING || lines > MAX_LINES {
+                return Err(Error::Endless { command: "STAT" });
             }
             parser.push(text);
             look(parser);
@@ -169,24 +193,7 @@ enum Proven<'a> {
     Entries(&'a [Entry]),
     Listing(Listing),
     /// It may not have been the folder, but what a pattern matches.
-    Nothing(Listing),
-}
-
-/// Why a folder cannot be entered, when the server did not tell: a folder that a pattern of its name matches is there.
-fn reason(error: Error, folder: &RemotePath, matches: Option<Listing>) -> Error {
-    let Some(matches) = matches else { return error };
-    match error {
-        Error::Refused { command, meaning: Refusal::Unclear, reply } => {
-            let itself = matches.entries.iter().find(|entry| Some(&entry.name) == folder.name().as_ref());
-            let meaning = match itself.map(|entry| entry.kind) {
-                None => Refusal::NotFound,
-                Some(Kind::Directory) => Refusal::Denied,
-                Some(_) => Refusal::NotDirectory,
-            };
-            Error::Refused { command, meaning, reply }
-        }
-        error => error,
-    }
+    Nothing,
 }
 
 fn named(folders: &[&RemotePath], at: usize) -> String {
