@@ -161,17 +161,16 @@ fn work(folder: &Folder, tasks: &Receiver<Task>, shared: &Shared) {
                 shared.forgotten.store(now, Ordering::SeqCst);
             }
         }
-        match task {
-            Task::Store { key, index, data, epoch } if epoch == now && done.is_ok() => {
-                if !shared.is_off.load(Ordering::Relaxed) {
-                    done = folder.store(&key, index, &data).map(|is_stored| {
-                        if !is_stored {
-                            debug!("another mount is using the disk cache: a block is left out");
-                        }
-                    });
+        let is_on = done.is_ok() && !shared.is_off.load(Ordering::Relaxed);
+        if let Task::Store { key, index, data, epoch } = task
+            && is_on
+            && epoch == now
+        {
+            done = folder.store(&key, index, &data).map(|is_stored| {
+                if !is_stored {
+                    debug!("another mount is using the disk cache: a block is left out");
                 }
-            }
-            _ => {}
+            });
         }
         if let Err(error) = done {
             warn!("the disk cache is off until the next mount: {error}");
