@@ -280,7 +280,8 @@ impl Drop for Mount {
 
 /// No test needs that long, not even with a gigabyte on a slow machine.
 const LONGEST: Duration = Duration::from_secs(180);
-const MOUNTS_WITHIN: Duration = Duration::from_secs(30);
+/// Twice as long as sessions that others have are waited for.
+const MOUNTS_WITHIN: Duration = Duration::from_secs(60);
 /// Uploads under way are finished first.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// Lines of the log shown when a test fails.
