@@ -33,9 +33,14 @@ impl FileSystem {
     /// opendir: the folder is listed unless its listing is within its lifetime.
     pub fn open_folder(&self, caller: Caller, ino: Ino, answer: Answer<u64>) {
         self.lists_ahead_of(ino);
-        let entries = self.tree.lock().entries(ino, Instant::now());
+        let entries = {
+            let mut tree = self.tree.lock();
+            let entries = tree.entries(ino, Instant::now());
+            // At once, so that nothing is dropped in between.
+            entries.inspect(|_| tree.opened(ino))
+        };
         if let Some(entries) = entries {
-            return answer.ok(self.folder_handle(Handle::Folder { ino, entries }, ino));
+            return answer.ok(self.handles.add(Handle::Folder { ino, entries }));
         }
         if let Some(handle) = self.open_arriving(ino) {
             return answer.ok(handle);
@@ -226,7 +231,13 @@ impl FileSystem {
                     };
                     left.lock().retain(|other| *other != folder);
                     let outcome = outcome.map(|listing| fs.take_listing(folder, listing, stamp));
+                    let is_held = outcome.is_ok();
                     fs.listed(folder, outcome);
+                    let mut tree = fs.tree.lock();
+                    if is_held {
+                        tree.closed(folder);
+                    }
+                    tree.shrink(MAX_NODES);
                 })
             }
         };
@@ -265,14 +276,15 @@ impl FileSystem {
         }
     }
 
-    /// Takes over a listing of `folder` that began at `stamp`.
+    /// Takes over a listing of `folder` that began at `stamp`; the folder counts as open from then on.
     pub(super) fn take_listing(&self, folder: Ino, mut listing: Listing, stamp: Stamp) {
         self.clean_up(folder, &listing);
         listing.entries.retain(|entry| !is_temporary(&entry.name));
         self.correct_zone(&mut listing);
         let mut tree = self.tree.lock();
         tree.apply(folder, &listing, stamp, Instant::now());
-        tree.shrink(MAX_NODES);
+        // Until those who wait have what they waited for.
+        tree.opened(folder);
     }
 
     /// Takes over the first entries of a large folder, or some more of them.
