@@ -135,17 +135,25 @@ fn fsx_finds_nothing_wrong() {
         Ok(fsx) => fsx,
         Err(why) => return eprintln!("SKIPPED: fsx: {why}"),
     };
-    let Some(at) = Mounted::new(Kind::Vsftpd, &Options::default(), &[]) else { return };
     let count = std::env::var("FTPFS_FSX").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000u64);
-    let config = at.path("../fsx.toml");
-    fs::write(&config, FSX).unwrap();
-    // In pieces: each has to end within the time limit of a script.
-    let piece = 5_000;
-    for from in (0..count).step_by(piece) {
-        let some = (count - from).min(piece as u64);
-        let (fsx, config) = (fsx.display(), config.display());
-        at.ok(&format!("'{fsx}' -q -N {some} -S {} -P .. -f '{config}' file && cp file ../copy", from + 7));
-        assert!(at.server.read("file") == fs::read(at.path("../copy")).unwrap());
+    // As always, and with every file uploaded while it is written or changed in place.
+    let early: &[&str] = &["stream_from=16K", "spool_size=64K", "patch_from=16K"];
+    for options in [&[], early] {
+        let Some(at) = Mounted::new(Kind::Vsftpd, &Options::default(), options) else { return };
+        let count = if options.is_empty() { count } else { count / 5 };
+        let config = at.path("../fsx.toml");
+        fs::write(&config, FSX).unwrap();
+        // In pieces: each has to end within the time limit of a script.
+        let piece = 5_000;
+        for from in (0..count).step_by(piece) {
+            let some = (count - from).min(piece as u64);
+            let (fsx, config) = (fsx.display(), config.display());
+            at.ok(&format!(
+                "'{fsx}' -q -N {some} -S {} -P .. -f '{config}' file && cp file ../copy",
+                from + 7
+            ));
+            assert!(at.server.read("file") == fs::read(at.path("../copy")).unwrap());
+        }
     }
 }
 
