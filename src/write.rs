@@ -23,4 +23,4 @@ pub mod upload;
 pub use draft::{Base, Draft, Piece, Wish};
 pub use streaming::Streaming;
 pub use temporary::{is_left_over, is_temporary, temporary_name};
-pub use upload::{Upload, Uploaded};
+pub use upload::{Policy, Upload, Uploaded};

@@ -55,6 +55,15 @@ pub struct Upload {
     end: Box<dyn FnOnce(Result<Uploaded, Error>, Sending) + Send>,
 }
 
+/// What the user chose.
+pub struct Policy {
+    /// Existing files are written into.
+    pub in_place: bool,
+    /// Files of so many bytes are changed in part where that is worth it.
+    pub patch_from: u64,
+    pub spool_dir: PathBuf,
+}
+
 /// A confirmed upload.
 #[derive(Clone, Debug)]
 pub struct Uploaded {
@@ -82,15 +91,13 @@ impl Upload {
         locate: Locate,
         exists: bool,
         keep_mode: Option<u32>,
-        in_place: bool,
-        patch_from: u64,
-        spool_dir: PathBuf,
+        policy: Policy,
         end: Box<dyn FnOnce(Result<Uploaded, Error>, Sending) + Send>,
     ) -> Self {
         let (change, patches, old, sending) = {
             let mut draft = draft.lock();
-            let patch_from = if in_place { patch_from.min(PATCH_IN_PLACE_FROM) } else { patch_from };
-            let patches = patch::plan(&draft, patch_from);
+            let least = if policy.in_place { PATCH_IN_PLACE_FROM } else { u64::MAX };
+            let patches = patch::plan(&draft, policy.patch_from.min(least));
             (draft.change(), patches, draft.old_content(), draft.begin_upload())
         };
         let change = if change == Change::New && exists { Change::Rewritten } else { change };
@@ -99,8 +106,8 @@ impl Upload {
             draft,
             locate,
             keep_mode,
-            in_place,
-            spool_dir,
+            in_place: policy.in_place,
+            spool_dir: policy.spool_dir,
             change,
             patches,
             old,

@@ -20,7 +20,7 @@ use crate::read::Content;
 use crate::tree::Ino;
 use crate::write::draft::Sending;
 use crate::write::journal::Place;
-use crate::write::{Draft, Upload, Uploaded, kept};
+use crate::write::{Draft, Policy, Upload, Uploaded, kept};
 
 impl FileSystem {
     /// flush: every close() of a descriptor of this handle.
@@ -87,16 +87,12 @@ impl FileSystem {
             })
         };
         let real = draft.clone();
-        let mut upload = Upload::new(
-            draft,
-            locate,
-            exists,
-            keep_mode,
-            self.options.in_place,
-            self.options.patch_from,
-            self.options.spool_dir.clone(),
-            end,
-        );
+        let policy = Policy {
+            in_place: self.options.in_place,
+            patch_from: self.options.patch_from,
+            spool_dir: self.options.spool_dir.clone(),
+        };
+        let mut upload = Upload::new(draft, locate, exists, keep_mode, policy, end);
         if let Some(copy) = care.as_ref().and_then(|care| self.copy_for(ino, care, &real)) {
             upload.reads(copy);
         }
