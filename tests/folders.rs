@@ -141,7 +141,7 @@ fn vsftpd_folders_that_cannot_be_listed_say_why_and_odd_names_are_no_patterns() 
     }
     server.put("closed/secret", "x");
     server.put("b/other", "x");
-    fs::set_permissions(server.root().join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(server.root().join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     let mount = Mount::new(&server, &["no_prefetch"]);
     for folder in ["*", "[ab]", "-la", " blank", "same/same", "a b"] {
         assert_eq!(names(&mount.path().join(folder)), ["inside"], "{folder:?}");

@@ -140,6 +140,8 @@ fn work(
             .collect();
         let end = Instant::now() + time;
         let mut dice = Dice::new(seed);
+        // Also when a fault goes wrong: the workers must not go on for ever.
+        let _stop = Stop(&stop);
         while Instant::now() < end {
             trouble(&mut dice);
         }
@@ -163,6 +165,14 @@ fn work(
             })
             .collect()
     })
+}
+
+struct Stop<'s>(&'s AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// A program that works in a folder of its own.
