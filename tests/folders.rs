@@ -77,7 +77,8 @@ fn a_million_entries_do_not_stay_in_memory() {
     let found: u64 = found.trim().parse().unwrap();
     assert!(found >= folders * files, "{found}");
     let kibibytes = mount.peak_memory();
-    assert!(kibibytes < 96 << 10, "{kibibytes} KiB after {found} entries");
+    // 64 MiB, and what cache_size may be.
+    assert!(kibibytes < 128 << 10, "{kibibytes} KiB after {found} entries");
 }
 
 #[test]
