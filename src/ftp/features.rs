@@ -8,11 +8,12 @@
 pub mod counters;
 pub mod server;
 pub mod troubles;
+mod ways;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -23,6 +24,8 @@ use super::{Config, Error};
 pub use counters::{Counters, Counts};
 pub use server::Server;
 pub use troubles::{Trouble, Troubles};
+pub(super) use ways::BLOCKED;
+pub use ways::Way;
 
 /// Shared by all sessions of a mount; learned from FEAT, from greetings and from refusals.
 #[derive(Clone, Default)]
@@ -104,19 +107,6 @@ pub enum Ability {
     Unknown,
     Yes,
     No,
-}
-
-/// A way of making data connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Way {
-    #[default]
-    Epsv,
-    /// PASV, to the control connection's address.
-    Pasv,
-    /// PASV, to the address in the reply.
-    PasvReply,
-    /// EPRT or PORT: the server connects to us.
-    Active,
 }
 
 /// How far this server keeps commands of one segment in order.
@@ -389,70 +379,21 @@ impl Features {
     pub(super) fn connected_to(&self, address: SocketAddr) {
         self.0.state.lock().address = Some(address);
     }
-
-    /// How data connections are made.
-    pub(super) fn way(&self) -> Way {
-        self.0.state.lock().way
-    }
-
-    /// Whether no way of making data connections works, as far as was tried of late.
-    pub fn data_is_blocked(&self) -> bool {
-        self.0.state.lock().blocked_until.is_some_and(|until| Instant::now() < until)
-    }
-
-    /// A data connection was made.
-    pub(super) fn way_worked(&self) {
-        let mut state = self.0.state.lock();
-        state.way_works = true;
-        state.way_ever = true;
-        state.way_failures = 0;
-        state.blocked_until = None;
-    }
-
-    /// Whether data connections have been made in the way that is used now.
-    pub(super) fn way_is_proven(&self) -> bool {
-        self.0.state.lock().way_works
-    }
-
-    /// A data connection could not be made; `next` is what would be tried instead. One failure is enough while nothing has
-    /// worked yet; afterwards it takes several in a row.
-    pub(super) fn way_failed(&self, failed: Way, next: Way) {
-        let mut state = self.0.state.lock();
-        if state.way != failed {
-            return;
-        }
-        state.way_failures = state.way_failures.saturating_add(1);
-        if state.way_works && state.way_failures < PATIENCE {
-            return;
-        }
-        (state.way, state.way_works, state.way_failures) = (next, false, 0);
-        // Round the circle once, and nothing has worked.
-        if next == Way::Epsv && !state.way_ever {
-            state.blocked_until = Some(Instant::now() + BLOCKED_FOR);
-            log::warn!("{BLOCKED}");
-            return;
-        }
-        log::info!("data connections: {failed:?} does not work here, trying {next:?}");
-    }
 }
 
-/// What a user is told whose firewall lets nothing but the control connection through.
-pub(super) const BLOCKED: &str = "no data connection can be made, neither by us (passive) nor by the server (active): is there a firewall or NAT in between?";
-/// How long it is believed that nothing works, so that each program is told at once and not after another round.
-const BLOCKED_FOR: Duration = Duration::from_secs(60);
 /// Zones differ by quarters of an hour.
 const QUARTER: i64 = 15 * 60;
 /// UTC+14 is the furthest, UTC-12 the other way.
 const WIDEST_ZONE: i64 = 14 * 3600 + SLOW_CLOCK;
 /// How far the server's clock may be off for a zone to be believed.
 const SLOW_CLOCK: i64 = 120;
-/// A way that has worked is given up after so many failures in a row: one may be a restart or a full port range.
-const PATIENCE: u32 = 3;
 /// So many folders may break replies apart before STAT is given up for all of them.
 const MAX_DISTRUSTED: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn reply(code: u16, lines: &[&str]) -> Reply {

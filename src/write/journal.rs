@@ -18,6 +18,7 @@
 //!
 //! Used by `fs::writeback`; [`open`](Journal::open) and [`look`] may meet anything in these files, and believe nothing.
 
+mod entry;
 pub mod record;
 
 use std::collections::HashMap;
@@ -25,13 +26,15 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use log::warn;
 use nix::fcntl::{Flock, FlockArg};
-use openssl::sha::{Sha256, sha256};
+use openssl::sha::sha256;
 use parking_lot::Mutex;
 
+pub(super) use entry::describe;
+pub use entry::record_in;
+use entry::{Found, read, save_to, write_record};
 pub use record::{Below, Record};
 
 use super::Draft;
@@ -289,132 +292,6 @@ pub fn entry(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:08}.entry"))
 }
 
-/// Finds the record in the beginning of an entry, of which two may be there. Pure: it may be anything.
-pub fn record_in(head: &[u8]) -> Option<Record> {
-    let places = [head.get(..record::MAX_TEXT), head.get(record::MAX_TEXT..)];
-    // A short head has one place, or a part of one.
-    let places = places.map(|place| place.unwrap_or(head));
-    places.into_iter().filter_map(Record::parse).max_by_key(|record| record.turn)
-}
-
-/// Copies what a draft has to `file` from [`BYTES_AT`] on, and writes the record. Safe when this returns.
-fn save_to(file: &File, draft: &Mutex<Draft>, place: &Place<'_>) -> io::Result<Option<(Record, u64)>> {
-    for _ in 0..ATTEMPTS {
-        let (mut record, generation) = {
-            let draft = draft.lock();
-            (describe(&draft, place), draft.generation())
-        };
-        // Before the bytes are copied in vain.
-        if record.to_text().is_none() {
-            return Ok(None);
-        }
-        file.set_len(0)?;
-        let is_large = record.held() > SUMMED;
-        let mut sum = Sha256::new();
-        let mut buffer = vec![0; CHUNK];
-        let mut is_changed = false;
-        for part in &record.parts {
-            let mut at = part.start;
-            while at < part.end && !is_changed {
-                let len = buffer.len().min((part.end - at) as usize);
-                let piece = buffer.get_mut(..len).unwrap_or_default();
-                {
-                    let draft = draft.lock();
-                    is_changed = draft.generation() != generation;
-                    draft.copy_out(at, piece)?;
-                }
-                if !is_large {
-                    sum.update(piece);
-                }
-                file.write_all_at(piece, BYTES_AT + at)?;
-                at += len as u64;
-            }
-        }
-        if is_changed || draft.lock().generation() != generation {
-            continue;
-        }
-        if is_large {
-            // No sum that takes long: the bytes are safe before there is a record of them.
-            file.sync_data()?;
-        } else {
-            record.sum = Some(sum.finish());
-        }
-        write_record(file, &record)?;
-        file.sync_all()?;
-        return Ok(Some((record, generation)));
-    }
-    Ok(None)
-}
-
-/// The record of a draft as it is now, without a sum.
-pub(super) fn describe(draft: &Draft, place: &Place<'_>) -> Record {
-    Record {
-        server: place.server.to_owned(),
-        root: place.root.clone(),
-        path: place.path.clone(),
-        size: draft.size(),
-        parts: draft.unsent().into_iter().filter(|part| !part.is_empty()).collect(),
-        below: draft.below(place.is_new),
-        at: SystemTime::now(),
-        modified: draft.modified,
-        mode: draft.mode,
-        reason: place.reason.to_owned(),
-        sum: None,
-        turn: 0,
-    }
-}
-
-fn write_record(file: &File, record: &Record) -> io::Result<()> {
-    let text = record.to_text().ok_or(io::ErrorKind::InvalidInput)?;
-    let place = (record.turn % 2) * record::MAX_TEXT as u64;
-    file.write_all_at(text.as_bytes(), place)
-}
-
-enum Found {
-    Entry(Box<Record>),
-    /// Nothing has been acknowledged.
-    Unfinished,
-    Broken,
-}
-
-fn read(file: &File) -> io::Result<Found> {
-    let mut head = vec![0; BYTES_AT as usize];
-    let mut filled = 0;
-    while let Some(rest) = head.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, filled as u64)? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    head.truncate(filled);
-    let Some(record) = record_in(&head) else {
-        return Ok(if head.iter().all(|&b| b == 0) { Found::Unfinished } else { Found::Broken });
-    };
-    match record.sum {
-        Some(sum) if sum_of(file, &record)? != sum => Ok(Found::Broken),
-        _ => Ok(Found::Entry(Box::new(record))),
-    }
-}
-
-fn sum_of(file: &File, record: &Record) -> io::Result<[u8; 32]> {
-    let mut sum = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
-    for part in &record.parts {
-        let mut at = part.start;
-        while at < part.end {
-            let len = buffer.len().min((part.end - at) as usize);
-            let got = file.read_at(buffer.get_mut(..len).unwrap_or_default(), BYTES_AT + at)?;
-            if got == 0 {
-                // Shorter than its record says.
-                return Ok([0; 32]);
-            }
-            sum.update(buffer.get(..got).unwrap_or_default());
-            at += got as u64;
-        }
-    }
-    Ok(sum.finish())
-}
-
 fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
     for item in std::fs::read_dir(folder)? {
@@ -441,10 +318,6 @@ const PREFIX: &str = "writeback-";
 const CHUNK: usize = 128 * 1024;
 /// Entries made ahead with one fsync() of the folder.
 const SPARES: u64 = 32;
-/// Up to so many bytes a checksum takes less time than a second fsync().
-const SUMMED: u64 = 32 << 20;
-/// How often a draft is copied again because a program has written meanwhile.
-const ATTEMPTS: u32 = 3;
 /// Mounts of the same server, folder and user at the same time.
 const MOST_MOUNTS: u32 = 8;
 
