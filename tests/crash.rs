@@ -7,10 +7,11 @@
 mod harness;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::IntoRawFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::scratch::Scratch;
@@ -137,20 +138,26 @@ fn rewrite_while(server: &mut Server, strike: impl Fn(&mut Server, &Relay)) {
     let relay = Relay::new(server);
     let mount = Mount::new(&relay, &["timeout=10"]);
     let (tried, told) = (FILES.map(|_| AtomicU64::new(0)), FILES.map(|_| AtomicU64::new(0)));
-    let stop = AtomicBool::new(false);
+    let scratch = Scratch::new("crash");
+    let stop = scratch.path().join("stop");
     std::thread::scope(|scope| {
         for ((name, tried), told) in FILES.iter().zip(&tried).zip(&told) {
             let (path, stop) = (mount.path().join(name), &stop);
             scope.spawn(move || {
-                for version in 1..10_000 {
-                    if stop.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    tried.store(version, Ordering::SeqCst);
-                    if write(&path, &content(version)).is_ok() {
-                        told.store(version, Ordering::SeqCst);
-                    }
+                // Processes of their own: whatever this one starts closes a copy of what it has open, and a close() is a close().
+                let arguments = [WRITER.as_ref(), path.as_os_str(), stop.as_os_str()];
+                let mut writer = Command::new("timeout")
+                    .args(["300", "python3", "-c"])
+                    .args(arguments)
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                for line in BufReader::new(writer.stdout.take().unwrap()).lines().map_while(Result::ok) {
+                    let (what, version) = line.split_once(' ').unwrap();
+                    let counter = if what == "told" { told } else { tried };
+                    counter.store(version.parse().unwrap(), Ordering::SeqCst);
                 }
+                assert!(writer.wait().unwrap().success());
             });
         }
         // The next strike comes when another `step` bytes have passed: at another place of an upload each time.
@@ -162,7 +169,7 @@ fn rewrite_while(server: &mut Server, strike: impl Fn(&mut Server, &Relay)) {
             }
             strike(server, &relay);
         }
-        stop.store(true, Ordering::SeqCst);
+        fs::write(&stop, "").unwrap();
     });
     for ((name, tried), told) in FILES.iter().zip(&tried).zip(&told) {
         let (tried, told) = (tried.load(Ordering::SeqCst), told.load(Ordering::SeqCst));
@@ -258,3 +265,24 @@ fn each<T: Send>(cases: Vec<T>, check: impl Fn(&T) + Sync) {
 
 const FILES: [&str; 3] = ["a", "b", "c"];
 const STRIKES: u64 = 3;
+
+/// Writes one version after the other, and says which it tries and which close() has told it is there.
+const WRITER: &str = "
+import os, sys
+path, stop = sys.argv[1:]
+for version in range(1, 10000):
+    if os.path.exists(stop):
+        break
+    print('tried', version, flush=True)
+    data = version.to_bytes(8, 'little') * (45000 + version % 7)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            while data:
+                data = data[os.write(file, data):]
+        finally:
+            os.close(file)
+        print('told', version, flush=True)
+    except OSError:
+        pass
+";

@@ -24,7 +24,7 @@ pub mod record;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use log::warn;
@@ -323,6 +323,8 @@ const MOST_MOUNTS: u32 = 8;
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     struct Folder(PathBuf);
