@@ -401,8 +401,9 @@ fn sample() -> Scratch {
 }
 
 fn program(folder: &Path, command: &str) -> Child {
-    let mut child = Command::new("sh");
-    child.args(["-c", &format!("exec {command}")]).current_dir(folder);
+    // In the background of a script Ctrl-C is ignored, and children inherit that.
+    let mut child = Command::new("env");
+    child.args(["--default-signal=INT", "sh", "-c", &format!("exec {command}")]).current_dir(folder);
     child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
