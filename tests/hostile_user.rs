@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use harness::scratch::Scratch;
 use harness::scripted::{Options, Server};
@@ -20,6 +21,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 #[test]
 fn ten_thousand_open_files_are_only_memory() {
+    let _alone = alone();
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(20_000), hard).unwrap();
     let scratch = Scratch::new("served");
@@ -59,10 +61,11 @@ fn ten_thousand_open_files_are_only_memory() {
 
 #[test]
 fn large_files_that_need_descriptors_run_into_an_error_not_into_a_standstill() {
+    let _alone = alone();
     let scratch = Scratch::new("served");
     fs::write(scratch.path().join("good"), "good").unwrap();
     let server = Server::start(scratch.path()).unwrap();
-    let mount = Mount::through(&["prlimit", "--nofile=64:64"], &server, &[]);
+    let mount = Mount::through(&["prlimit", "--nofile=64:64"], &server, &["timeout=5"]);
     let block = vec![1; 1 << 20];
     let mut open = Vec::new();
     let mut refused = 0;
@@ -91,6 +94,7 @@ fn large_files_that_need_descriptors_run_into_an_error_not_into_a_standstill() {
 
 #[test]
 fn a_full_spool_is_enospc_for_the_writer_and_nothing_for_the_others() {
+    let _alone = alone();
     let tiny = Scratch::new("spool");
     let place = tiny.path().join("tiny");
     fs::create_dir(&place).unwrap();
@@ -126,6 +130,7 @@ fn a_full_spool_is_enospc_for_the_writer_and_nothing_for_the_others() {
 
 #[test]
 fn names_of_every_byte_are_kept_exactly_or_refused() {
+    let _alone = alone();
     let scratch = Scratch::new("served");
     let server = Server::start(scratch.path()).unwrap();
     let mut mount = Mount::new(&server, &[]);
@@ -177,6 +182,7 @@ fn names_of_every_byte_are_kept_exactly_or_refused() {
 
 #[test]
 fn paths_of_4096_bytes_and_folders_a_hundred_deep_work_or_are_refused() {
+    let _alone = alone();
     let scratch = Scratch::new("served");
     let server = Server::start(scratch.path()).unwrap();
     let mount = Mount::new(&server, &[]);
@@ -214,6 +220,7 @@ fn paths_of_4096_bytes_and_folders_a_hundred_deep_work_or_are_refused() {
 
 #[test]
 fn a_mount_under_a_memory_limit_reads_and_writes_more_than_it_has() {
+    let _alone = alone();
     let scratch = Scratch::new("served");
     let film: Vec<u8> = (0..8_000_000_u32).flat_map(|n| n.to_le_bytes()).collect();
     fs::write(scratch.path().join("film"), &film).unwrap();
@@ -236,4 +243,11 @@ fn store(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(content)?;
     nix::unistd::close(file.into_raw_fd()).map_err(io::Error::from)
+}
+
+/// One test at a time: a test that starts something closes, in the child, copies of the files that another one has open,
+/// and a close() waits for the server.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
