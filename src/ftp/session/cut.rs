@@ -60,6 +60,8 @@ impl Session {
         if self.protects_data && !matches!(transfer.command, "STOR" | "APPE") {
             return self.abort(transfer);
         }
+        // It has begun, so its REST is used up.
+        self.restart_pending = false;
         transfer.drop_data();
         let asks = self.may_ask_behind(transfer);
         if asks && self.send(&[Command::Epsv]).is_err() {
