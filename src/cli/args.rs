@@ -3,6 +3,8 @@
 //! mount(8) runs `/sbin/mount.ftpfs SOURCE MOUNTPOINT [-sfnv] -o OPTIONS`; there `-f` means "fake". Which manner is meant is
 //! decided by the name that the program was called by.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "in a help text brackets mean that it may be left out")]
+
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,8 @@
 //! The first word decides: a SOURCE always holds a colon, so none of these words can be one. The mount helper names
 //! (`mount.ftpfs`) know no subcommands.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "in a help text brackets mean that it may be left out")]
+
 mod control;
 mod doctor;
 mod progress;

@@ -6,6 +6,8 @@
 //!
 //! What a mount is bringing over by itself is shown, and not touched. A lock keeps two of these off each other.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "in a help text brackets mean that it may be left out")]
+
 mod listing;
 mod push;
 
