@@ -5,7 +5,7 @@
 //! dialect understands makes it the listing's own, and a line that it does not understand is offered to the others.
 //!
 //! The parser is fed with whatever the data connection yields ([`Parser::push`]; a line may be cut anywhere), so a huge
-//! folder can be shown while it arrives ([`Parser::take_entries`]). It does no I/O and has no opinion on what an entry
+//! folder can be shown while it arrives ([`Parser::entries`]). It does no I/O and has no opinion on what an entry
 //! means; only [`session`](super::session) calls it.
 //!
 //! The server is not believed. Names go through [`Name`], so what cannot be sent back in a command is dropped (and
