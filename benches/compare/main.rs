@@ -148,7 +148,8 @@ fn measure(
             error.to_string()
         }
     });
-    let memory = match &mounted {
+    // A mount that has ended has none.
+    let memory = match mounted.as_ref().filter(|_| client != Client::Writeback) {
         Some(Mounted::Ftpfs(mount)) => Some(mount.peak_memory()),
         _ => None,
     };
