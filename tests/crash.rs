@@ -8,12 +8,13 @@ mod harness;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::IntoRawFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use harness::files::{close, store};
+use harness::patience::at_once;
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::{Kind, Mount, Relay, Server, shell};
@@ -48,9 +49,9 @@ fn moments() -> Vec<Moment> {
 
 #[test]
 fn killing_ftpfs_at_any_moment_of_replacing_a_file_leaves_the_old_or_the_new_one() {
-    each(moments(), |moment| {
+    at_once(4, moments(), |moment| {
         let mut day = Day::new(&["f"]);
-        write(&day.mount.path().join("acknowledged"), &content(7)).unwrap();
+        store(&day.mount.path().join("acknowledged"), &content(7)).unwrap();
         let outcome = day.at(moment, |day| day.mount.signal(Signal::SIGKILL));
         day.check(moment, "f", outcome);
         assert!(fs::read(day.root().join("acknowledged")).unwrap() == content(7), "{moment:?}");
@@ -60,14 +61,14 @@ fn killing_ftpfs_at_any_moment_of_replacing_a_file_leaves_the_old_or_the_new_one
         assert!(day.mount.wait(Duration::from_secs(20)).is_some());
         let again = Mount::new(&day.server, &[]);
         assert_eq!(shell::ok(again.path(), "ls -A"), "acknowledged\nf\n", "{moment:?}");
-        write(&again.path().join("f"), &content(3)).unwrap();
+        store(&again.path().join("f"), &content(3)).unwrap();
         assert!(fs::read(day.root().join("f")).unwrap() == content(3), "{moment:?}");
     });
 }
 
 #[test]
 fn killing_ftpfs_while_it_uploads_a_new_file_never_tells_a_success_that_is_none() {
-    each(moments(), |moment| {
+    at_once(4, moments(), |moment| {
         if moment.verb.starts_with("RN") {
             return;
         }
@@ -79,7 +80,7 @@ fn killing_ftpfs_while_it_uploads_a_new_file_never_tells_a_success_that_is_none(
 
 #[test]
 fn a_line_cut_at_any_moment_is_mended_and_the_file_gets_there() {
-    each(moments(), |moment| {
+    at_once(4, moments(), |moment| {
         let mut day = Day::new(&["f"]);
         let outcome = day.at(moment, |day| {
             day.server.faults().clear();
@@ -93,7 +94,7 @@ fn a_line_cut_at_any_moment_is_mended_and_the_file_gets_there() {
 
 #[test]
 fn appending_over_a_line_that_is_cut_adds_once_or_says_so() {
-    each(vec![0, 1, 5_000, 20_000], |&after: &u64| {
+    at_once(4, vec![0, 1, 5_000, 20_000], |&after: &u64| {
         let day = Day::new(&["reset", "closed"]);
         let (old, more) = (content(1), vec![b'+'; 20_000]);
         let whole = [old.clone(), more.clone()].concat();
@@ -214,7 +215,7 @@ impl Day {
         self.server.faults().add(Rule::on(moment.verb).act(moment.fault.clone()));
         let path = self.mount.path().join("f");
         std::thread::scope(|scope| {
-            let writer = scope.spawn(move || write(&path, &content(2)));
+            let writer = scope.spawn(move || store(&path, &content(2)));
             let deadline = Instant::now() + Duration::from_secs(20);
             let counters = self.server.counters();
             let there = || counters.of(moment.verb) > 0 && counters.now().bytes_received >= moment.bytes;
@@ -233,34 +234,9 @@ impl Day {
     }
 }
 
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    close(file)
-}
-
-fn close(file: File) -> io::Result<()> {
-    Ok(nix::unistd::close(file.into_raw_fd())?)
-}
-
 /// Every eight bytes say which version they are of.
 fn content(version: u64) -> Vec<u8> {
     version.to_le_bytes().repeat(45_000 + version as usize % 7)
-}
-
-/// Several cases at once: most of them wait.
-fn each<T: Send>(cases: Vec<T>, check: impl Fn(&T) + Sync) {
-    let cases = std::sync::Mutex::new(cases.into_iter());
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let Some(case) = cases.lock().unwrap().next() else { return };
-                    check(&case);
-                }
-            });
-        }
-    });
 }
 
 const FILES: [&str; 3] = ["a", "b", "c"];

@@ -7,8 +7,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
+use harness::files::date;
+use harness::patience::eventually_within;
 use harness::scratch::Scratch;
 use harness::scripted::Server;
 use harness::{Kind, Mount, Target};
@@ -139,14 +141,14 @@ fn forgetting_includes_the_disk() {
     let at = Place::new();
     let mount = at.mount(&[]);
     at.compare(&mount);
-    wait_until(|| at.files().len() >= 25);
+    eventually_within(PATIENCE, "it", || at.files().len() >= 25);
     // A change that nothing shows.
     let (served, new) = (at.server.root().join("big"), content(99));
     let time = fs::metadata(&served).unwrap().modified().unwrap();
     fs::write(&served, &new).unwrap();
     File::options().write(true).open(&served).unwrap().set_modified(time).unwrap();
     mount.signal(nix::sys::signal::Signal::SIGHUP);
-    wait_until(|| fs::read(mount.path().join("big")).unwrap() == new);
+    eventually_within(PATIENCE, "it", || fs::read(mount.path().join("big")).unwrap() == new);
 }
 
 #[test]
@@ -229,16 +231,4 @@ fn content(seed: u32) -> Vec<u8> {
     (0..3_150_000u32).map(|i| (i / 7 + i / 4096 + seed) as u8).collect()
 }
 
-/// Sets the time of a file to so many seconds ago.
-fn date(file: &Path, seconds: u64) {
-    let time = SystemTime::now() - Duration::from_secs(seconds);
-    File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
-}
-
-fn wait_until(mut condition: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < limit, "it does not come about");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -8,11 +8,11 @@ mod harness;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::IntoRawFd;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use harness::files::{close, names};
+use harness::patience::{at_once, eventually, within};
 use harness::scratch::Scratch;
 use harness::scripted::{DataEnd, Fault, Options, Rule, Server, Then};
 use harness::{Mount, Relay, Target, shell};
@@ -28,11 +28,11 @@ fn a_download_that_ends_early_is_never_a_short_file() {
             cases.extend([0, 1, 100_000].map(|after| Fault::Data { after, end, then: then.clone() }));
         }
     }
-    each(cases, |fault| {
+    at_once(8, cases, |fault| {
         let day = Day::new();
         day.put("film", &content());
         day.server.faults().add(Rule::on("RETR").act(fault.clone()));
-        if let Ok(bytes) = in_time(|| fs::read(day.path("film"))) {
+        if let Ok(bytes) = within(LONGEST, || fs::read(day.path("film"))) {
             assert!(bytes == content(), "{} bytes: {fault:?}", bytes.len());
         }
     });
@@ -62,7 +62,7 @@ fn a_download_that_stalls_is_an_error_in_time() {
     let fault = Fault::Data { after: 0, end: DataEnd::Stalled, then: Then::Silent };
     day.server.faults().add(Rule::on("RETR").act(fault));
     // Resumed after each stall, it may arrive in the end; but never short.
-    if let Ok(read) = in_time(|| fs::read(day.path("film"))) {
+    if let Ok(read) = within(LONGEST, || fs::read(day.path("film"))) {
         assert!(read == content());
     }
     day.server.faults().clear();
@@ -71,12 +71,12 @@ fn a_download_that_stalls_is_an_error_in_time() {
 
 #[test]
 fn close_and_fsync_never_report_a_success_that_did_not_happen() {
-    each(bad_uploads(), |fault| {
+    at_once(8, bad_uploads(), |fault| {
         for how in [How::Close, How::Fsync] {
             let day = Day::new();
             day.server.faults().add(Rule::on("STOR").act(fault.clone()));
             day.server.faults().add(Rule::on("APPE").act(fault.clone()));
-            if in_time(|| store(&day.path("new"), &content(), how)).is_ok() {
+            if within(LONGEST, || store(&day.path("new"), &content(), how)).is_ok() {
                 assert!(day.holds("new", &content()), "{how:?} lied about {fault:?}");
             }
         }
@@ -93,7 +93,7 @@ fn no_kind_of_upload_reports_a_success_that_did_not_happen() {
     let all = std::env::var("FTPFS_FAULTS").is_ok_and(|which| which == "all");
     let cases: Vec<_> =
         cases.filter(|(_, kind)| all || matches!(kind, Upload::Patch | Upload::Big)).collect();
-    each(cases, |(fault, kind)| {
+    at_once(8, cases, |(fault, kind)| {
         for how in [How::Close, How::Fsync] {
             let day = Day::with(
                 Options::default(),
@@ -107,7 +107,7 @@ fn no_kind_of_upload_reports_a_success_that_did_not_happen() {
             let old = bytes(1, 90_000);
             let (new, outcome) = match kind {
                 Upload::New => {
-                    (bytes(2, 100_000), in_time(|| store(&day.path("f"), &bytes(2, 100_000), how)))
+                    (bytes(2, 100_000), within(LONGEST, || store(&day.path("f"), &bytes(2, 100_000), how)))
                 }
                 Upload::Overwrite | Upload::Big => {
                     day.put("f", &old);
@@ -132,7 +132,7 @@ fn no_kind_of_upload_reports_a_success_that_did_not_happen() {
                 Upload::Append => {
                     day.put("f", &old);
                     let added = bytes(2, 70_000);
-                    let outcome = in_time(|| {
+                    let outcome = within(LONGEST, || {
                         let mut file = OpenOptions::new().append(true).open(day.path("f"))?;
                         file.write_all(&added)?;
                         end(file, how)
@@ -151,7 +151,7 @@ fn no_kind_of_upload_reports_a_success_that_did_not_happen() {
                     for verb in ["STOR", "APPE"] {
                         day.server.faults().add(Rule::on(verb).path("f").act(fault.clone()));
                     }
-                    let outcome = in_time(|| change(40_000, 20_000, how));
+                    let outcome = within(LONGEST, || change(40_000, 20_000, how));
                     let mut new = old.clone();
                     new[20..30].copy_from_slice(&bytes(2, 10));
                     new[40_000..60_000].copy_from_slice(&bytes(2, 20_000));
@@ -183,12 +183,12 @@ fn no_kind_of_upload_reports_a_success_that_did_not_happen() {
 
 #[test]
 fn a_failed_upload_leaves_the_old_content_or_the_new_never_half() {
-    each(bad_uploads(), |fault| {
+    at_once(8, bad_uploads(), |fault| {
         let day = Day::new();
         day.put("file", b"the old content");
         assert_eq!(fs::read(day.path("file")).unwrap(), b"the old content");
         day.server.faults().add(Rule::on("STOR").act(fault.clone()));
-        match in_time(|| store(&day.path("file"), &content(), How::Close)) {
+        match within(LONGEST, || store(&day.path("file"), &content(), How::Close)) {
             Ok(()) => assert!(day.holds("file", &content()), "a lie about {fault:?}"),
             Err(_) => {
                 let whole = day.holds("file", b"the old content") || day.holds("file", &content());
@@ -210,7 +210,7 @@ fn an_upload_that_breaks_once_is_done_again() {
     ] {
         let day = Day::new();
         day.server.faults().add(Rule::on("STOR").once().act(fault.clone()));
-        in_time(|| store(&day.path("new"), &content(), How::Close))
+        within(LONGEST, || store(&day.path("new"), &content(), How::Close))
             .unwrap_or_else(|e| panic!("{fault:?}: {e}"));
         assert!(day.holds("new", &content()), "{fault:?}");
     }
@@ -228,7 +228,7 @@ fn a_full_disk_and_a_quota_have_their_own_numbers() {
         ] {
             let day = Day::new();
             day.server.faults().add(Rule::on("STOR").act(fault.clone()));
-            let error = in_time(|| store(&day.path("new"), &content(), How::Close)).unwrap_err();
+            let error = within(LONGEST, || store(&day.path("new"), &content(), How::Close)).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(errno), "{fault:?}");
         }
     }
@@ -242,10 +242,13 @@ fn a_rename_that_is_refused_is_an_error_and_loses_nothing() {
             day.put("a", b"a");
             day.put("b", b"b");
             day.server.faults().add(Rule::on(verb).act(fault.clone()));
-            assert!(in_time(|| fs::rename(day.path("a"), day.path("b"))).is_err(), "{verb} {fault:?}");
+            assert!(
+                within(LONGEST, || fs::rename(day.path("a"), day.path("b"))).is_err(),
+                "{verb} {fault:?}"
+            );
             assert!(day.holds("a", b"a") && day.holds("b", b"b"), "{verb} {fault:?}");
             // Saving over a file may use a rename too.
-            let saved = in_time(|| store(&day.path("b"), b"new", How::Close));
+            let saved = within(LONGEST, || store(&day.path("b"), b"new", How::Close));
             let found = fs::read(day.server.root().join("b"));
             let whole = found.as_ref().is_ok_and(|found| found == b"new" || saved.is_err() && found == b"b");
             assert!(whole, "{verb} {fault:?}: close() said {saved:?}, the server has {found:?}");
@@ -255,13 +258,13 @@ fn a_rename_that_is_refused_is_an_error_and_loses_nothing() {
 
 #[test]
 fn an_append_that_fails_keeps_what_was_there() {
-    each(bad_uploads(), |fault| {
+    at_once(8, bad_uploads(), |fault| {
         let day = Day::new();
         day.put("log", b"first\n");
         for verb in ["STOR", "APPE"] {
             day.server.faults().add(Rule::on(verb).act(fault.clone()));
         }
-        let appended = in_time(|| {
+        let appended = within(LONGEST, || {
             let mut file = OpenOptions::new().append(true).open(day.path("log"))?;
             file.write_all(b"second\n")?;
             close(file)
@@ -282,7 +285,7 @@ fn a_confirmation_that_was_lost_does_not_append_twice() {
         let fault = Fault::Data { after: u64::MAX, end: DataEnd::Closed, then: then.clone() };
         day.server.faults().add(Rule::on("APPE").once().act(fault.clone()));
         day.server.faults().add(Rule::on("STOR").once().act(fault));
-        let appended = in_time(|| {
+        let appended = within(LONGEST, || {
             let mut file = OpenOptions::new().append(true).open(day.path("log"))?;
             file.write_all(b"second\n")?;
             close(file)
@@ -321,7 +324,7 @@ fn a_hostile_listing_harms_nobody() {
             let day = Day::new();
             day.put("good", b"good");
             day.server.faults().add(Rule::on("MLSD").act(Fault::Content(text.clone().into_bytes())));
-            match in_time(|| names(day.mount.path())) {
+            match within(LONGEST, || names(day.mount.path())) {
                 Ok(names) => assert!(names.iter().any(|name| name == "good"), "{shown}: {names:?}"),
                 // A line beyond all bounds may spoil its listing, not the mount.
                 Err(e) => assert!(bad.len() > 1 << 20, "{shown}: {e}"),
@@ -355,7 +358,7 @@ fn odd_lines_in_a_plain_listing_do_not_hide_the_good_ones() {
         day.put("good", b"good");
         let text = format!("{bad}\r\n-rw-r--r-- 1 x x 4 Jan  1  2020 good\r\n{bad}");
         day.server.faults().add(Rule::on("LIST").act(Fault::Content(text.into_bytes())));
-        let found = in_time(|| names(day.mount.path())).unwrap_or_else(|e| panic!("{bad:?}: {e}"));
+        let found = within(LONGEST, || names(day.mount.path())).unwrap_or_else(|e| panic!("{bad:?}: {e}"));
         assert!(found.iter().any(|name| name == "good"), "{bad:?}: {found:?}");
         assert_eq!(fs::read(day.path("good")).unwrap(), b"good", "{bad:?}");
     }
@@ -375,20 +378,20 @@ fn replies_that_are_no_replies_end_in_errors_not_in_the_program() {
         b"22".to_vec(),
         b"200 one\r\n200 two\r\n200 three\r\n".to_vec(),
     ];
-    each(cases, |bytes| {
+    at_once(8, cases, |bytes| {
         for verb in ["EPSV", "MLSD", "RETR", "STOR", "MKD"] {
             let day = Day::new();
             day.put("file", b"text");
             day.server.faults().add(Rule::on(verb).act(Fault::Raw(bytes.clone())));
             let shown = bytes[..bytes.len().min(20)].escape_ascii();
-            let _ = in_time(|| names(day.mount.path()));
-            if let Ok(read) = in_time(|| fs::read(day.path("file"))) {
+            let _ = within(LONGEST, || names(day.mount.path()));
+            if let Ok(read) = within(LONGEST, || fs::read(day.path("file"))) {
                 assert_eq!(read, b"text", "{verb}: {shown}");
             }
-            if in_time(|| store(&day.path("new"), b"new", How::Close)).is_ok() {
+            if within(LONGEST, || store(&day.path("new"), b"new", How::Close)).is_ok() {
                 assert!(day.holds("new", b"new"), "{verb}: {shown}");
             }
-            if in_time(|| fs::create_dir(day.path("folder"))).is_ok() {
+            if within(LONGEST, || fs::create_dir(day.path("folder"))).is_ok() {
                 assert!(day.server.root().join("folder").is_dir(), "{verb}: {shown}");
             }
             day.server.faults().clear();
@@ -413,7 +416,7 @@ fn passive_replies_lead_nowhere_else() {
         let day = Day::new();
         day.put("file", b"text");
         day.server.faults().add(Rule::on("EPSV").act(Fault::Reply(text.into())));
-        if let Ok(bytes) = in_time(|| fs::read(day.path("file"))) {
+        if let Ok(bytes) = within(LONGEST, || fs::read(day.path("file"))) {
             assert_eq!(bytes, b"text", "{text}");
         }
         day.server.faults().clear();
@@ -426,7 +429,7 @@ fn passive_replies_lead_nowhere_else() {
     );
     day.put("file", b"text");
     day.server.faults().add(Rule::on("PASV").act(Fault::Address([10, 1, 2, 3])));
-    assert_eq!(in_time(|| fs::read(day.path("file"))).unwrap(), b"text");
+    assert_eq!(within(LONGEST, || fs::read(day.path("file"))).unwrap(), b"text");
 }
 
 #[test]
@@ -435,7 +438,7 @@ fn a_data_connection_that_never_comes_is_an_error_in_time() {
         let day = Day::new();
         day.put("file", b"text");
         day.server.faults().add(Rule::on(verb).act(Fault::NoData(Then::Silent)));
-        let outcome = in_time(|| match verb {
+        let outcome = within(LONGEST, || match verb {
             "RETR" => fs::read(day.path("file")).map(|_| ()),
             "MLSD" => names(day.mount.path()).map(|_| ()),
             _ => store(&day.path("new"), b"new", How::Close),
@@ -450,9 +453,9 @@ fn a_server_that_says_nothing_any_more_holds_nobody_for_ever() {
     day.put("folder/file", b"text");
     assert_eq!(names(day.mount.path()).unwrap(), ["folder"]);
     day.server.faults().add(Rule::on("*").act(Fault::Silent));
-    assert!(in_time(|| fs::read(day.path("folder/file"))).is_err());
-    assert!(in_time(|| fs::create_dir(day.path("new"))).is_err());
-    assert!(in_time(|| store(&day.path("new"), b"x", How::Close)).is_err());
+    assert!(within(LONGEST, || fs::read(day.path("folder/file"))).is_err());
+    assert!(within(LONGEST, || fs::create_dir(day.path("new"))).is_err());
+    assert!(within(LONGEST, || store(&day.path("new"), b"x", How::Close)).is_err());
     // df asks nobody.
     shell::ok(day.mount.path(), "stat -f . > ../df");
     day.server.faults().clear();
@@ -469,8 +472,8 @@ fn a_black_hole_ends_in_errors_and_light_brings_everything_back() {
     let mount = Mount::new(&relay, &["timeout=2", "shutdown_timeout=2"]);
     assert!(fs::read(mount.path().join("seen")).unwrap() == content());
     relay.black_hole();
-    assert!(in_time(|| fs::read(mount.path().join("unseen"))).is_err());
-    assert!(in_time(|| store(&mount.path().join("new"), b"new", How::Close)).is_err());
+    assert!(within(LONGEST, || fs::read(mount.path().join("unseen"))).is_err());
+    assert!(within(LONGEST, || store(&mount.path().join("new"), b"new", How::Close)).is_err());
     relay.cut();
     relay.heal();
     eventually("light", || fs::read(mount.path().join("unseen")).is_ok_and(|b| b == b"text"));
@@ -652,27 +655,6 @@ fn store(path: &Path, content: &[u8], how: How) -> io::Result<()> {
     }
 }
 
-/// Dropping a file hides what close() says.
-fn close(file: File) -> io::Result<()> {
-    nix::unistd::close(file.into_raw_fd()).map_err(io::Error::from)
-}
-
-/// Several cases at once: most of them wait for a time-out.
-fn each<T: Send>(cases: Vec<T>, check: impl Fn(&T) + Sync) {
-    let cases = Mutex::new(cases.into_iter());
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                // Not in the condition: the lock must not be held while the case runs.
-                loop {
-                    let Some(case) = cases.lock().unwrap().next() else { return };
-                    check(&case);
-                }
-            });
-        }
-    });
-}
-
 fn bad_uploads() -> Vec<Fault> {
     let data = |after, end, then| Fault::Data { after, end, then };
     vec![
@@ -717,29 +699,5 @@ fn content() -> Vec<u8> {
     (0..100_003u32).flat_map(u32::to_le_bytes).collect()
 }
 
-fn names(folder: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// What hangs is not slow: the limit is many times the time-out in force.
-#[track_caller]
-fn in_time<T>(action: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let outcome = action();
-    assert!(start.elapsed() < Duration::from_secs(30), "it took {:?}", start.elapsed());
-    outcome
-}
-
-#[track_caller]
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+/// What hangs is not slow: many times the time-out in force.
+const LONGEST: Duration = Duration::from_secs(30);

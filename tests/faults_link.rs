@@ -8,16 +8,17 @@
 mod harness;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::net::Ipv4Addr;
-use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use harness::files::{names, store};
 use harness::network::Host;
+use harness::patience::{at_once, eventually, within};
 use harness::scratch::Scratch;
 use harness::scripted::{Fault, Options, Rule, Server};
 use harness::{Mount, Relay, shell};
@@ -30,7 +31,7 @@ fn packets_that_vanish_end_calls_in_time_and_what_is_known_is_told_at_once() {
     else {
         return;
     };
-    assert_eq!(names(&lab.path("")), ["folder", "seen", "unseen"]);
+    assert_eq!(names(&lab.path("")).unwrap(), ["folder", "seen", "unseen"]);
     assert_eq!(fs::read(lab.path("seen")).unwrap(), b"seen");
     let mut open = File::open(lab.path("seen")).unwrap();
     lab.drop_packets();
@@ -43,10 +44,10 @@ fn packets_that_vanish_end_calls_in_time_and_what_is_known_is_told_at_once() {
     assert_eq!(fs::read(lab.path("seen")).unwrap(), b"seen");
     let known = known.elapsed();
     let waited = Instant::now();
-    assert!(in_time(|| fs::read(lab.path("unseen"))).is_err());
-    assert!(in_time(|| fs::create_dir(lab.path("new"))).is_err());
-    assert!(in_time(|| names_of(&lab.path("folder"))).is_err());
-    assert!(in_time(|| store(&lab.path("new"), b"new")).is_err());
+    assert!(within(LONGEST, || fs::read(lab.path("unseen"))).is_err());
+    assert!(within(LONGEST, || fs::create_dir(lab.path("new"))).is_err());
+    assert!(within(LONGEST, || names(&lab.path("folder"))).is_err());
+    assert!(within(LONGEST, || store(&lab.path("new"), b"new")).is_err());
     assert!(known < waited.elapsed(), "what is known was waited for: {known:?}");
     lab.let_through();
     eventually("light", || fs::read(lab.path("unseen")).is_ok_and(|bytes| bytes == b"unseen"));
@@ -64,10 +65,10 @@ fn a_session_that_died_unseen_is_replaced_within_the_first_call() {
     lab.drop_packets();
     lab.restart_server();
     lab.let_through();
-    assert_eq!(in_time(|| fs::read(lab.path("unseen"))).unwrap(), b"unseen");
+    assert_eq!(within(LONGEST, || fs::read(lab.path("unseen"))).unwrap(), b"unseen");
     // A line that only swallows what belongs to old connections, as a router that was restarted does.
     lab.forget_connections();
-    let call = in_time(|| names_of(&lab.path("folder")));
+    let call = within(LONGEST, || names(&lab.path("folder")));
     assert!(call.is_ok(), "a dead session was waited for until the time was over: {call:?}");
 }
 
@@ -79,7 +80,7 @@ fn a_laptop_that_changes_networks_goes_on_with_the_next_call() {
     lab.client.ip("addr add 10.1.0.77/24 dev line").unwrap();
     lab.client.ip("route add default via 10.1.0.1").unwrap();
     let commands = lab.with_server(|server| server.counters().now().sessions);
-    assert_eq!(in_time(|| fs::read(lab.path("unseen"))).unwrap(), b"unseen");
+    assert_eq!(within(LONGEST, || fs::read(lab.path("unseen"))).unwrap(), b"unseen");
     store(&lab.path("new"), b"new").unwrap();
     assert!(lab.with_server(|server| server.counters().now().sessions) > commands, "from the new address");
     // It was seen, not waited for.
@@ -124,7 +125,7 @@ fn a_name_server_that_is_silent_is_an_error_in_time_and_can_be_interrupted() {
         timeout 10 stat -f point > /dev/null; echo statfs $?
         umount -l point; kill $daemon; wait $daemon"
     );
-    let done = in_time(|| {
+    let done = within(LONGEST, || {
         Command::new("timeout")
             .args(["100", "unshare", "--mount", "--propagation", "private", "sh", "-c", &script])
             .current_dir(scratch.path())
@@ -155,7 +156,7 @@ fn ctrl_c_and_kill_end_every_call_that_waits() {
         ("chmod", "chmod 600 seen"),
     ];
     let slowest = std::sync::Mutex::new((Duration::ZERO, ""));
-    each(calls.to_vec(), |(call, command)| {
+    at_once(4, calls.to_vec(), |(call, command)| {
         for signal in [Signal::SIGINT, Signal::SIGKILL] {
             let scratch = sample();
             let server = Server::start(scratch.path()).unwrap();
@@ -164,7 +165,7 @@ fn ctrl_c_and_kill_end_every_call_that_waits() {
                 &server,
                 &["timeout=100", "attr_timeout=300", "dir_timeout=300", "shutdown_timeout=1"],
             );
-            assert_eq!(names(mount.path()), ["folder", "seen", "unseen"]);
+            assert_eq!(names(mount.path()).unwrap(), ["folder", "seen", "unseen"]);
             server.faults().add(Rule::on("*").act(Fault::Silent));
             let mut program = program(mount.path(), command);
             eventually(&format!("{call} to wait"), || waits_in_fuse(program.id()));
@@ -218,7 +219,7 @@ fn other_folders_and_files_go_on_while_one_is_stuck() {
         eventually(&format!("{command} to wait"), || waits_in_fuse(stuck.id()));
         for round in 0..3 {
             assert_eq!(fs::read(at("other/file")).unwrap(), b"other");
-            assert_eq!(names(&at("third"))[0], "file");
+            assert_eq!(names(&at("third")).unwrap()[0], "file");
             store(&at("other/new"), &[round]).unwrap();
             fs::create_dir(at("third/made")).unwrap();
             // Within a folder: the kernel lets only one file of a mount move between folders at a time.
@@ -261,7 +262,7 @@ fn with_hard_programs_wait_until_the_line_is_back_and_only_a_signal_ends_that() 
         let mut impatient = program(mount.path(), "cat folder/file");
         eventually("a program that waits", || waits_in_fuse(impatient.id()));
         kill(Pid::from_raw(impatient.id() as i32), Signal::SIGINT).unwrap();
-        assert!(!in_time(|| impatient.wait().unwrap()).success());
+        assert!(!within(LONGEST, || impatient.wait().unwrap()).success());
         // Several time-outs go by.
         let until = Instant::now() + Duration::from_secs(6);
         while Instant::now() < until {
@@ -420,56 +421,7 @@ fn waits_in_fuse(pid: u32) -> bool {
     }
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    names_of(folder).unwrap()
-}
-
-fn names_of(folder: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
-}
-
-fn store(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    nix::unistd::close(file.into_raw_fd()).map_err(io::Error::from)
-}
-
-/// Several cases at once: most of them wait.
-fn each<T: Send>(cases: Vec<T>, check: impl Fn(&T) + Sync) {
-    let cases = std::sync::Mutex::new(cases.into_iter());
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let Some(case) = cases.lock().unwrap().next() else { return };
-                    check(&case);
-                }
-            });
-        }
-    });
-}
-
-/// What hangs is not slow: the limit is many times the time-out in force.
-#[track_caller]
-fn in_time<T>(action: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let outcome = action();
-    assert!(start.elapsed() < Duration::from_secs(60), "it took {:?}", start.elapsed());
-    outcome
-}
-
-#[track_caller]
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
+
+/// What hangs is not slow: many times the time-out in force.
+const LONGEST: Duration = Duration::from_secs(60);

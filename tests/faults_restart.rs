@@ -8,10 +8,10 @@ mod harness;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::IntoRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use harness::files::{close, store};
 use harness::scratch::Scratch;
 use harness::scripted::{self, Fault, Rule, Then};
 use harness::{Kind, Mount, Server};
@@ -48,7 +48,7 @@ fn restarts(kind: Kind, count: u64) {
             let at = &at;
             let work = scope.spawn(move || match round % 4 {
                 0 => fs::read(at("film")).map(|read| assert!(read == *film, "{} bytes", read.len())),
-                1 => write(&at("saved"), new),
+                1 => store(&at("saved"), new),
                 2 => fs::read_dir(at("folder")).and_then(|entries| {
                     let entries: io::Result<Vec<_>> = entries.collect();
                     entries.map(|entries| assert_eq!(entries.len(), 500))
@@ -144,13 +144,13 @@ fn what_happened_though_its_reply_was_lost_is_a_success() {
         fs::remove_dir(at("empty")).unwrap();
         assert!(!there("empty").exists());
         lose("STOR");
-        write(&at("new"), b"new").unwrap();
+        store(&at("new"), b"new").unwrap();
         assert_eq!(fs::read(there("new")).unwrap(), b"new");
         lose("STOR");
-        write(&at("kept"), b"replaced").unwrap();
+        store(&at("kept"), b"replaced").unwrap();
         assert_eq!(fs::read(there("kept")).unwrap(), b"replaced");
         lose("RNTO");
-        write(&at("kept"), b"and again").unwrap();
+        store(&at("kept"), b"and again").unwrap();
         assert_eq!(fs::read(there("kept")).unwrap(), b"and again");
         lose("APPE");
         let mut log = OpenOptions::new().append(true).open(at("log")).unwrap();
@@ -212,14 +212,4 @@ fn a_job_that_moves_to_another_connection_knows_that_it_was_tried_before() {
 /// Every eight bytes say which version they are of, and where.
 fn content(version: u64, length: usize) -> Vec<u8> {
     (0..length as u64 / 8).flat_map(|at| (version << 32 | at).to_le_bytes()).collect()
-}
-
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    close(file)
-}
-
-fn close(file: File) -> io::Result<()> {
-    nix::unistd::close(file.into_raw_fd()).map_err(io::Error::from)
 }

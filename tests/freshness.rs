@@ -9,8 +9,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
+use harness::files::date;
+use harness::patience::eventually_within;
 use harness::scratch::Scratch;
 use harness::scripted::Options;
 use harness::servers::own;
@@ -103,7 +105,7 @@ fn several_tails_follow_a_log_that_grows_all_the_time() {
         let line = format!("line {round}\n");
         File::options().append(true).open(&served).unwrap().write_all_at_end(line.as_bytes());
         let whole = fs::read(&served).unwrap();
-        wait_until(|| {
+        eventually_within(PATIENCE, "it", || {
             for (file, text) in files.iter_mut().zip(&mut texts) {
                 file.metadata().unwrap();
                 file.read_to_end(text).unwrap();
@@ -136,7 +138,7 @@ fn a_file_that_nobody_has_changed_is_fetched_once_and_asked_for_anew_when_told_s
     File::options().write(true).open(&served).unwrap().set_modified(time).unwrap();
     assert!(fs::read(at.path("file")).unwrap() == whole);
     at.mount.signal(nix::sys::signal::Signal::SIGHUP);
-    wait_until(|| fs::read(at.path("file")).unwrap() == new);
+    eventually_within(PATIENCE, "it", || fs::read(at.path("file")).unwrap() == new);
 }
 
 #[test]
@@ -219,18 +221,6 @@ fn content(tag: u8) -> Vec<u8> {
     (0..4 << 20).map(|i: u32| if i.is_multiple_of(16) { tag } else { (i / 4096 + i) as u8 }).collect()
 }
 
-/// Sets the time of a file to so many seconds ago.
-fn date(file: &Path, seconds: u64) {
-    let time = SystemTime::now() - Duration::from_secs(seconds);
-    File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
-}
-
-fn wait_until(mut condition: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < limit, "it does not come about");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 const PIECE: usize = 64 * 1024;
+
+const PATIENCE: Duration = Duration::from_secs(20);

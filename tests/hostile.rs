@@ -10,13 +10,14 @@ mod harness;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::IntoRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use harness::files::{names, store};
+use harness::patience::{at_once, eventually, within};
 use harness::scratch::Scratch;
 use harness::scripted::{Fault, Options, Rule, Server};
 use harness::{Mount, Target, fetch, shell};
@@ -36,7 +37,7 @@ fn replies_of_a_gibibyte_and_without_end_are_given_up_early() {
         (Vec::new(), b"\r\n".to_vec()),
         (Vec::new(), b"\xff\xf6".to_vec()),
     ];
-    each(floods.to_vec(), |(head, unit)| {
+    at_once(6, floods.to_vec(), |(head, unit)| {
         // One flood at every place; the others where it matters most.
         let all = ["RETR", "RNTO", "SIZE", "EPSV", "MLSD", "STOR", "MKD"];
         for verb in if head == b"250 " { &all[..] } else { &all[4..] } {
@@ -54,12 +55,12 @@ fn replies_of_a_gibibyte_and_without_end_are_given_up_early() {
 
 #[test]
 fn a_greeting_or_a_login_without_end_fails_the_mount_in_time() {
-    each(vec!["CONNECT", "USER", "PASS", "FEAT", "PWD"], |verb| {
+    at_once(6, vec!["CONNECT", "USER", "PASS", "FEAT", "PWD"], |verb| {
         let scratch = Scratch::new("served");
         let server = Server::start(scratch.path()).unwrap();
         let flood = Fault::Flood { head: b"2".to_vec(), unit: b"20-more\r\n2".to_vec(), bytes: GIB };
         server.faults().add(Rule::on(verb).act(flood));
-        let outcome = in_time(|| Mount::attempt(&server, &["timeout=2"]));
+        let outcome = within(LONGEST, || Mount::attempt(&server, &["timeout=2"]));
         // What a server says of its features is not needed.
         assert!(outcome.is_err() || *verb == "FEAT", "{verb}");
         assert_eq!(server.counters().now().flooded, 0, "{verb}");
@@ -68,7 +69,7 @@ fn a_greeting_or_a_login_without_end_fails_the_mount_in_time() {
 
 #[test]
 fn a_hundred_thousand_preliminary_replies_are_not_waited_through() {
-    each(vec!["RETR", "STOR", "MLSD", "MKD", "DELE", "CONNECT"], |verb| {
+    at_once(6, vec!["RETR", "STOR", "MLSD", "MKD", "DELE", "CONNECT"], |verb| {
         let day = Day::new();
         day.put("file", b"text");
         day.server.drop_sessions();
@@ -80,7 +81,7 @@ fn a_hundred_thousand_preliminary_replies_are_not_waited_through() {
 
 #[test]
 fn replies_that_come_before_their_commands_answer_nothing() {
-    each(vec!["EPSV", "MLSD", "STOR", "RETR", "SIZE"], |verb| {
+    at_once(6, vec!["EPSV", "MLSD", "STOR", "RETR", "SIZE"], |verb| {
         for early in
             ["226 Transfer complete.\r\n", "250 Done.\r\n", "350 Go on.\r\n", "213 4\r\n", "226 \r\n250 \r\n"]
         {
@@ -102,13 +103,13 @@ fn listings_without_end_are_given_up_and_cost_bounded_memory() {
         "type=file; file\r\n",
         "\r\n",
     ];
-    each(lines.to_vec(), |line| {
+    at_once(6, lines.to_vec(), |line| {
         let day = Day::with(Options::default(), &["timeout=40"]);
         day.put("folder/file", b"text");
         let fault = Fault::Lines { line: (*line).to_owned(), bytes: 4 * GIB };
         day.server.faults().add(Rule::on("MLSD").path("folder").act(fault));
         // The first names are shown before the end is known: the error may come while one reads.
-        let listed = in_time(|| {
+        let listed = within(LONGEST, || {
             fs::read_dir(day.path("folder"))
                 .and_then(|names| names.map(|name| name.map(drop)).collect::<Result<Vec<_>, _>>())
         });
@@ -161,12 +162,12 @@ fn links_in_a_circle_and_links_that_lead_out_are_errors() {
         type=OS.unix=slink:good; fine\r\ntype=OS.unix=slink:; empty\r\ntype=file;size=4; good\r\n";
     day.server.faults().add(Rule::on("MLSD").act(Fault::Content(listing.into())));
     for (name, errno) in [("a", libc::ELOOP), ("self", libc::ELOOP), ("up", libc::EACCES)] {
-        let error = in_time(|| fs::read(day.path(name))).unwrap_err();
+        let error = within(LONGEST, || fs::read(day.path(name))).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(errno), "{name}: {error}");
     }
     // An absolute target starts at the server's root, which is the mount's.
     for name in ["top", "empty"] {
-        assert!(in_time(|| fs::read(day.path(name))).is_err(), "{name}");
+        assert!(within(LONGEST, || fs::read(day.path(name))).is_err(), "{name}");
     }
     assert_eq!(fs::read(day.path("fine")).unwrap(), b"good");
     assert_eq!(fs::canonicalize(day.path("fine")).unwrap(), fs::canonicalize(day.path("good")).unwrap());
@@ -188,7 +189,7 @@ fn sizes_and_times_that_no_file_has_harm_nobody() {
         "size=4;modify=-2020010100000",
         "size=;modify=",
     ];
-    each(odd, |facts| {
+    at_once(6, odd, |facts| {
         for without in [vec![], vec!["SIZE", "MDTM"]] {
             let day = Day::with(Options { without, ..Options::default() }, &SHORT);
             day.put("good", b"good");
@@ -197,12 +198,13 @@ fn sizes_and_times_that_no_file_has_harm_nobody() {
                 format!("type=file;{facts}; odd\r\ntype=file;size=4;modify=20200101000000; good\r\n");
             day.server.faults().add(Rule::on("MLSD").act(Fault::Content(listing.into_bytes())));
             assert!(names(day.mount.path()).unwrap().contains(&"good".to_owned()), "{facts}");
-            let _ = in_time(|| fs::metadata(day.path("odd")).map(|found| (found.len(), found.mtime())));
+            let _ =
+                within(LONGEST, || fs::metadata(day.path("odd")).map(|found| (found.len(), found.mtime())));
             shell::run(day.mount.path(), "ls -la; stat odd; tail -c 100 odd; head -c 3 odd; test -e odd");
             if let Ok(file) = File::open(day.path("odd")) {
                 for offset in [0, 1 << 40, i64::MAX as u64 - 10] {
                     let mut block = [0; 8];
-                    if let Ok(read) = in_time(|| file.read_at(&mut block, offset)) {
+                    if let Ok(read) = within(LONGEST, || file.read_at(&mut block, offset)) {
                         assert!(read <= 4 || offset > 4, "{facts}: {read} bytes at {offset}");
                     }
                 }
@@ -229,7 +231,7 @@ fn what_size_mdtm_and_mlst_say_beside_the_truth_harms_nobody() {
         ("MLST", "250-Listing\r\n type=dir; /file\r\n250 End"),
         ("MLST", "250-Listing\r\n250 End"),
     ];
-    each(lies, |(verb, text)| {
+    at_once(6, lies, |(verb, text)| {
         for without in [vec![], vec!["MLSD", "MLST"]] {
             let day = Day::with(Options { without, ..Options::default() }, &SHORT);
             day.put("file", b"text");
@@ -250,7 +252,7 @@ fn a_file_that_is_longer_or_shorter_than_it_was_said_to_be_is_the_truth_or_an_er
         day.put("file", &truth);
         // What RETR sends differs from what MLSD, MLST and SIZE say.
         day.server.faults().add(Rule::on("RETR").act(Fault::Content(content.clone())));
-        if let Ok(read) = in_time(|| fs::read(day.path("file"))) {
+        if let Ok(read) = within(LONGEST, || fs::read(day.path("file"))) {
             let is_truth = read == truth;
             // A longer file: what was asked for is all there, and more cannot be known to belong to it.
             assert!(is_truth || sent > truth.len() && read == content, "{sent} sent, {} read", read.len());
@@ -263,7 +265,7 @@ fn a_file_that_is_longer_or_shorter_than_it_was_said_to_be_is_the_truth_or_an_er
     day.put("file", &truth);
     let endless = Fault::Lines { line: "{}\n".into(), bytes: 4 * GIB };
     day.server.faults().add(Rule::on("RETR").act(endless));
-    if let Ok(read) = in_time(|| fs::read(day.path("file"))) {
+    if let Ok(read) = within(LONGEST, || fs::read(day.path("file"))) {
         assert_eq!(read.len(), truth.len());
     }
     assert!(day.mount.peak_memory() < BOUND);
@@ -277,12 +279,12 @@ fn a_listing_that_disagrees_with_size_never_makes_a_wrong_file() {
         let listing = format!("type=file;size={listed};modify=20200101000000; file\r\n");
         day.server.faults().add(Rule::on("MLSD").act(Fault::Content(listing.into_bytes())));
         day.server.faults().add(Rule::on("SIZE").act(Fault::Reply(format!("213 {size}"))));
-        if let Ok(read) = in_time(|| fs::read(day.path("file"))) {
+        if let Ok(read) = within(LONGEST, || fs::read(day.path("file"))) {
             // Four bytes are there. Who says fewer is believed; who says more is found out.
             assert!(b"text".starts_with(&read[..]), "{listed} {size}: {read:?}");
         }
         // And what is written is not called safe while the server says that it is something else.
-        if in_time(|| store(&day.path("new"), b"four")).is_ok() {
+        if within(LONGEST, || store(&day.path("new"), b"four")).is_ok() {
             assert_eq!(fs::read(day.server.root().join("new")).unwrap(), b"four");
         }
     }
@@ -316,7 +318,7 @@ fn data_connections_go_nowhere_but_to_the_server() {
         (vec![], "EPSV", "229 Entering Extended Passive Mode (|||0|)".to_owned()),
         (vec![], "EPSV", "229 Entering Extended Passive Mode (|||65536|)".to_owned()),
     ];
-    each(cases, |(without, verb, text)| {
+    at_once(6, cases, |(without, verb, text)| {
         let options = Options { without: without.clone(), ..options() };
         let day = Day::with(options, &["timeout=2", "shutdown_timeout=2", "passive"]);
         day.put("file", b"text");
@@ -344,7 +346,7 @@ fn what_is_said_in_the_clear_before_tls_is_not_taken_for_what_is_said_inside() {
         let target = Raw(format!("ftpes://guest@127.0.0.1:{port}/"));
         // Whoever sits in between could not say so if the certificate were not taken: it is, here.
         let certificate = format!("cacert={}", fetch::certificate().unwrap().0.display());
-        let refused = in_time(|| Mount::attempt(&target, &["timeout=5", &certificate])).err();
+        let refused = within(LONGEST, || Mount::attempt(&target, &["timeout=5", &certificate])).err();
         let refused = refused.expect("it must not mount");
         assert!(refused.log.contains("in the clear before TLS"), "{smuggled:?}: {}", refused.log);
         assert_eq!(passwords.load(Ordering::SeqCst), 0, "{smuggled:?}");
@@ -387,7 +389,7 @@ fn a_tls_handshake_that_does_not_go_on_fails_in_time() {
             }
         });
         let target = Raw(format!("{scheme}://guest@127.0.0.1:{port}/"));
-        let refused = in_time(|| Mount::attempt(&target, &["timeout=2", "connect_timeout=2"])).err();
+        let refused = within(LONGEST, || Mount::attempt(&target, &["timeout=2", "connect_timeout=2"])).err();
         assert!(refused.expect("it must not mount").status.is_some(), "{scheme}");
     }
 }
@@ -414,8 +416,8 @@ fn a_certificate_that_changes_ends_the_trust() {
     let passwords = server.counters().of("PASS");
     front.is_somebody_else.store(true, Ordering::SeqCst);
     server.drop_sessions();
-    assert!(in_time(|| fs::read(mount.path().join("unseen"))).is_err());
-    assert!(in_time(|| store(&mount.path().join("new"), b"secret")).is_err());
+    assert!(within(LONGEST, || fs::read(mount.path().join("unseen"))).is_err());
+    assert!(within(LONGEST, || store(&mount.path().join("new"), b"secret")).is_err());
     assert_eq!(server.counters().of("PASS"), passwords, "a password went to somebody else");
     assert!(mount.log().contains("certificate"), "the log says why");
     front.is_somebody_else.store(false, Ordering::SeqCst);
@@ -551,20 +553,20 @@ impl Day {
     }
 
     fn goes_through(&self, what: &str, lies: bool) {
-        let _ = in_time(|| names(self.mount.path()));
-        if let Ok(read) = in_time(|| fs::read(self.path("file"))) {
+        let _ = within(LONGEST, || names(self.mount.path()));
+        if let Ok(read) = within(LONGEST, || fs::read(self.path("file"))) {
             assert!(b"text".starts_with(&read[..]), "{what}: {read:?}");
         }
-        if in_time(|| store(&self.path("new"), b"new")).is_ok() {
+        if within(LONGEST, || store(&self.path("new"), b"new")).is_ok() {
             assert_eq!(fs::read(self.server.root().join("new")).unwrap(), b"new", "{what}");
         }
-        if in_time(|| fs::create_dir(self.path("folder"))).is_ok() {
+        if within(LONGEST, || fs::create_dir(self.path("folder"))).is_ok() {
             assert!(lies || self.server.root().join("folder").is_dir(), "{what}");
         }
-        if in_time(|| fs::rename(self.path("file"), self.path("moved"))).is_ok() {
+        if within(LONGEST, || fs::rename(self.path("file"), self.path("moved"))).is_ok() {
             assert!(lies || self.server.root().join("moved").exists(), "{what}");
         }
-        if in_time(|| fs::remove_file(self.path("moved"))).is_ok() {
+        if within(LONGEST, || fs::remove_file(self.path("moved"))).is_ok() {
             assert!(!self.server.root().join("moved").exists(), "{what}");
         }
         assert!(self.mount.peak_memory() < BOUND, "{what}: {} KiB", self.mount.peak_memory());
@@ -580,54 +582,6 @@ impl Day {
     }
 }
 
-fn names(folder: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
-}
-
-fn store(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    nix::unistd::close(file.into_raw_fd()).map_err(io::Error::from)
-}
-
-/// Several cases at once: most of them wait.
-fn each<T: Send>(cases: Vec<T>, check: impl Fn(&T) + Sync) {
-    let cases = std::sync::Mutex::new(cases.into_iter());
-    std::thread::scope(|scope| {
-        for _ in 0..6 {
-            scope.spawn(|| {
-                loop {
-                    let Some(case) = cases.lock().unwrap().next() else { return };
-                    check(&case);
-                }
-            });
-        }
-    });
-}
-
-/// What hangs is not slow: the limit is many times the time-out in force.
-#[track_caller]
-fn in_time<T>(action: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let outcome = action();
-    assert!(start.elapsed() < Duration::from_secs(60), "it took {:?}", start.elapsed());
-    outcome
-}
-
-#[track_caller]
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 const SHORT: [&str; 2] = ["timeout=2", "shutdown_timeout=2"];
 const GIB: u64 = 1 << 30;
 /// Threads' stacks and heaps reserve much; what is really used is asked of [`BOUND`].
@@ -635,3 +589,6 @@ const ADDRESS_SPACE: &str = "--as=4294967296";
 /// KiB at the most that a mount of a few small files may ever have had: 64 MiB of cache that these tests do not fill, 16 MiB
 /// for requests, and the program itself.
 const BOUND: u64 = 96 << 10;
+
+/// What hangs is not slow: many times the time-out in force.
+const LONGEST: Duration = Duration::from_secs(60);

@@ -10,9 +10,10 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use harness::files::store;
 use harness::scratch::Scratch;
 use harness::scripted::{Options, Server};
 use harness::{Mount, shell};
@@ -237,12 +238,6 @@ fn a_mount_under_a_memory_limit_reads_and_writes_more_than_it_has() {
 
 fn descriptors(mount: &Mount) -> usize {
     fs::read_dir(format!("/proc/{}/fd", mount.pid())).unwrap().count()
-}
-
-fn store(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    nix::unistd::close(file.into_raw_fd()).map_err(io::Error::from)
 }
 
 /// One test at a time: a test that starts something closes, in the child, copies of the files that another one has open,

@@ -8,13 +8,14 @@
 mod harness;
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::fd::IntoRawFd;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use harness::files::store;
+use harness::patience::eventually;
 use harness::scratch::Scratch;
 use harness::scripted::{Options, Server};
 use harness::standstill::Guard;
@@ -81,7 +82,7 @@ fn ten_thousand_mixed_operations_come_to_their_end() {
             slowest.load(Ordering::Relaxed)
         );
         // Nothing is left waiting inside.
-        until("an idle queue", || mount.status(&[]).contains("0 jobs for a connection, 0 calls"));
+        eventually("an idle queue", || mount.status(&[]).contains("0 jobs for a connection, 0 calls"));
     }
 }
 
@@ -104,7 +105,7 @@ fn mix(root: &Path, worker: u64, count: u64, guard: &Guard, slowest: &AtomicU64)
         match roll(10) {
             0..=2 => {
                 let content = format!("{worker} {step} ").repeat(1 + roll(2000) as usize).into_bytes();
-                write(&at, &content).unwrap();
+                store(&at, &content).unwrap();
                 known[slot] = Some(content);
             }
             3 => {
@@ -124,7 +125,7 @@ fn mix(root: &Path, worker: u64, count: u64, guard: &Guard, slowest: &AtomicU64)
                 assert_eq!(count, known.iter().flatten().count());
             }
             // What others do there at the same time decides; only that it ends is asked.
-            6 => drop(write(&shared, &vec![worker as u8; roll(100_000) as usize])),
+            6 => drop(store(&shared, &vec![worker as u8; roll(100_000) as usize])),
             7 => drop(fs::read(&shared)),
             8 => drop(fs::rename(&shared, root.join("shared").join(format!("s{}", roll(6))))),
             _ => assert_eq!(fs::read(&at).ok(), known[slot], "{}", at.display()),
@@ -154,7 +155,7 @@ fn a_limit_that_drops_while_work_is_under_way_only_makes_it_slower() {
                         }
                         let at = folder.join((round % 5).to_string());
                         let content = round.to_le_bytes().repeat(2000 + round as usize);
-                        write(&at, &content).unwrap();
+                        store(&at, &content).unwrap();
                         assert!(fs::read(&at).unwrap() == content);
                         guard.tick();
                     }
@@ -162,7 +163,7 @@ fn a_limit_that_drops_while_work_is_under_way_only_makes_it_slower() {
             }
             for limit in [3, 1, 2] {
                 let before = guard.ticks();
-                until("some work", || guard.ticks() > before + 20);
+                eventually("some work", || guard.ticks() > before + 20);
                 server.set_max_sessions(limit);
                 server.drop_sessions();
             }
@@ -188,7 +189,7 @@ fn two_mounts_share_the_only_two_sessions_of_an_account() {
                     let guard = mount.guard(STUCK);
                     for round in 0..20_u8 {
                         let content = vec![round; 50_000];
-                        write(&mount.path().join(&name), &content).unwrap();
+                        store(&mount.path().join(&name), &content).unwrap();
                         assert!(fs::read(mount.path().join(&name)).unwrap() == content);
                         guard.tick();
                     }
@@ -211,7 +212,7 @@ fn a_mount_that_rests_gives_sessions_back_to_one_that_has_none() {
     std::thread::scope(|scope| {
         for n in 0..4 {
             let path = first.path().join(format!("n{n}"));
-            scope.spawn(move || write(&path, &vec![1; 300_000]).unwrap());
+            scope.spawn(move || store(&path, &vec![1; 300_000]).unwrap());
         }
     });
     assert_eq!(server.counters().now().open, 2);
@@ -239,9 +240,9 @@ fn ls_during_a_big_download_with_two_sessions_takes_three_round_trips_at_most() 
             let mut block = vec![0; 1 << 20];
             while !stop.load(Ordering::SeqCst) && film.read(&mut block).is_ok_and(|n| n > 0) {}
         });
-        until("the download", || relay.traffic().bytes_down > 20 << 20);
+        eventually("the download", || relay.traffic().bytes_down > 20 << 20);
         for folder in ["a", "b", "c", "d"] {
-            until("a second session", || mount.status(&[]).contains(": ready"));
+            eventually("a second session", || mount.status(&[]).contains(": ready"));
             relay.reset();
             let names: Vec<_> = fs::read_dir(mount.path().join(folder)).unwrap().collect();
             let traffic = relay.traffic();
@@ -250,7 +251,7 @@ fn ls_during_a_big_download_with_two_sessions_takes_three_round_trips_at_most() 
             let trips = traffic.turns + traffic.data_connections.min(1);
             eprintln!("{folder}: {trips} round trips: {traffic:?}");
             assert!(trips <= 3, "{folder}: {traffic:?}");
-            until("the download goes on", || relay.traffic().bytes_down > 5 << 20);
+            eventually("the download goes on", || relay.traffic().bytes_down > 5 << 20);
         }
         stop.store(true, Ordering::SeqCst);
     });
@@ -270,28 +271,13 @@ fn more_programs_than_sessions_wait_their_turn_and_none_is_refused() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    until("the download", || server.counters().now().bytes_sent > 20 << 20);
+    eventually("the download", || server.counters().now().bytes_sent > 20 << 20);
     // The only session is taken by the film: what is short goes in between.
     assert_eq!(fs::read(mount.path().join("letter")).unwrap(), b"text");
     shell::ok(mount.path(), "ls && mkdir new && mv letter new/ && echo more >> new/letter && rm -r new");
     let _ = film.kill();
     let _ = film.wait();
     assert_eq!(server.counters().now().most_open, 1);
-}
-
-fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    Ok(nix::unistd::close(file.into_raw_fd())?)
-}
-
-#[track_caller]
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 const WORKERS: u64 = 16;

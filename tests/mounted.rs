@@ -10,8 +10,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
+use harness::patience::eventually;
 use harness::{Kind, Mounted, servers, shell};
 use nix::libc;
 
@@ -573,16 +574,6 @@ fn errno<T>(result: std::io::Result<T>) -> i32 {
     match result {
         Ok(_) => panic!("this should have failed"),
         Err(e) => e.raw_os_error().unwrap_or_else(|| panic!("no number: {e}")),
-    }
-}
-
-/// Waits for what a cache may delay, far longer than any cache here lives.
-#[track_caller]
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -9,6 +9,7 @@ use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use harness::files::store;
 use harness::scratch::Scratch;
 use harness::scripted::{self, Fault, Rule};
 use harness::{Mount, Mounted, Target, shell};
@@ -19,8 +20,8 @@ on_each_server! {
         at.server.put("full/log", "old\n");
         at.ok("ls -l full full/*");
         shell::ok(at.server.root(), "chmod 555 full full/*; chmod 444 full/log");
-        assert!(write(&at.path("full/ä %41/new"), b"new\n").is_err());
-        assert!(write(&at.path("full/log"), b"another\n").is_err());
+        assert!(store(&at.path("full/ä %41/new"), b"new\n").is_err());
+        assert!(store(&at.path("full/log"), b"another\n").is_err());
         let spool = at.mount.spool();
         let listed = recover(&spool, &[]);
         for words in ["tester@127.0.0.1", "/full/ä %41/new", "/full/log", "4 B", "8 B", "55"] {
@@ -46,7 +47,7 @@ on_each_server! {
         at.ok("cat log; chmod 600 log");
         shell::ok(at.server.root(), "chmod 555 .; chmod 444 log");
         assert!(append(&at.path("log"), b"more\n").is_err());
-        assert!(write(&at.path("new"), b"new\n").is_err());
+        assert!(store(&at.path("new"), b"new\n").is_err());
         shell::ok(at.server.root(), "chmod 755 .; chmod 644 log");
         let spool = at.mount.spool();
         shell::ok(Path::new("/"), &format!("umount '{}'", at.mount.path().display()));
@@ -66,7 +67,7 @@ on_each_server! {
         at.server.put("d/log", "old\n");
         at.ok("cat d/f d/log");
         shell::ok(at.server.root(), "chmod 555 d; chmod 444 d/f d/log");
-        assert!(write(&at.path("d/f"), b"ours\n").is_err());
+        assert!(store(&at.path("d/f"), b"ours\n").is_err());
         assert!(append(&at.path("d/log"), b"more\n").is_err());
         shell::ok(at.server.root(), "chmod 755 d; chmod 644 d/f d/log; echo theirs > d/f; echo theirs > d/log");
         let spool = at.mount.spool();
@@ -96,8 +97,8 @@ fn one_is_saved_and_one_is_dropped() {
     let at = Scripted::new();
     let content: Vec<u8> = (0..400_000u32).flat_map(u32::to_le_bytes).collect();
     at.server.faults().add(Rule::on("STOR").act(Fault::Reply("552 Quota \x1b[2J exceeded.".into())));
-    assert!(write(&at.mount.path().join("one"), &content).is_err());
-    assert!(write(&at.mount.path().join("two"), b"2").is_err());
+    assert!(store(&at.mount.path().join("one"), &content).is_err());
+    assert!(store(&at.mount.path().join("two"), b"2").is_err());
     let spool = at.mount.spool();
     let listed = recover(&spool, &[]);
     assert!(listed.contains("exceeded") && !listed.contains('\x1b'), "{listed}");
@@ -123,7 +124,7 @@ fn whatever_lies_in_the_spool_folder_is_no_trap() {
     let at = Scripted::new();
     fs::write(at.server.root().join("victim"), "safe").unwrap();
     at.server.faults().add(Rule::on("STOR").times(1).act(Fault::Reply("552 Full.".into())));
-    assert!(write(&at.mount.path().join("f"), b"x").is_err());
+    assert!(store(&at.mount.path().join("f"), b"x").is_err());
     let spool = at.mount.spool();
     let id = ids(&spool).remove(0);
     let unsent = spool.join("unsent");
@@ -155,7 +156,7 @@ fn whatever_lies_in_the_spool_folder_is_no_trap() {
 fn two_at_once_keep_off_each_other() {
     let at = Scripted::new();
     at.server.faults().add(Rule::on("STOR").times(1).act(Fault::Reply("552 Full.".into())));
-    assert!(write(&at.mount.path().join("f"), b"x").is_err());
+    assert!(store(&at.mount.path().join("f"), b"x").is_err());
     let spool = at.mount.spool();
     let id = ids(&spool).remove(0);
     let lock = File::create(spool.join("unsent/lock")).unwrap();
@@ -236,12 +237,6 @@ fn command(spool: &Path, arguments: &[&str]) -> Command {
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
-}
-
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    Ok(nix::unistd::close(file.into_raw_fd())?)
 }
 
 fn append(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -11,14 +11,14 @@
 mod harness;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use harness::files::{close, store};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::{Kind, Mount, Relay, Server};
@@ -283,7 +283,7 @@ impl<'t> Worker<'t> {
             0..25 => {
                 let new = self.content();
                 self.known.remove(&name);
-                match write(&at, &new) {
+                match store(&at, &new) {
                     Ok(()) => drop(self.known.insert(name, new)),
                     Err(error) => {
                         self.doubtful.push(Doubt::Replaced { name, old: Some(old), new });
@@ -375,7 +375,7 @@ impl<'t> Worker<'t> {
 
     fn make(&mut self) -> io::Result<()> {
         let (name, new) = (self.fresh(), self.content());
-        match write(&self.folder.join(&name), &new) {
+        match store(&self.folder.join(&name), &new) {
             Ok(()) => drop(self.known.insert(name, new)),
             Err(error) => {
                 self.doubtful.push(Doubt::Replaced { name, old: None, new });
@@ -523,17 +523,6 @@ fn held(mount: &Mount) -> Held {
         descriptors: descriptors.len(),
         sockets: descriptors.into_iter().filter(|entry| is_socket(entry.path())).count(),
     }
-}
-
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    close(file)
-}
-
-/// Dropping a file hides what close() says.
-fn close(file: File) -> io::Result<()> {
-    nix::unistd::close(file.into_raw_fd()).map_err(io::Error::from)
 }
 
 struct Dice(u64);

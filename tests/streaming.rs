@@ -7,13 +7,14 @@
 mod harness;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::os::fd::IntoRawFd;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use harness::files::close;
+use harness::patience::eventually_within;
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::{Kind, Mount, Options, Relay, Server, shell};
@@ -113,7 +114,7 @@ fn a_line_that_is_cut_is_mended_without_sending_all_of_it_again() {
             file.write_all(piece).unwrap();
             if number % 30 == 29 {
                 let target = (number as u64 - 15) << 20;
-                wait("the line is used", || relay.traffic().bytes_up > target);
+                eventually_within(PATIENCE, "the line is used", || relay.traffic().bytes_up > target);
                 relay.cut();
             }
         }
@@ -137,7 +138,7 @@ fn a_line_that_is_cut_under_a_server_that_cannot_go_on_is_an_error_or_a_whole_fi
         let mut file = File::create(mount.path().join("film")).unwrap();
         let (first, rest) = content.split_at(16 << 20);
         let mut outcome = file.write_all(first);
-        wait("the line is used", || relay.traffic().bytes_up > 13 << 20);
+        eventually_within(PATIENCE, "the line is used", || relay.traffic().bytes_up > 13 << 20);
         relay.cut();
         outcome = outcome.and_then(|()| file.write_all(rest));
         outcome = close(file).and(outcome);
@@ -287,7 +288,7 @@ fn killing_ftpfs_the_server_or_the_line_at_many_moments_leaves_the_old_or_the_ne
                 };
                 written.and(closed)
             });
-            wait("the upload has come that far", || {
+            eventually_within(PATIENCE, "the upload has come that far", || {
                 relay.traffic().bytes_up > target || writer.is_finished()
             });
             match n % 3 {
@@ -343,7 +344,7 @@ impl Day {
 
     #[track_caller]
     fn wait(&self, what: &str, condition: impl Fn(&Self) -> bool) {
-        wait(what, || condition(self));
+        eventually_within(PATIENCE, what, || condition(self));
     }
 }
 
@@ -352,15 +353,6 @@ impl Day {
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[track_caller]
-fn wait(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// What the unnamed files in a spool folder take on the disk.
@@ -372,10 +364,6 @@ fn spooled(pid: u32, folder: &Path) -> u64 {
     ours.filter_map(|fd| fs::metadata(fd.path()).ok())
         .map(|found| std::os::unix::fs::MetadataExt::blocks(&found) * 512)
         .sum()
-}
-
-fn close(file: File) -> io::Result<()> {
-    Ok(nix::unistd::close(file.into_raw_fd())?)
 }
 
 /// No two pieces of it are alike.
@@ -390,3 +378,5 @@ fn content(size: u32) -> Vec<u8> {
 
 const OLD: &[u8] = b"the old content";
 const SMALL: &[&str] = &["stream_from=64K", "spool_size=1M"];
+
+const PATIENCE: Duration = Duration::from_secs(30);

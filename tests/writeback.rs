@@ -4,12 +4,13 @@
 mod harness;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::fd::IntoRawFd;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::files::{close, store};
+use harness::patience::at_once;
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::{Kind, Mount, Options, Server, Target, shell};
@@ -62,7 +63,7 @@ fn a_copied_tree_is_on_the_server_when_the_mount_has_ended() {
 fn close_answers_before_the_server_does_and_fsync_waits_for_it() {
     let day = Day::new(&[], &["writeback", "timeout=60"]);
     day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
-    write(&day.at("f"), b"hello").unwrap();
+    store(&day.at("f"), b"hello").unwrap();
     assert_eq!(fs::read(day.at("f")).unwrap(), b"hello");
     assert_eq!(fs::metadata(day.at("f")).unwrap().len(), 5);
     assert_eq!(shell::ok(day.mount.path(), "ls"), "f\n");
@@ -102,11 +103,11 @@ fn what_fsync_cannot_bring_to_the_server_is_told_and_stays_safe() {
 
 #[test]
 fn after_a_kill_at_any_moment_the_next_mount_brings_what_was_closed() {
-    each(moments(), |moment| {
+    at_once(4, moments(), |moment| {
         let mut day = Day::new(&["old"], WRITEBACK);
         day.server.faults().add(Rule::on(moment.verb).act(moment.fault.clone()));
-        write(&day.at("old"), &content(2)).unwrap();
-        write(&day.at("new"), &content(3)).unwrap();
+        store(&day.at("old"), &content(2)).unwrap();
+        store(&day.at("new"), &content(3)).unwrap();
         let mut file = File::options().append(true).open(day.at("old")).unwrap();
         file.write_all(b"and more").unwrap();
         close(file).unwrap();
@@ -132,7 +133,7 @@ fn after_a_kill_at_any_moment_the_next_mount_brings_what_was_closed() {
 
 #[test]
 fn an_append_that_is_killed_adds_once() {
-    each(vec![0, 1, 5_000, 20_000], |&after: &u64| {
+    at_once(4, vec![0, 1, 5_000, 20_000], |&after: &u64| {
         let mut day = Day::new(&["log"], WRITEBACK);
         let more = vec![b'+'; 20_000];
         let stalled = Fault::Data { after, end: DataEnd::Stalled, then: Then::Silent };
@@ -179,7 +180,7 @@ fn names_are_changed_in_the_order_in_which_programs_did_it() {
 fn renaming_and_removing_what_is_only_here_costs_no_upload() {
     let day = Day::new(&[], &["writeback", "max_conns=1", "timeout=60"]);
     day.server.faults().add(Rule::on("STOR").act(Fault::Silent).once());
-    write(&day.at("stuck"), b"x").unwrap();
+    store(&day.at("stuck"), b"x").unwrap();
     until("it is stuck", || day.server.counters().of("STOR") == 1);
     shell::ok(
         day.mount.path(),
@@ -226,7 +227,7 @@ fn the_end_of_a_mount_waits_for_its_uploads() {
 fn what_cannot_be_uploaded_before_the_end_is_said_and_brought_by_the_next_mount() {
     let mut day = Day::new(&[], &["writeback", "umount_timeout=1"]);
     day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
-    write(&day.at("f"), b"hello").unwrap();
+    store(&day.at("f"), b"hello").unwrap();
     shell::ok(Path::new("/"), &format!("umount '{}'", day.point()));
     let status = day.mount.wait(Duration::from_secs(30)).unwrap();
     assert_eq!(status.code(), Some(7), "{}", day.mount.log());
@@ -269,8 +270,8 @@ fn a_file_that_was_changed_on_the_server_meanwhile_is_kept_and_so_is_ours() {
     shell::ok(day.mount.path(), "ls -l");
     day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
     day.server.faults().add(Rule::on("APPE").act(Fault::Silent));
-    write(&day.at("f"), b"ours").unwrap();
-    write(&day.at("new"), b"ours, new").unwrap();
+    store(&day.at("f"), b"ours").unwrap();
+    store(&day.at("new"), b"ours, new").unwrap();
     shell::ok(day.mount.path(), "echo more >> part");
     day.crash();
     for name in ["f", "new", "part"] {
@@ -300,27 +301,27 @@ fn a_full_journal_is_waited_for_and_then_told() {
     day.server
         .faults()
         .add(Rule::on("STOR").path("first").times(1).act(Fault::Delay(Duration::from_millis(700))));
-    write(&day.at("first"), &piece).unwrap();
+    store(&day.at("first"), &piece).unwrap();
     assert!(!day.root().join("first").exists());
     // There is room again once the first is there.
-    write(&day.at("second"), &piece).unwrap();
+    store(&day.at("second"), &piece).unwrap();
     assert_eq!(fs::read(day.root().join("first")).unwrap(), piece);
     until("both are there", || entries(&day.mount.spool()) == 0);
     day.server.faults().add(Rule::on("STOR").act(Fault::Reply("451 Not now.".into())));
-    write(&day.at("third"), &piece).unwrap();
-    let error = write(&day.at("fourth"), &piece).unwrap_err();
+    store(&day.at("third"), &piece).unwrap();
+    let error = store(&day.at("fourth"), &piece).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(nix::libc::ENOSPC), "{error}");
     assert_eq!(fs::read(day.at("third")).unwrap(), piece);
     day.mend();
     until("the third is there", || fs::read(day.root().join("third")).is_ok_and(|found| found == piece));
-    write(&day.at("fifth"), &piece).unwrap();
+    store(&day.at("fifth"), &piece).unwrap();
 }
 
 #[test]
 fn what_was_closed_survives_that_somebody_writes_on_and_is_killed() {
     let mut day = Day::new(&["f"], WRITEBACK);
     day.server.faults().add(Rule::on("STOR").times(1).act(Fault::Delay(Duration::from_millis(500))));
-    write(&day.at("f"), &content(2)).unwrap();
+    store(&day.at("f"), &content(2)).unwrap();
     until("it is on its way", || day.server.counters().of("STOR") > 0);
     // A process of its own: what inherits an open file closes it, and a close() is a close().
     let script = "import os, time; f = os.open('f', os.O_WRONLY | os.O_TRUNC); os.write(f, b'half of another'); time.sleep(60)";
@@ -344,7 +345,7 @@ fn two_mounts_of_the_same_do_not_share_a_journal() {
     // The spool folder of the first.
     let spool = format!("spool_dir={}", day.mount.spool().display());
     day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
-    write(&day.at("one"), b"1").unwrap();
+    store(&day.at("one"), b"1").unwrap();
     let point = Scratch::new("second");
     let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
     let mut second = Command::new(program)
@@ -355,7 +356,7 @@ fn two_mounts_of_the_same_do_not_share_a_journal() {
         .spawn()
         .unwrap();
     until("it is mounted", || !harness::scratch::mounts_below(point.path()).is_empty());
-    write(&point.path().join("two"), b"2").unwrap();
+    store(&point.path().join("two"), b"2").unwrap();
     assert_eq!(entries(&day.mount.spool()), 2);
     assert!(!day.at("two").exists());
     second.kill().unwrap();
@@ -493,16 +494,6 @@ fn ok(arguments: &[&str]) -> String {
     text
 }
 
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    close(file)
-}
-
-fn close(file: File) -> io::Result<()> {
-    Ok(nix::unistd::close(file.into_raw_fd())?)
-}
-
 /// Every eight bytes say which version they are of.
 fn content(version: u64) -> Vec<u8> {
     version.to_le_bytes().repeat(45_000 + version as usize % 7)
@@ -523,21 +514,6 @@ fn until_some<T>(what: &str, attempt: impl Fn() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("it never happened that {what}");
-}
-
-/// Several cases at once: most of them wait.
-fn each<T: Send>(cases: Vec<T>, check: impl Fn(&T) + Sync) {
-    let cases = std::sync::Mutex::new(cases.into_iter());
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let Some(case) = cases.lock().unwrap().next() else { return };
-                    check(&case);
-                }
-            });
-        }
-    });
 }
 
 const WRITEBACK: &[&str] = &["writeback"];
