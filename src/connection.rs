@@ -21,7 +21,7 @@ use log::{debug, error, info, warn};
 use parking_lot::Mutex;
 
 use crate::ftp::{Config, Error, Features, Session};
-use crate::queue::{Job, Next, Queue, SlotId, Task, Turn};
+use crate::queue::{Job, Next, Queue, Readiness, SlotId, Task, Turn};
 
 /// Where calls wait for ever (`hard`): asks how long the caller has waited who has waited longest; none when nobody waits.
 pub type Patience = Option<Box<dyn Fn() -> Option<Duration> + Send + Sync>>;
@@ -96,21 +96,22 @@ impl Connection {
         if self.session.is_none() && self.queue.has_other(self.slot) && !self.log_in_ahead() {
             return;
         }
-        let mut ready = false;
+        let mut readiness = Readiness::Fresh;
         loop {
-            let patience =
-                if ready || self.session.is_none() { UPKEEP.min(self.shared.rest()) } else { GRACE };
-            match self.queue.next(self.slot, ready, patience) {
+            let rests = readiness == Readiness::Ready || self.session.is_none();
+            let patience = if rests { UPKEEP.min(self.shared.rest()) } else { GRACE };
+            match self.queue.next(self.slot, readiness, patience) {
                 Next::Job(job) => {
                     let goes_on = self.serve(job);
-                    ready = self.session.as_ref().is_some_and(Session::is_ready);
+                    let is_ready = self.session.as_ref().is_some_and(Session::is_ready);
+                    readiness = if is_ready { Readiness::Ready } else { Readiness::Fresh };
                     self.idle_since = Instant::now();
                     if !goes_on {
                         break;
                     }
                 }
                 Next::Idle if self.idle_since.elapsed() >= self.rest() => break,
-                Next::Idle => ready = self.make_ready(),
+                Next::Idle => readiness = self.make_ready(),
                 Next::Close => break,
             }
         }
@@ -218,19 +219,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Upkeep of an idle session: true when it now has a data connection ready.
-    fn make_ready(&mut self) -> bool {
-        let Some(session) = self.session.as_mut() else { return false };
+    /// Upkeep of an idle session.
+    fn make_ready(&mut self) -> Readiness {
+        let Some(session) = self.session.as_mut() else { return Readiness::Unable };
         if session.is_alive() {
             match session.make_ready() {
-                Ok(()) => return true,
+                Ok(()) => return Readiness::Ready,
                 Err(error) => warn!("cannot prepare a data connection: {error}"),
             }
         }
         if self.session.as_mut().is_some_and(|session| !session.is_alive()) {
             self.drop_session();
         }
-        false
+        Readiness::Unable
     }
 
     /// How long this connection is kept without a job.

@@ -33,6 +33,7 @@ use parking_lot::Mutex;
 
 pub use claim::Claim;
 pub use job::{Job, Priority, Task};
+pub(crate) use state::Readiness;
 use state::{Slot, SlotState, State};
 
 use crate::ftp::{Error, RemotePath};
@@ -105,12 +106,12 @@ impl Queue {
     }
 
     /// Waits for a job for the connection `slot`, at most `patience`. The slot's former job counts as ended.
-    pub(crate) fn next(self: &Arc<Self>, slot: SlotId, ready: bool, patience: Duration) -> Next {
+    pub(crate) fn next(self: &Arc<Self>, slot: SlotId, readiness: Readiness, patience: Duration) -> Next {
         let mut state = self.state.lock();
         let Some(entry) = state.slot(slot) else { return Next::Close };
         let signal = entry.signal.clone();
         if let SlotState::Running { .. } | SlotState::Starting = entry.state {
-            entry.state = SlotState::Idle { ready };
+            entry.state = SlotState::Idle(readiness);
         }
         let new = state.dispatch();
         if let Some(new) = new {
@@ -122,7 +123,7 @@ impl Queue {
         loop {
             let closing = state.closing;
             let Some(entry) = state.slot(slot) else { return Next::Close };
-            match std::mem::replace(&mut entry.state, SlotState::Idle { ready }) {
+            match std::mem::replace(&mut entry.state, SlotState::Idle(readiness)) {
                 SlotState::Assigned { job } => {
                     entry.state = SlotState::Running {
                         since: Instant::now(),
@@ -211,7 +212,7 @@ impl Queue {
     /// How many connection threads there are, and how many of them have nothing to do.
     pub fn connections(&self) -> (usize, usize) {
         let state = self.state.lock();
-        (state.slots.len(), state.slots.iter().filter(|s| matches!(s.state, SlotState::Idle { .. })).count())
+        (state.slots.len(), state.slots.iter().filter(|s| matches!(s.state, SlotState::Idle(_))).count())
     }
 
     /// The most sessions that this mount may have now.
@@ -225,7 +226,7 @@ impl Queue {
         let doing = |slot: &Slot| match &slot.state {
             SlotState::Starting if slot.live => Doing::Preparing,
             SlotState::Starting => Doing::Connecting,
-            SlotState::Idle { .. } | SlotState::Assigned { .. } => Doing::Nothing,
+            SlotState::Idle(_) | SlotState::Assigned { .. } => Doing::Nothing,
             SlotState::Running { since, priority, claims, .. } => {
                 let path = claims.first().map(|claim| claim.path().clone());
                 Doing::Job { priority: *priority, path, for_long: since.elapsed(), is_live: slot.live }
@@ -278,7 +279,7 @@ impl<'q> Turn<'q> {
         let Some(slot) = state.slots.iter().find(|s| s.id == self.slot) else { return true };
         let SlotState::Running { priority, claims, number, .. } = &slot.state else { return false };
         let crowded = state.slots.len() >= state.limit
-            && !state.slots.iter().any(|s| matches!(s.state, SlotState::Idle { .. } | SlotState::Starting));
+            && !state.slots.iter().any(|s| matches!(s.state, SlotState::Idle(_) | SlotState::Starting));
         state.waiting.iter().any(|job| {
             let urgent = job.priority < *priority || (fair && job.priority == *priority);
             (crowded && urgent && state.may_run(job))
@@ -354,9 +355,9 @@ mod tests {
         queue.submit(job(Priority::Names, vec![]));
         let slot = started.lock()[0];
         assert_eq!(started.lock().len(), 1, "the limit is one connection");
-        assert_eq!(taken(queue.next(slot, true, NOW)), Some(Priority::Names));
-        assert_eq!(taken(queue.next(slot, true, NOW)), Some(Priority::BackgroundUpload));
-        assert!(matches!(queue.next(slot, true, NOW), Next::Idle));
+        assert_eq!(taken(queue.next(slot, Readiness::Ready, NOW)), Some(Priority::Names));
+        assert_eq!(taken(queue.next(slot, Readiness::Ready, NOW)), Some(Priority::BackgroundUpload));
+        assert!(matches!(queue.next(slot, Readiness::Ready, NOW), Next::Idle));
     }
 
     #[test]
@@ -365,11 +366,11 @@ mod tests {
         queue.submit(job(Priority::ReadAhead, vec![]));
         let second = queue.submit(job(Priority::ReadAhead, vec![]));
         let first = started.lock()[0];
-        assert_eq!(taken(queue.next(first, true, NOW)), Some(Priority::ReadAhead));
+        assert_eq!(taken(queue.next(first, Readiness::Ready, NOW)), Some(Priority::ReadAhead));
         assert_eq!(started.lock().len(), 1, "the second connection is not for read-ahead");
         queue.promote(second, Priority::Read);
         let other = started.lock()[1];
-        assert_eq!(taken(queue.next(other, true, NOW)), Some(Priority::Read));
+        assert_eq!(taken(queue.next(other, Readiness::Ready, NOW)), Some(Priority::Read));
     }
 
     #[test]
@@ -378,11 +379,56 @@ mod tests {
         queue.submit(job(Priority::Read, vec![]).with_data());
         let first = started.lock()[0];
         queue.set_live(first, true);
-        assert!(taken(queue.next(first, true, NOW)).is_some());
-        assert!(matches!(queue.next(first, false, NOW), Next::Idle), "it prepares itself now");
+        assert!(taken(queue.next(first, Readiness::Ready, NOW)).is_some());
+        assert!(matches!(queue.next(first, Readiness::Fresh, NOW), Next::Idle), "it prepares itself now");
         queue.submit(job(Priority::Read, vec![]).with_data());
         assert_eq!(started.lock().len(), 2);
-        assert!(taken(queue.next(first, true, NOW)).is_some(), "whoever is free first takes the job");
+        assert!(
+            taken(queue.next(first, Readiness::Ready, NOW)).is_some(),
+            "whoever is free first takes the job"
+        );
+    }
+
+    #[test]
+    fn a_program_that_is_quicker_than_the_preparation_gets_a_further_connection_too() {
+        let (queue, started) = queue(3);
+        queue.submit(job(Priority::Read, vec![]).with_data());
+        let first = started.lock()[0];
+        queue.set_live(first, true);
+        assert!(taken(queue.next(first, Readiness::Ready, NOW)).is_some());
+        std::thread::scope(|scope| {
+            let taker = scope.spawn(|| taken(queue.next(first, Readiness::Fresh, Duration::from_secs(10))));
+            while queue.connections() != (1, 1) {
+                std::thread::yield_now();
+            }
+            queue.submit(job(Priority::Read, vec![]).with_data());
+            assert!(taker.join().unwrap().is_some(), "there is no better one yet");
+        });
+        assert_eq!(started.lock().len(), 2);
+    }
+
+    #[test]
+    fn a_transfer_waits_for_the_connection_that_is_nearly_ready() {
+        let (queue, started) = queue(3);
+        let read = || job(Priority::Read, vec![]).with_data();
+        queue.submit(read());
+        queue.submit(read());
+        let slots = started.lock().clone();
+        for &slot in &slots {
+            queue.set_live(slot, true);
+            assert!(taken(queue.next(slot, Readiness::Ready, NOW)).is_some());
+        }
+        let (preparing, served) = (slots[0], slots[1]);
+        assert!(matches!(queue.next(preparing, Readiness::Fresh, NOW), Next::Idle), "it prepares itself now");
+        queue.submit(read());
+        assert_eq!(started.lock().len(), 3, "one more is made meanwhile");
+        assert!(matches!(queue.next(served, Readiness::Fresh, NOW), Next::Idle), "it would be ready later");
+        assert!(taken(queue.next(preparing, Readiness::Ready, NOW)).is_some());
+        queue.submit(read());
+        assert!(
+            taken(queue.next(served, Readiness::Unable, NOW)).is_some(),
+            "the job tells why it cannot be"
+        );
     }
 
     #[test]
@@ -392,9 +438,9 @@ mod tests {
         queue.submit(job(Priority::Upload, vec![Claim::Exclusive(path.clone())]));
         queue.submit(job(Priority::Names, vec![Claim::Tree(path.parent().unwrap())]));
         let first = started.lock()[0];
-        assert_eq!(taken(queue.next(first, true, NOW)), Some(Priority::Upload));
+        assert_eq!(taken(queue.next(first, Readiness::Ready, NOW)), Some(Priority::Upload));
         assert_eq!(started.lock().len(), 1, "the second job cannot run yet, so no connection is made for it");
-        assert_eq!(taken(queue.next(first, true, NOW)), Some(Priority::Names));
+        assert_eq!(taken(queue.next(first, Readiness::Ready, NOW)), Some(Priority::Names));
     }
 
     #[test]
@@ -402,7 +448,7 @@ mod tests {
         let (queue, started) = queue(1);
         queue.submit(job(Priority::Read, vec![]));
         let slot = started.lock()[0];
-        assert!(taken(queue.next(slot, true, NOW)).is_some());
+        assert!(taken(queue.next(slot, Readiness::Ready, NOW)).is_some());
         let turn = Turn::new(&queue, slot, 0);
         assert!(!turn.is_wanted(true));
         queue.submit(job(Priority::Read, vec![]));

@@ -29,48 +29,71 @@ impl State {
             self.limit += 1;
             self.limit_lowered = Some(Instant::now());
         }
-        while let Some(at) = self.most_urgent() {
+        // Whoever prepares now is ready before whoever has not begun to: a job that needs a data connection waits for that.
+        let mut soon_ready = self.preparing();
+        let mut order: Vec<_> = self.waiting.iter().map(|job| (job.priority, job.number)).collect();
+        order.sort_unstable();
+        let mut is_left = false;
+        let mut unready = 0;
+        for (_, number) in order {
+            let runnable = |job: &Job| job.number == number && self.may_run(job);
+            let Some(at) = self.waiting.iter().position(runnable) else { continue };
             let needs_data = self.waiting[at].needs_data;
-            let idle = self
-                .slots
-                .iter()
-                .enumerate()
-                .filter_map(|(i, s)| match s.state {
-                    SlotState::Idle { ready } => Some((i, ready == needs_data, s.live)),
-                    _ => None,
-                })
-                .max_by_key(|&(i, fits, live)| (live, fits, std::cmp::Reverse(i)));
-            match idle {
-                Some((slot, ..)) => {
+            match self.idle_for(needs_data, needs_data && soon_ready > 0) {
+                Some(slot) => {
                     let job = self.waiting.remove(at);
+                    let is_slow = matches!(self.slots[slot].state, SlotState::Idle(Readiness::Fresh));
+                    unready += usize::from(needs_data && is_slow && job.priority != Priority::ReadAhead);
                     self.slots[slot].state = SlotState::Assigned { job };
                     self.slots[slot].signal.notify_one();
                 }
-                None => return self.grow(),
+                None => {
+                    is_left = true;
+                    soon_ready = soon_ready.saturating_sub(usize::from(needs_data));
+                }
             }
         }
-        None
+        if is_left || unready > 0 { self.grow(unready) } else { None }
     }
 
-    /// A new slot, when more jobs can run than connections are being made.
-    pub(super) fn grow(&mut self) -> Option<SlotId> {
+    /// The idle connection that suits a job best. `selective` wants none that could as well prepare itself first.
+    fn idle_for(&self, needs_data: bool, selective: bool) -> Option<usize> {
+        let idle = self.slots.iter().enumerate().filter_map(|(at, slot)| match slot.state {
+            SlotState::Idle(Readiness::Fresh) if selective => None,
+            SlotState::Idle(readiness) => {
+                Some((at, (readiness == Readiness::Ready) == needs_data, slot.live))
+            }
+            _ => None,
+        });
+        let best = idle.max_by_key(|&(at, fits, live)| (live, fits, std::cmp::Reverse(at)));
+        best.map(|(at, ..)| at)
+    }
+
+    /// How many sessions make a data connection ready now.
+    fn preparing(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.live && matches!(slot.state, SlotState::Starting)).count()
+    }
+
+    /// A new slot, when more jobs can run than connections are being made, `unready` of them already on a connection that
+    /// must first prepare itself.
+    fn grow(&mut self, unready: usize) -> Option<SlotId> {
         let live = self.slots.iter().any(|slot| slot.live);
         let failed = self.growth_failed.is_some_and(|at| at.elapsed() < GROWTH_PAUSE);
         if self.slots.len() >= self.limit || self.closing || (live && failed) {
             return None;
         }
-        let starting = |slot: &&Slot| matches!(slot.state, SlotState::Starting);
-        let logging_in = self.slots.iter().filter(starting).filter(|slot| !slot.live).count();
-        let preparing = self.slots.iter().filter(starting).count() - logging_in;
+        let logging_in = |slot: &&Slot| !slot.live && matches!(slot.state, SlotState::Starting);
+        let logging_in = self.slots.iter().filter(logging_in).count();
         let runnable = |data: bool, ahead: bool| {
             let fits = |job: &&Job| job.needs_data == data && (job.priority == Priority::ReadAhead) == ahead;
             self.waiting.iter().filter(fits).filter(|job| self.may_run(job)).count()
         };
         let for_ahead = (self.limit - 1).saturating_sub(self.reading_ahead());
-        let data = runnable(true, false) + (runnable(true, true) + runnable(false, true)).min(for_ahead);
+        let data =
+            unready + runnable(true, false) + (runnable(true, true) + runnable(false, true)).min(for_ahead);
         // A connection that gets ready soon is enough for what needs no data connection.
         let other = runnable(false, false);
-        if logging_in >= data + other.saturating_sub(preparing) {
+        if logging_in >= data + other.saturating_sub(self.preparing()) {
             return None;
         }
         let id = SlotId(self.next_job);
@@ -78,12 +101,6 @@ impl State {
         let signal = Arc::new(Condvar::new());
         self.slots.push(Slot { id, state: SlotState::Starting, live: false, signal });
         Some(id)
-    }
-
-    pub(super) fn most_urgent(&self) -> Option<usize> {
-        (0..self.waiting.len())
-            .filter(|&at| self.may_run(&self.waiting[at]))
-            .min_by_key(|&at| (self.waiting[at].priority, self.waiting[at].number))
     }
 
     pub(super) fn may_run(&self, job: &Job) -> bool {
@@ -128,9 +145,7 @@ pub(super) struct Slot {
 pub(super) enum SlotState {
     /// The thread is logging in, making a data connection ready or looking after its session.
     Starting,
-    Idle {
-        ready: bool,
-    },
+    Idle(Readiness),
     Assigned {
         job: Job,
     },
@@ -140,6 +155,17 @@ pub(super) enum SlotState {
         priority: Priority,
         claims: Vec<Claim>,
     },
+}
+
+/// Whether a transfer can start at once on an idle connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Readiness {
+    /// A data connection stands.
+    Ready,
+    /// It has just served, or logged in.
+    Fresh,
+    /// It has tried, in vain.
+    Unable,
 }
 
 /// How long a learned limit is believed before one more session is tried: other clients of the account may have left.
