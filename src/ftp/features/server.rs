@@ -85,10 +85,10 @@ impl Server {
         matches!(self, Self::Vsftpd | Self::Proftpd)
     }
 
-    /// Whether the next data connection may be asked for when a download's data has ended, before its 226: vsftpd looks at
-    /// its control connection only once that is sent, and then answers both at once, a round trip earlier. ProFTPD sends
+    /// Whether the next data connection may be asked for before a 226, when a download's data has ended or behind STOR:
+    /// vsftpd looks at its control connection only once that is sent, and then answers both at once, a round trip earlier. ProFTPD sends
     /// its 226 early ([`Self::waits_for_our_end`]); the others might take it for ABOR, or give up what is under way.
-    pub fn takes_port_behind_download(self) -> bool {
+    pub fn takes_port_early(self) -> bool {
         self == Self::Vsftpd
     }
 

@@ -128,15 +128,18 @@ impl Session {
         Error::Data { during: "connecting", text: format!("port {port}: {error}") }
     }
 
-    /// Whether the next data connection may be asked for now, at the end of a download's data. Inside TLS the end of a
-    /// transfer has its own rules.
+    /// Whether the next data connection may be asked for now, at the end of a download's data.
     pub(super) fn may_ask_behind(&self, transfer: &Transfer) -> bool {
-        self.server().takes_port_behind_download()
+        self.may_ask_early()
             && transfer.last.is_none()
             && matches!(transfer.command, "RETR" | "LIST" | "NLST")
-            && !self.protects_data
             && self.ready.is_none()
-            && self.way() == Way::Epsv
+    }
+
+    /// Whether the next data connection may be asked for before a transfer has been confirmed. Inside TLS the end of a
+    /// transfer has its own rules.
+    pub(super) fn may_ask_early(&self) -> bool {
+        self.server().takes_port_early() && !self.protects_data && self.way() == Way::Epsv
     }
 
     /// Takes the answer to an EPSV that was sent behind a transfer. Whatever becomes of it is no error of that transfer.

@@ -4,7 +4,8 @@
 //! STOR, even when no data connection can be made. Data and FIN follow the command at once, without waiting for 150.
 //! While data is sent the control connection is watched, so that a refusal ends it early; when the data connection
 //! breaks the reason is still read. What is to be asked or done afterwards (SIZE, MDTM or MFMT, SITE CHMOD) goes out in
-//! STOR's own segment on servers known to answer it after the 226, and in one segment after the 226 elsewhere.
+//! STOR's own segment on servers known to answer it after the 226, and in one segment after the 226 elsewhere. vsftpd gets
+//! the EPSV of the next transfer there, too.
 
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
@@ -93,16 +94,19 @@ impl Session {
         let thoughts = self.afterthoughts(after);
         let commands: Vec<Command<'_>> =
             thoughts.iter().map(|thought| self.afterthought_command(*thought, path, after)).collect();
-        let behind = if self.server().answers_behind_store() { commands.as_slice() } else { &[] };
+        let asks_behind = self.server().answers_behind_store();
+        let mut behind = if asks_behind { commands.clone() } else { Vec::new() };
+        let takes_port = self.may_ask_early();
+        behind.extend(takes_port.then_some(Command::Epsv));
 
         // A STOR that was sent although its REST was refused replaces the file: so never in one segment.
         let careful = before.is_some();
-        let mut transfer = self.start(before, command, behind, path, careful)?;
+        let mut transfer = self.start(before, command, &behind, path, careful)?;
         let (outcome, sent) = self.upload(&mut transfer, source);
         let mut replies = Vec::new();
         // The answers to what was sent behind STOR come whatever became of it.
-        if !behind.is_empty() && !self.control.has_ended() {
-            for _ in behind {
+        if asks_behind && !self.control.has_ended() {
+            for _ in &commands {
                 match self.control.reply() {
                     Ok(reply) => replies.push(reply),
                     Err(error) if outcome.is_ok() => {
@@ -113,6 +117,9 @@ impl Session {
                 }
             }
         }
+        if takes_port && !self.control.has_ended() {
+            self.take_port_behind();
+        }
         if let Err(error) = outcome {
             return Err(self.learn_from(how, error));
         }
@@ -121,7 +128,7 @@ impl Session {
             How::From(_) => self.features.learn(Capability::RestStor, true),
             How::Replace => {}
         }
-        if behind.is_empty() && !commands.is_empty() {
+        if !asks_behind && !commands.is_empty() {
             // The upload is confirmed: that the connection is lost now does not make it undone.
             replies = self.ask(&commands).unwrap_or_else(|error| {
                 log::debug!("after a confirmed upload: {error}");
