@@ -11,6 +11,7 @@ mod ahead;
 pub mod answer;
 mod arriving;
 pub mod attributes;
+mod descriptors;
 pub mod errno;
 pub mod figures;
 pub mod folders;
@@ -43,6 +44,7 @@ use crate::read::{Content, Locate, Reads, UNKNOWN_SIZE};
 use crate::tree::{Ino, Lifetimes, Tree};
 use ahead::Ahead;
 use answer::Waiting;
+use descriptors::Descriptors;
 use folders::Listings;
 use handles::Handles;
 use space::SpaceLeft;
@@ -63,6 +65,7 @@ pub struct FileSystem {
     times: Times,
     space: SpaceLeft,
     waiting: Arc<Waiting>,
+    descriptors: Descriptors,
     features: Features,
     options: Options,
     /// The server's address without a password, for messages.
@@ -143,6 +146,7 @@ impl FileSystem {
             listings: Listings::default(),
             ahead: Ahead::default(),
             waiting,
+            descriptors: Descriptors::default(),
             features,
             options,
             times: Times::default(),
@@ -184,6 +188,11 @@ impl FileSystem {
             open = self.queue.connections().0;
         }
         lost
+    }
+
+    /// Tells under which number the kernel has the mount, of those in `/proc/self/mountinfo`.
+    pub fn mounted_as(&self, id: u64) {
+        self.descriptors.mounted_as(id);
     }
 
     /// Forgets everything that the server told: it will be asked again.

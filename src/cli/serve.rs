@@ -129,6 +129,7 @@ fn mount(
         detach(identity, point);
         format!("cannot mount on {}: the kernel and ftpfs could not agree: {error}", point.display())
     })?;
+    filesystem.mounted_as(identity.id);
     Ok((serving, identity))
 }
 
