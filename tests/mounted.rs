@@ -311,7 +311,7 @@ on_each_server! {
         mode("sealed", 0o555).unwrap();
         assert_eq!(errno(fs::read(at.path("secret"))), libc::EACCES);
         assert_eq!(errno(write_synced(&at.path("sealed/new"))), libc::EACCES);
-        assert_eq!(errno(fs::create_dir(at.path("sealed/new"))), libc::EACCES);
+        assert_eq!(errno(fs::create_dir(at.path("sealed/folder"))), libc::EACCES);
         assert_eq!(errno(fs::remove_file(at.path("sealed/file"))), libc::EACCES);
         assert_eq!(at.read("sealed/file"), b"x");
     }
