@@ -10,6 +10,9 @@
 //! keeps to the smaller number. Where none lives, others have them all (another mount of the same account, say): it is asked
 //! again for nearly as long as a caller waits, and a mount that rests gives its sessions back sooner than that. A panic in a job costs that job and its session, not the mount.
 //!
+//! How long a server that is away is waited for counts from when it went and from when a job came, whichever is later; not from
+//! when a thread took the job. So a hundred uploads that wait for one another end together, and not one time-out after the other.
+//!
 //! Started by [`Connections::start`]; the queue is the only way in.
 
 use std::any::Any;
@@ -33,6 +36,8 @@ pub struct Connections {
     patience: Patience,
     /// The last login that was refused.
     refused: Mutex<Option<(Instant, Error)>>,
+    /// No session can be had: since when, and why.
+    away: Mutex<Option<(Instant, Error)>>,
 }
 
 impl Connections {
@@ -45,7 +50,8 @@ impl Connections {
         patience: Patience,
         first: Option<Session>,
     ) -> Arc<Queue> {
-        let connections = Arc::new(Self { config, features, patience, refused: Mutex::default() });
+        let connections =
+            Arc::new(Self { config, features, patience, refused: Mutex::default(), away: Mutex::default() });
         let first = Mutex::new(first);
         Queue::new(limit, move |queue, slot| {
             let connections = connections.clone();
@@ -74,6 +80,13 @@ impl Connections {
     fn is_awaited_since(&self, started: Instant) -> bool {
         let longest = self.patience.as_ref().and_then(|longest| longest());
         longest.is_some_and(|longest| longest >= started.elapsed())
+    }
+
+    /// No session could be had, and none lives.
+    fn note_away(&self, error: &Error) {
+        let mut away = self.away.lock();
+        let since = away.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        *away = Some((since, error.clone()));
     }
 
     /// How long sessions that others have are waited for: the caller shall get the reason before its time is over.
@@ -136,6 +149,13 @@ impl Connection {
                 finish(job.task, Err(Error::TimedOut { during: "waiting for a connection" }));
                 return true;
             }
+            if let Some((long, error)) = self.away_for(&job)
+                && long >= self.shared.config.timeout
+                && !self.shared.is_awaited_since(started)
+            {
+                finish(job.task, Err(error));
+                return true;
+            }
             let connected = self.connect();
             let outcome = match (connected, &mut self.session) {
                 (Ok(()), Some(session)) => {
@@ -152,7 +172,13 @@ impl Connection {
                     self.queue.give_back(job);
                     return false;
                 }
-                (connected, _) => connected,
+                (Err(error), _) => {
+                    if !self.queue.has_other(self.slot) {
+                        self.shared.note_away(&error);
+                    }
+                    Err(error)
+                }
+                (Ok(()), None) => Err(Error::Cancelled),
             };
             let Err(error) = outcome else {
                 finish(job.task, Ok(()));
@@ -171,10 +197,11 @@ impl Connection {
             let waits = !self.queue.is_closing()
                 && (error.is_transient() || restarting)
                 && self.shared.is_awaited_since(started);
+            let away = self.away_for(&job).map_or_else(|| started.elapsed(), |(long, _)| long);
             let again = match &error {
                 _ if waits => true,
-                Error::TooManySessions { .. } => started.elapsed() < self.shared.patience_with_others(),
-                Error::Unreachable { .. } => started.elapsed() < PATIENCE,
+                Error::TooManySessions { .. } => away < self.shared.patience_with_others(),
+                Error::Unreachable { .. } => away < PATIENCE,
                 _ => error.is_transient() && job.attempts < MAX_ATTEMPTS && !silent,
             };
             if !again {
@@ -190,6 +217,15 @@ impl Connection {
                 std::thread::sleep((RETRY_PAUSE * tries).min(LONGEST_PAUSE));
             }
         }
+    }
+
+    /// How long a job has waited for a server that is away, and why it is. None while any session lives.
+    fn away_for(&self, job: &Job) -> Option<(Duration, Error)> {
+        if self.session.is_some() || self.queue.has_other(self.slot) {
+            return None;
+        }
+        let away = self.shared.away.lock();
+        away.as_ref().map(|(since, error)| (since.elapsed().min(job.since.elapsed()), error.clone()))
     }
 
     fn connect(&mut self) -> Result<(), Error> {
@@ -214,6 +250,7 @@ impl Connection {
                 session.warn_of_clear_text();
             }
             self.session = Some(session);
+            *self.shared.away.lock() = None;
             self.queue.set_live(self.slot, true);
         }
         Ok(())

@@ -15,8 +15,10 @@
 //! that needs a data connection finds none ready, one more connection is logged in meanwhile, up to the limit. Soon a
 //! few of them take turns, and each transfer starts at once.
 //!
-//! Read-ahead is work that nobody waits for. It never takes the last connection, starts only when nothing else can, and
-//! is promoted ([`Queue::promote`]) the moment somebody does wait for it.
+//! Read-ahead is work that nobody waits for. It never takes the last of several connections, starts only when nothing else can, and
+//! is promoted ([`Queue::promote`]) the moment somebody does wait for it. Where there is but one connection it is done on that, when
+//! it rests: what is worth nothing there sees that for itself ([`Queue::plans_ahead`]), and nothing waits for ever. Nor does
+//! more of it come than will be done soon.
 //!
 //! The lock is never held across I/O: whatever a job does happens outside. `fs`, `read` and `write` submit; only
 //! `connection` takes.
@@ -220,6 +222,12 @@ impl Queue {
         self.state.lock().limit
     }
 
+    /// Whether planning ahead is of use: there is more than one connection, and not much that was planned waits already.
+    pub fn plans_ahead(&self) -> bool {
+        let state = self.state.lock();
+        state.limit > 1 && state.waiting_ahead() < MOST_AHEAD
+    }
+
     /// What every connection does now, and how many jobs wait.
     pub fn look(&self) -> (Vec<Doing>, usize) {
         let state = self.state.lock();
@@ -323,6 +331,9 @@ pub(crate) enum Next {
     Close,
 }
 
+/// Of jobs that nobody waits for, so many may wait for a connection: four walks over folders at their fastest.
+const MOST_AHEAD: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -371,6 +382,28 @@ mod tests {
         queue.promote(second, Priority::Read);
         let other = started.lock()[1];
         assert_eq!(taken(queue.next(other, Readiness::Ready, NOW)), Some(Priority::Read));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_done_on_the_only_connection_when_it_rests() {
+        let (queue, started) = queue(1);
+        queue.submit(job(Priority::ReadAhead, vec![]));
+        assert!(started.lock().is_empty(), "no connection is made for it");
+        queue.submit(job(Priority::Names, vec![]));
+        let slot = started.lock()[0];
+        assert_eq!(taken(queue.next(slot, Readiness::Ready, NOW)), Some(Priority::Names));
+        assert_eq!(taken(queue.next(slot, Readiness::Ready, NOW)), Some(Priority::ReadAhead));
+        assert!(queue.is_empty() && !queue.plans_ahead());
+    }
+
+    #[test]
+    fn no_more_is_planned_ahead_than_will_be_done_soon() {
+        let (queue, _) = queue(8);
+        for _ in 0..MOST_AHEAD {
+            assert!(queue.plans_ahead());
+            queue.submit(job(Priority::ReadAhead, vec![]));
+        }
+        assert!(!queue.plans_ahead());
     }
 
     #[test]

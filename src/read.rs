@@ -268,7 +268,7 @@ impl Reads {
     pub fn fetch_ahead(self: &Arc<Self>, content: &Content, wanted: Wanted) -> u64 {
         let len = if content.size == UNKNOWN_SIZE { 0 } else { ahead_bytes(content.size) };
         let here = || self.blocks.read(content.ino, content.version, 0, len as usize).is_ok();
-        if len == 0 || self.queue.limit() < 2 || here() {
+        if len == 0 || !self.queue.plans_ahead() || here() {
             return 0;
         }
         match (&self.disk, self.disk_key(content)) {

@@ -12,9 +12,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use harness::files::{close, store};
+use harness::patience::{eventually, within};
 use harness::scratch::Scratch;
 use harness::scripted::{self, Fault, Rule, Then};
-use harness::{Kind, Mount, Server};
+use harness::{Kind, Mount, Server, shell};
 
 #[test]
 fn fifty_restarts_of_vsftpd_are_successes_or_honest_errors() {
@@ -207,6 +208,37 @@ fn a_job_that_moves_to_another_connection_knows_that_it_was_tried_before() {
         let log = fs::read(scratch.path().join("log")).unwrap();
         assert_eq!(log, if verb == "APPE" { &b"first\nsecond\n"[..] } else { b"first\n" }, "added once");
     }
+}
+
+#[test]
+fn many_uploads_that_wait_for_a_server_that_is_away_end_together_and_not_one_after_another() {
+    let scratch = Scratch::new("served");
+    let options = scripted::Options { max_sessions: 1, ..scripted::Options::default() };
+    let server = scripted::Server::start_with(scratch.path(), options).unwrap();
+    let timeout = Duration::from_secs(4);
+    let mount = Mount::new(&server, &["timeout=4", "connect_timeout=2"]);
+    // Until it knows that one session is all there is.
+    eventually("a limit", || {
+        shell::ok(mount.path(), "for n in 1 2 3 4; do echo $n > f$n & done; wait");
+        mount.status(&[]).contains("at most 1\n")
+    });
+    let letters: Vec<File> = (0..24)
+        .map(|number| {
+            let mut file = File::create(mount.path().join(format!("letter{number}"))).unwrap();
+            file.write_all(b"text").unwrap();
+            file
+        })
+        .collect();
+    server.set_max_sessions(0);
+    server.drop_sessions();
+    std::thread::scope(|scope| {
+        for letter in letters {
+            // Each of them a time-out after the other would be 24.
+            scope.spawn(move || within(4 * timeout, || assert!(close(letter).is_err())));
+        }
+    });
+    server.set_max_sessions(1);
+    within(2 * timeout, || store(&mount.path().join("later"), b"text").unwrap());
 }
 
 /// Every eight bytes say which version they are of, and where.

@@ -63,6 +63,7 @@ fn any_text_as_options() {
 fn any_bytes_as_a_journal() {
     let mut seeds = corpus("journal");
     seeds.push(vec![0; 100]);
+    seeds.push(RECORD.as_bytes().to_vec());
     check(seeds, "", journal::run);
 }
 
@@ -242,5 +243,7 @@ const OPTIONS: [&str; 9] = [
     "username=DOM\\joe,pass=x,tls=try",
     "=,,=x,\\",
 ];
+const RECORD: &str = "ftpfs-record 1\nserver: ftp://joe@host:21\nroot: /home\npath: /home/100%25/a b\nsize: 300\nat: 1763730000.000000005\n\
+                      below: 120 90 -1.999000000\nmodified: 0.000000000\nmode: 640\nreason: 552 Quota\nbytes: 5-10\nbytes: 100-300\nturn: 3\n";
 const NAMES: [&str; 10] =
     ["a", "..", ".", "", "/", "a/b/../c", "//a//./b/", "/../../x", "a\r\nDELE x", "x\u{301}"];

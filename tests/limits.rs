@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use harness::files::store;
 use harness::patience::eventually;
 use harness::scratch::Scratch;
-use harness::scripted::{Options, Server};
+use harness::scripted::{Fault, Options, Rule, Server};
 use harness::standstill::Guard;
 use harness::{Kind, Mount, Relay, shell};
 
@@ -278,6 +278,52 @@ fn more_programs_than_sessions_wait_their_turn_and_none_is_refused() {
     let _ = film.kill();
     let _ = film.wait();
     assert_eq!(server.counters().now().most_open, 1);
+}
+
+#[test]
+fn what_was_to_come_ahead_does_not_wait_for_ever_on_the_only_session() {
+    let scratch = Scratch::new("served");
+    for number in 0..400 {
+        fs::write(scratch.path().join(format!("f{number:03}")), "text").unwrap();
+    }
+    let server = Server::start(scratch.path()).unwrap();
+    let relay = Relay::new(&server);
+    let mount = Mount::new(&relay, &["timeout=20"]);
+    relay.delay(Duration::from_millis(5));
+    let waiting = || {
+        let told = mount.status(&[]);
+        let line = told.lines().find(|line| line.contains("jobs for a connection")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u32>().unwrap()
+    };
+    // A walk over neighbours: what follows is planned.
+    let mut walk = (0..400).map(|number| fs::read(mount.path().join(format!("f{number:03}"))).unwrap());
+    while waiting() < 10 {
+        assert_eq!(walk.next().expect("a plan"), b"text");
+    }
+    server.set_max_sessions(1);
+    server.drop_sessions();
+    eventually("an empty queue", || waiting() == 0);
+    assert_eq!(walk.by_ref().take(20).filter(|text| text == b"text").count(), 20);
+    eventually("an empty queue again", || waiting() == 0);
+}
+
+#[test]
+fn free_space_is_asked_for_on_the_only_session_too() {
+    let scratch = Scratch::new("served");
+    let server =
+        Server::start_with(scratch.path(), Options { max_sessions: 1, ..Options::default() }).unwrap();
+    let features =
+        "211-Features:\r\n AVBL\r\n MLST type*;size*;modify*;\r\n EPSV\r\n SIZE\r\n MDTM\r\n211 End";
+    server.faults().add(Rule::on("FEAT").act(Fault::Reply(features.into())));
+    server.faults().add(Rule::on("AVBL").act(Fault::Reply("213 409600000".into())));
+    let mount = Mount::new(&server, &[]);
+    // Until it knows that there will be no second one.
+    eventually("a limit", || {
+        shell::ok(mount.path(), "for n in 1 2 3 4; do echo $n > f$n & done; wait");
+        mount.status(&[]).contains("at most 1\n")
+    });
+    let blocks = || shell::ok(Path::new("/"), &format!("stat -f -c %a*%S {}", mount.path().display()));
+    eventually("the server's word", || blocks().trim() == "100000*4096");
 }
 
 const WORKERS: u64 = 16;

@@ -261,6 +261,19 @@ on_each_server! {
         eventually("the file is gone", || fs::read_dir(at.server.root()).unwrap().count() == 0);
     }
 
+    fn a_folder_of_removed_files_that_are_open_is_empty_to_rename_and_rmdir(at: &mut Mounted) {
+        at.ok("mkdir -p one two three && echo text > one/file && echo more > two/file");
+        let mut open = ["one/file", "two/file"].map(|name| File::open(at.path(name)).unwrap());
+        at.ok("rm one/file two/file && mv -T three one && rmdir two && ls -A");
+        let mut text = String::new();
+        open[0].read_to_string(&mut text).unwrap();
+        open[1].read_to_string(&mut text).unwrap();
+        assert_eq!(text, "text\nmore\n");
+        drop(open);
+        assert_eq!(at.ok("ls -A"), "one\n");
+        eventually("only that on the server", || fs::read_dir(at.server.root()).unwrap().count() == 1);
+    }
+
     fn a_scratch_file_removed_while_open_can_still_be_written(at: &mut Mounted) {
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(true).open(at.path("scratch")).unwrap();
@@ -311,7 +324,7 @@ on_each_server! {
         mode("sealed", 0o555).unwrap();
         assert_eq!(errno(fs::read(at.path("secret"))), libc::EACCES);
         assert_eq!(errno(write_synced(&at.path("sealed/new"))), libc::EACCES);
-        assert_eq!(errno(fs::create_dir(at.path("sealed/new"))), libc::EACCES);
+        assert_eq!(errno(fs::create_dir(at.path("sealed/folder"))), libc::EACCES);
         assert_eq!(errno(fs::remove_file(at.path("sealed/file"))), libc::EACCES);
         assert_eq!(at.read("sealed/file"), b"x");
     }

@@ -82,7 +82,7 @@ impl FileSystem {
 
     /// A folder was opened.
     pub(super) fn lists_ahead_of(&self, folder: Ino) {
-        if !self.options.prefetch || self.queue.limit() < 2 {
+        if !self.options.prefetch || !self.queue.plans_ahead() {
             return;
         }
         let Some(parent) = self.tree.lock().node(folder).and_then(|node| node.parent) else { return };

@@ -205,7 +205,10 @@ impl FileSystem {
             let (fs, left) = (fs.clone(), left.clone());
             move |session: &mut Session, _: &Turn<'_>| {
                 let is_left = |folder: &Ino| left.lock().contains(folder);
-                let is_wanted = |wanted: &Option<Wanted>| wanted.as_ref().is_none_or(|wanted| wanted());
+                // The limit may have dropped since.
+                let may_be_ahead = fs.queue.limit() > 1;
+                let is_wanted =
+                    |wanted: &Option<Wanted>| wanted.as_ref().is_none_or(|wanted| may_be_ahead && wanted());
                 let asked: Vec<(Ino, RemotePath)> = paths
                     .iter()
                     .filter(|(folder, _, wanted)| {

@@ -19,23 +19,31 @@ pub struct SpaceLeft(Mutex<Told>);
 struct Told {
     space: Option<Space>,
     asked: Option<Instant>,
+    /// A question is under way.
+    is_asking: bool,
 }
 
 impl FileSystem {
     /// None: the server has not told.
     pub fn space_left(&self) -> Option<Space> {
         let mut told = self.space.0.lock();
-        let is_due = told.asked.is_none_or(|at| at.elapsed() >= LIFE) && Space::is_told_by(&self.features);
+        let is_due = !told.is_asking
+            && told.asked.is_none_or(|at| at.elapsed() >= LIFE)
+            && Space::is_told_by(&self.features);
         let space = told.space;
         if !is_due {
             return space;
         }
         told.asked = Some(Instant::now());
+        told.is_asking = true;
         drop(told);
         let this = self.this.clone();
         let end = move |outcome: Result<Option<Space>, _>| {
-            if let (Some(fs), Ok(space)) = (this.upgrade(), outcome) {
-                fs.space.0.lock().space = space;
+            let Some(fs) = this.upgrade() else { return };
+            let mut told = fs.space.0.lock();
+            told.is_asking = false;
+            if let Ok(space) = outcome {
+                told.space = space;
             }
         };
         let job = Job::new(

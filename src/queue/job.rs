@@ -13,6 +13,8 @@ pub struct Job {
     pub(crate) claims: Vec<Claim>,
     pub(crate) needs_data: bool,
     pub(crate) deadline: Option<Instant>,
+    /// When it was made.
+    pub(crate) since: Instant,
     pub(crate) number: u64,
     /// How often it has been tried: kept when another connection goes on with it.
     pub(crate) attempts: u32,
@@ -32,7 +34,8 @@ impl Job {
 
     /// A job from a task with state of its own.
     pub fn of(priority: Priority, task: Box<dyn Task>) -> Self {
-        Self { priority, claims: Vec::new(), needs_data: false, deadline: None, number: 0, attempts: 0, task }
+        let (claims, since) = (Vec::new(), Instant::now());
+        Self { priority, claims, needs_data: false, deadline: None, since, number: 0, attempts: 0, task }
     }
 
     /// The paths that it touches.

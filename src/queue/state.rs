@@ -110,7 +110,7 @@ impl State {
                 && other.priority != Priority::ReadAhead
                 && claim::conflict(&other.claims, &job.claims)
         };
-        if job.priority == Priority::ReadAhead && self.reading_ahead() + 1 >= self.limit {
+        if job.priority == Priority::ReadAhead && self.reading_ahead() + 1 >= self.limit.max(2) {
             return false;
         }
         !self.waiting.iter().any(earlier)
@@ -119,6 +119,10 @@ impl State {
                 SlotState::Assigned { job: other } => claim::conflict(&other.claims, &job.claims),
                 _ => false,
             })
+    }
+
+    pub(super) fn waiting_ahead(&self) -> usize {
+        self.waiting.iter().filter(|job| job.priority == Priority::ReadAhead).count()
     }
 
     pub(super) fn reading_ahead(&self) -> usize {

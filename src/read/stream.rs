@@ -189,10 +189,11 @@ impl Stream {
         state.ticket.filter(|_| self.wanted.is_some() && !state.waiters.is_empty())
     }
 
-    /// Whether nobody will want what this stream is about to fetch; then it has ended.
-    pub(super) fn is_pointless(&self) -> bool {
+    /// Whether nobody will want what this stream is about to fetch, or nothing is to be fetched ahead (any more); then it has ended.
+    pub(super) fn is_pointless(&self, may_be_ahead: bool) -> bool {
         let mut state = self.state.lock();
-        let pointless = state.waiters.is_empty() && self.wanted.as_ref().is_some_and(|wanted| !wanted());
+        let pointless =
+            state.waiters.is_empty() && self.wanted.as_ref().is_some_and(|wanted| !may_be_ahead || !wanted());
         state.ended |= pointless;
         pointless
     }

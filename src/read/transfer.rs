@@ -36,7 +36,7 @@ struct Transfer {
 impl Task for Transfer {
     fn attempt(&mut self, session: &mut Session, turn: &Turn<'_>) -> Result<(), Error> {
         self.progress = false;
-        if self.stream.is_pointless() {
+        if self.stream.is_pointless(self.reads.queue.limit() > 1) {
             return Ok(());
         }
         let path = (self.stream.content().locate)().ok_or_else(gone)?;

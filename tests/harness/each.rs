@@ -50,9 +50,9 @@ impl Mounted {
     }
 }
 
-/// Runs a promise on one server. The variable `FTPFS_MAX_SESSIONS` makes the server allow so many sessions only.
+/// Runs a promise on one server.
 pub fn check(kind: Kind, promise: fn(&mut Mounted)) {
-    check_within(kind, sessions_asked_for(), promise);
+    check_within(kind, None, promise);
 }
 
 /// Runs a promise on one server that allows so many sessions.
@@ -61,11 +61,6 @@ pub fn check_within(kind: Kind, max_sessions: Option<u32>, promise: fn(&mut Moun
     if let Some(mut mounted) = Mounted::new(kind, &options, &[]) {
         promise(&mut mounted);
     }
-}
-
-fn sessions_asked_for() -> Option<u32> {
-    let text = std::env::var("FTPFS_MAX_SESSIONS").ok()?;
-    Some(text.parse().expect("FTPFS_MAX_SESSIONS is a number"))
 }
 
 /// Functions that take a `&mut Mounted` become tests: `vsftpd::name`, `proftpd::name`, `pure_ftpd::name`, `pyftpdlib::name`; or

@@ -26,18 +26,11 @@ impl FileSystem {
         if self.has_local_children(parent, &name) {
             return answer.error(Errno::NOTEMPTY);
         }
-        // Files in it that were removed while open move up, and stay hidden: to programs the folder is empty.
-        let hidden = self.hidden_in(parent, &name);
-        let folder = path.parent().unwrap_or_else(RemotePath::root);
         let attempt = {
-            let (path, hidden, fs) = (path.clone(), hidden, self.this.clone());
+            let (path, name, fs) = (path.clone(), name.clone(), self.this.clone());
             move |session: &mut Session, turn: &Turn<'_>| {
-                for (ino, old, new) in &hidden {
-                    if session.rename(&path.join(old), &folder.join(new)).is_ok()
-                        && let Some(fs) = fs.upgrade()
-                    {
-                        fs.tree.lock().hide(*ino, parent, new);
-                    }
+                if let Some(fs) = fs.upgrade() {
+                    fs.move_hidden_up(session, parent, &name, &path);
                 }
                 let outcome = session.remove_directory(&path);
                 match outcome.map_err(|error| explain::remove_directory(session, &path, error)) {
@@ -49,6 +42,16 @@ impl FileSystem {
             }
         };
         self.remove_by(caller, parent, name, path, "remove the folder", attempt, answer);
+    }
+
+    /// Files in a folder that were removed while open move up, and stay hidden: to programs the folder is empty.
+    pub(super) fn move_hidden_up(&self, session: &mut Session, parent: Ino, name: &Name, path: &RemotePath) {
+        let above = path.parent().unwrap_or_else(RemotePath::root);
+        for (ino, old, new) in self.hidden_in(parent, name) {
+            if session.rename(&path.join(&old), &above.join(&new)).is_ok() {
+                self.tree.lock().hide(ino, parent, &new);
+            }
+        }
     }
 
     /// The hidden files in a folder, with their names and new ones.

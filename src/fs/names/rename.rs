@@ -1,7 +1,7 @@
 //! Moving names: rename, over files and empty folders too.
 //!
 //! A file that only exists here so far moves in the tree alone. A file that is replaced while programs have it open is
-//! moved out of sight first, as with unlink. A reply that was lost is resolved by looking. Called by `fuse`.
+//! moved out of sight first, as with unlink; a folder that holds only files that were removed while open is empty. A reply that was lost is resolved by looking. Called by `fuse`.
 
 use std::time::Instant;
 
@@ -152,8 +152,14 @@ impl FileSystem {
         let hide = open.and_then(|ino| Some((ino, aside.as_ref()?.name()?)));
         let move_aside = hide.is_some();
         let sends = only_local.is_none();
+        let over_folder = (replaced == Some(Kind::Directory)).then(|| (self.this.clone(), to_name.clone()));
         let attempt = move |session: &mut Session, turn: &Turn<'_>| {
             spelling::check_before(session, &to_path)?;
+            if let Some((fs, name)) = &over_folder
+                && let Some(fs) = fs.upgrade()
+            {
+                fs.move_hidden_up(session, to, name, &to_path);
+            }
             let outcome = match &aside {
                 Some(aside) if move_aside => {
                     let moved = already_done(session.rename(&to_path, aside), turn);
