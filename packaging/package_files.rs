@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         generate_to(shell, &mut command, "ftpfs", &folder)?;
     }
     fs::write(folder.join("ftpfs.8"), page(&words)?)?;
-    for helper in ["mount.ftpfs.8", "mount.fuse.ftpfs.8"] {
+    for helper in ["mount.ftpfs.8", "mount.fuse.ftpfs.8", "umount.fuse.ftpfs.8"] {
         fs::write(folder.join(helper), ".so man8/ftpfs.8\n")?;
     }
     Ok(())

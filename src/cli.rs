@@ -53,6 +53,9 @@ pub fn main() -> ExitCode {
     if manner == Manner::Command && args.get(1).is_some_and(|name| subcommand::is_one(name)) {
         std::process::exit(subcommand::main(&args, &secrets).into());
     }
+    if manner == Manner::UmountHelper {
+        std::process::exit(subcommand::umount_helper(&args).into());
+    }
     let args = match Args::read(&args) {
         Ok(args) => args,
         Err(error) => {

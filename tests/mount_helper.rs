@@ -1,6 +1,6 @@
-//! mount(8), fstab and systemd's generator: what an administrator does, with util-linux's real programs.
+//! mount(8), umount(8) and fstab: what an administrator does, with util-linux's real programs.
 //!
-//! mount(8) looks for helpers in /sbin only. So these scripts run in private mount and process namespaces, where a folder with the two
+//! They look for helpers in /sbin only. So these scripts run in private mount and process namespaces, where a folder with the
 //! helpers is laid over /sbin (and a private fstab over /etc/fstab); the machine is left as it was.
 
 #[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
@@ -8,11 +8,11 @@ mod harness;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::scratch::Scratch;
+use harness::scripted::{Fault, Rule};
 use harness::{Kind, Mount, Server, Target, scripted, shell};
 
 #[test]
@@ -325,71 +325,58 @@ fn a_refused_password_is_not_sent_again_and_again_when_programs_keep_looking() {
 }
 
 #[test]
-fn systemd_makes_of_the_documented_lines_what_they_promise() {
-    let generator = ["/usr/lib/systemd", "/lib/systemd"]
-        .map(|folder| Path::new(folder).join("system-generators/systemd-fstab-generator"))
-        .into_iter()
-        .find(|path| path.exists());
-    let Some(generator) = generator else {
-        eprintln!("SKIPPED: there is no systemd-fstab-generator");
-        return;
-    };
-    let text = include_str!("../docs/boot.md");
-    let (_, lines) = text.split_once("```fstab\n").unwrap();
-    let (lines, _) = lines.split_once("```").unwrap();
-    let scratch = Scratch::new("generator");
-    let fstab = scratch.path().join("fstab");
-    fs::write(&fstab, lines).unwrap();
-    let folder = |name: &str| {
-        let path = scratch.path().join(name);
-        fs::create_dir(&path).unwrap();
-        path
-    };
-    let normal = folder("normal");
-    let output = Command::new(generator)
-        .args([&normal, &folder("early"), &folder("late")])
-        .env("SYSTEMD_FSTAB", &fstab)
-        .env("SYSTEMD_LOG_LEVEL", "warning")
-        .env("SYSTEMD_LOG_TARGET", "console")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let unit = |name: &str| fs::read_to_string(normal.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    for name in ["srv-pub.mount", "srv-nas.mount", "srv-site.mount", "srv-work.mount", "srv-mine.mount"] {
-        let unit = unit(name);
-        assert!(unit.contains("Type=fuse.ftpfs"), "{unit}");
-        assert!(unit.contains("credentials=") || unit.contains("What=work:"), "{unit}");
-        assert!(!normal.join("local-fs.target.requires").join(name).exists(), "{name} could stop the boot");
-        assert!(!normal.join("remote-fs.target.requires").join(name).exists(), "{name} is not optional");
-    }
-    for name in ["srv-pub.mount", "srv-nas.mount", "srv-work.mount"] {
-        assert!(normal.join("remote-fs.target.wants").join(name).exists(), "{name} is not mounted at boot");
-    }
-    let automount = unit("srv-site.automount");
-    assert!(automount.contains("TimeoutIdleSec=10min"), "{automount}");
-    for name in ["srv-site.mount", "srv-mine.mount"] {
-        assert!(!normal.join("remote-fs.target.wants").join(name).exists(), "{name} is mounted at boot");
-    }
+fn umount_comes_back_when_the_server_has_everything() {
+    let stage = Stage::new();
+    let slow = Fault::Delay(Duration::from_millis(1500));
+    stage.server.faults().add(Rule::on("STOR").act(slow));
+    stage.ok(r#"mount -t fuse.ftpfs -o writeback,credentials=$SECRET,spool_dir=$SPOOL "$URL" point
+        daemon=$("$PROGRAM" status --json point | sed 's/.*"pid":\([0-9]*\).*/\1/')
+        for i in 1 2 3 4; do echo $i > point/$i; done
+        not test -s "$SERVED/4"
+        umount point 2> said
+        for i in 1 2 3 4; do test "$(cat "$SERVED/$i")" = $i; done
+        not findmnt point >/dev/null
+        not grep -q '^State:.[^Z]' /proc/$daemon/status
+        cat said
+        grep -q 'files to upload' said"#);
 }
 
 #[test]
-fn the_unit_template_is_sound() {
-    if !Path::new("/usr/bin/systemd-analyze").exists() {
-        eprintln!("SKIPPED: there is no systemd-analyze");
-        return;
-    }
-    let scratch = Scratch::new("unit");
-    let unit = scratch.path().join("ftpfs@nas.service");
-    let template = include_str!("../packaging/ftpfs@.service");
-    let program = env!("CARGO_BIN_EXE_ftpfs");
-    fs::write(
-        &unit,
-        template.replace("/usr/bin/ftpfs", program).replace("man:ftpfs(8)", "https://localhost/"),
-    )
-    .unwrap();
-    let output = Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&unit).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(!told.lines().any(|line| line.contains("ftpfs@nas")), "{told}");
+fn umount_says_what_the_server_has_not_confirmed() {
+    let stage = Stage::new();
+    stage.server.faults().add(Rule::on("STOR").act(Fault::Silent));
+    stage.ok(
+        r#"mount -t fuse.ftpfs -o writeback,umount_timeout=1,credentials=$SECRET,spool_dir=$SPOOL "$URL" point
+        echo text > point/letter
+        umount point 2> said && exit 9
+        test $? = 32
+        cat said
+        grep -q '1 file(s) could not be confirmed.*ftpfs recover' said
+        not findmnt point >/dev/null"#,
+    );
+}
+
+#[test]
+fn umount_waits_for_nobody_who_will_not_end() {
+    let stage = Stage::new();
+    stage.server.faults().add(Rule::on("STOR").act(Fault::Silent));
+    stage.ok(
+        r#"mount -t fuse.ftpfs -o writeback,umount_timeout=50,credentials=$SECRET,spool_dir=$SPOOL "$URL" point
+        mkdir other && mount --bind point other
+        echo text > point/letter
+        timeout 20 umount other
+        # In another namespace, with a copy of the mount.
+        timeout 20 unshare --mount --propagation private umount point
+        findmnt point >/dev/null
+        # In use: refused at once, and it stays.
+        exec 3< point/letter
+        timeout 20 umount point 2> said && exit 9
+        test $? = 32
+        grep -q busy said
+        test "$(cat point/letter)" = text
+        timeout 20 umount -l point
+        not findmnt point >/dev/null"#,
+    );
 }
 
 /// A server, and a place where scripts meet mount(8) as they would after an installation.
@@ -413,7 +400,7 @@ impl Stage {
         if std::env::var_os("FTPFS_PROGRAM").is_none() {
             // A user other than root must be able to run it, wherever it was built.
             fs::copy(env!("CARGO_BIN_EXE_ftpfs"), folder.path().join("helpers/ftpfs")).unwrap();
-            for name in ["mount.ftpfs", "mount.fuse.ftpfs"] {
+            for name in ["mount.ftpfs", "mount.fuse.ftpfs", "umount.fuse.ftpfs"] {
                 symlink("ftpfs", folder.path().join("helpers").join(name)).unwrap();
             }
         }

@@ -1,7 +1,8 @@
 //! The command line: `ftpfs SOURCE MOUNTPOINT [-fdsrv] [-o OPT,OPT=VALUE]`, as sshfs and mount(8) know it.
 //!
-//! mount(8) runs `/sbin/mount.ftpfs SOURCE MOUNTPOINT [-sfnv] -o OPTIONS`; there `-f` means "fake". Which manner is meant is
-//! decided by the name that the program was called by.
+//! mount(8) runs `/sbin/mount.ftpfs SOURCE MOUNTPOINT [-sfnv] -o OPTIONS`; there `-f` means "fake". umount(8) runs
+//! `/sbin/umount.fuse.ftpfs MOUNTPOINT [-flnrv]`, see `subcommand::external`. Which manner is meant is decided by the name that the
+//! program was called by.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "in a help text brackets mean that it may be left out")]
 
@@ -19,13 +20,18 @@ pub enum Manner {
     Command,
     /// As `mount.ftpfs` or `mount.fuse.ftpfs`, by mount(8).
     Helper,
+    /// As `umount.fuse.ftpfs`, by umount(8).
+    UmountHelper,
 }
 
 impl Manner {
     /// Decides by `argv[0]`.
     pub fn of(program: &OsStr) -> Self {
-        let name = Path::new(program).file_name().unwrap_or_default();
-        if name.as_encoded_bytes().starts_with(b"mount.") { Self::Helper } else { Self::Command }
+        match Path::new(program).file_name().unwrap_or_default().as_encoded_bytes() {
+            name if name.starts_with(b"mount.") => Self::Helper,
+            name if name.starts_with(b"umount.") => Self::UmountHelper,
+            _ => Self::Command,
+        }
     }
 }
 
@@ -126,6 +132,7 @@ mod tests {
         assert_eq!(of("/usr/bin/ftpfs"), Manner::Command);
         assert_eq!(of("/sbin/mount.ftpfs"), Manner::Helper);
         assert_eq!(of("mount.fuse.ftpfs"), Manner::Helper);
+        assert_eq!(of("/sbin/umount.fuse.ftpfs"), Manner::UmountHelper);
     }
 
     #[test]

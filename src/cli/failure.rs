@@ -77,9 +77,9 @@ impl Exit {
     pub fn code(self, manner: Manner) -> u8 {
         match (manner, self) {
             (Manner::Command, exit) => exit as u8,
-            (Manner::Helper, Self::Usage) => 1,
-            (Manner::Helper, Self::Local) => 2,
-            (Manner::Helper, _) => 32,
+            (_, Self::Usage) => 1,
+            (_, Self::Local) => 2,
+            _ => 32,
         }
     }
 

@@ -1,13 +1,14 @@
 //! What is done *about* mounts rather than mounting: `ftpfs doctor URL`, `ftpfs status`, `list`, `umount`, `flush`, `forget`,
 //! `recover`.
 //!
-//! The first word decides: a SOURCE always holds a colon, so none of these words can be one. The mount helper names
-//! (`mount.ftpfs`) know no subcommands.
+//! The first word decides: a SOURCE always holds a colon, so none of these words can be one. The helpers' names
+//! (`mount.ftpfs`, `umount.fuse.ftpfs`) know no subcommands.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "in a help text brackets mean that it may be left out")]
 
 mod control;
 mod doctor;
+mod external;
 mod progress;
 mod recover;
 
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 pub use recover::{RecoverAction, RecoverArgs};
 
+use super::args::Manner;
 use super::complain;
 use super::failure::{Exit, Failure};
 use super::secrets::Secrets;
@@ -118,6 +120,24 @@ pub struct FlushArgs {
 /// Whether this first argument is one of the words.
 pub fn is_one(word: &OsStr) -> bool {
     WORDS.iter().any(|known| word == *known)
+}
+
+/// As umount(8)'s helper; gives the exit code.
+pub fn umount_helper(args: &[OsString]) -> u8 {
+    let args = match external::Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return Exit::Usage.code(Manner::UmountHelper);
+        }
+    };
+    match external::umount(&args) {
+        Ok(code) => code,
+        Err(failure) => {
+            complain(&failure.to_string());
+            failure.exit.code(Manner::UmountHelper)
+        }
+    }
 }
 
 /// Runs one; gives the exit code.

@@ -5,12 +5,15 @@
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Uid, geteuid};
 
 use super::StatusArgs;
 use super::progress::{self, Screen};
+use crate::cli::complain;
 use crate::cli::failure::{Exit, Failure};
 use crate::json::Json;
 use crate::mount::mountinfo::{self, Entry};
@@ -158,29 +161,7 @@ pub(super) fn umount(point: &Path, timeout: Option<u64>) -> Result<(), Failure> 
     })?;
     // What a program wrote in between is uploaded now; the end of the process is the end of the wait.
     visit.patience(timeout.map_or(END, Duration::from_secs));
-    match visit.answer(|_| {}) {
-        Ok(answer) if answer.trim() == "0" => {}
-        Ok(answer) => {
-            let files = answer.trim();
-            return Err(Failure::new(
-                Exit::Unconfirmed,
-                format!(
-                    "{files} file(s) could not be confirmed by the server; they are kept (`ftpfs recover`)"
-                ),
-            ));
-        }
-        Err(why) => {
-            return Err(Failure::new(
-                Exit::Unconfirmed,
-                format!(
-                    "unmounted, but it cannot be told whether everything was uploaded: {why} (see the log)"
-                ),
-            ));
-        }
-    }
-    // It says so just before it ends: its end closes the connection.
-    let _ = visit.stream.read_to_end(&mut Vec::new());
-    Ok(())
+    visit.until_ended()
 }
 
 /// All our mounts that this process can see.
@@ -212,13 +193,13 @@ fn find(point: &Path) -> Result<Entry, Failure> {
 }
 
 /// A connection to a mount's daemon.
-struct Visit {
+pub(super) struct Visit {
     entry: Entry,
     stream: BufReader<UnixStream>,
 }
 
 impl Visit {
-    fn begin(entry: &Entry) -> Result<Self, String> {
+    pub(super) fn begin(entry: &Entry) -> Result<Self, String> {
         let until = Instant::now() + JUST_MOUNTED;
         loop {
             match Self::connect(entry) {
@@ -267,7 +248,7 @@ impl Visit {
         self.answer(progress)
     }
 
-    fn send(&mut self, request: &str) -> Result<(), String> {
+    pub(super) fn send(&mut self, request: &str) -> Result<(), String> {
         let sent = self.stream.get_ref().write_all(format!("{request}\n").as_bytes());
         sent.map_err(|error| error.to_string())
     }
@@ -301,6 +282,55 @@ impl Visit {
         Err("its answer has no end".to_owned())
     }
 
+    /// Where it is mounted.
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Whether the daemon's table of mounts is not ours: then its mount does not go with ours.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+        let daemon = getsockopt(self.stream.get_ref(), sockopt::PeerCredentials);
+        let theirs = daemon.ok().and_then(|daemon| namespace(&daemon.pid().to_string()));
+        // An ordinary user may not look: a namespace of one's own is rare among them.
+        theirs.is_some() && theirs != namespace("self")
+    }
+
+    /// Waits for the answer to `wait`, says now and then for what, and waits for the process to end.
+    pub(super) fn until_ended(mut self) -> Result<(), Failure> {
+        let told = Self::connect(&self.entry).ok().flatten();
+        let (ended, end) = mpsc::channel::<()>();
+        let teller = told.map(|told| std::thread::spawn(move || tell(told, &end)));
+        let answer = self.answer(|_| {});
+        drop(ended);
+        if let Some(teller) = teller {
+            let _ = teller.join();
+        }
+        match answer {
+            Ok(answer) if answer.trim() == "0" => {}
+            Ok(answer) => {
+                let files = answer.trim();
+                return Err(Failure::new(
+                    Exit::Unconfirmed,
+                    format!(
+                        "{files} file(s) could not be confirmed by the server; they are kept (`ftpfs recover`)"
+                    ),
+                ));
+            }
+            Err(why) => {
+                return Err(Failure::new(
+                    Exit::Unconfirmed,
+                    format!(
+                        "unmounted, but it cannot be told whether everything was uploaded: {why} (see the log)"
+                    ),
+                ));
+            }
+        }
+        // It says so just before it ends: its end closes the connection.
+        let _ = self.stream.read_to_end(&mut Vec::new());
+        Ok(())
+    }
+
     fn flush(&mut self, timeout: Option<u64>) -> Result<(), Failure> {
         let request = timeout.map_or("flush".to_owned(), |seconds| format!("flush {seconds}"));
         let bar = progress::upload_bar();
@@ -312,6 +342,18 @@ impl Visit {
                 format!("{}: {why}; it stays mounted", self.entry.mount_point.display()),
             )
         })
+    }
+}
+
+/// What a mount that is ending still has to do, each time that it is something else: for who waits for it.
+fn tell(mut visit: Visit, end: &mpsc::Receiver<()>) {
+    let mut last = String::new();
+    while end.recv_timeout(TELLS) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let Ok(state) = visit.ask("brief", |_| {}) else { return };
+        if state != last {
+            complain(&format!("{}: {}", visit.entry.mount_point.display(), state.trim()));
+            last = state;
+        }
     }
 }
 
@@ -350,6 +392,8 @@ fn clean(text: &str) -> String {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// An upload has deadlines of its own; this one is for a daemon that is stopped.
 const PUSHED: Duration = Duration::from_secs(3600);
+/// How often who waits for the end is told how far it is.
+const TELLS: Duration = Duration::from_secs(1);
 /// A mount is in the table a moment before its socket is there.
 const JUST_MOUNTED: Duration = Duration::from_millis(500);
 /// The daemon itself gives up earlier (shutdown_timeout=).
