@@ -145,6 +145,11 @@ impl Filesystem for Adapter {
         });
     }
 
+    /// FIFOs, devices and sockets; files are made by create.
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        entry(reply).error(Errno::PERM);
+    }
+
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         survive("unlink", || {
             self.fs.remove_file(caller(req), ino(parent), name.as_bytes(), empty(reply));

@@ -329,6 +329,13 @@ on_each_server! {
         assert_eq!(at.read("sealed/file"), b"x");
     }
 
+    fn what_ftp_has_no_command_for_is_not_permitted(at: &mut Mounted) {
+        at.ok("echo text > file");
+        let told = at.ok("for make in 'mkfifo x' 'mknod x b 1 2' 'ln file x' 'ln -s file x'; do LC_ALL=C $make 2>&1; done | grep -c 'not permitted'");
+        assert_eq!(told, "4\n");
+        assert_eq!(at.ok("ls -A"), "file\n");
+    }
+
     fn a_name_with_a_line_end_is_refused_and_never_sent(at: &mut Mounted) {
         at.server.put("victim", "x");
         for name in ["new\nline", "cr\rname", "x\r\nDELE /victim", "\n", "\r"] {
