@@ -453,7 +453,7 @@ fn file_attr(stat: &Stat) -> FileAttr {
         crtime: stat.modified,
         kind: file_type(stat.kind),
         perm: (stat.mode & 0o7777) as u16,
-        nlink: 1,
+        nlink: u32::from(!stat.removed),
         uid: stat.uid,
         gid: stat.gid,
         rdev: 0,
@@ -472,6 +472,7 @@ fn no_attr() -> FileAttr {
         mode: 0,
         uid: 0,
         gid: 0,
+        removed: false,
     };
     file_attr(&stat)
 }
