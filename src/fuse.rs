@@ -145,6 +145,11 @@ impl Filesystem for Adapter {
         });
     }
 
+    /// FIFOs, devices and sockets; files are made by create.
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        entry(reply).error(Errno::PERM);
+    }
+
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         survive("unlink", || {
             self.fs.remove_file(caller(req), ino(parent), name.as_bytes(), empty(reply));
@@ -448,7 +453,7 @@ fn file_attr(stat: &Stat) -> FileAttr {
         crtime: stat.modified,
         kind: file_type(stat.kind),
         perm: (stat.mode & 0o7777) as u16,
-        nlink: 1,
+        nlink: u32::from(!stat.removed),
         uid: stat.uid,
         gid: stat.gid,
         rdev: 0,
@@ -467,6 +472,7 @@ fn no_attr() -> FileAttr {
         mode: 0,
         uid: 0,
         gid: 0,
+        removed: false,
     };
     file_attr(&stat)
 }

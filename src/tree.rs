@@ -436,6 +436,20 @@ mod tests {
     }
 
     #[test]
+    fn an_exact_time_is_not_kept_for_a_content_of_another_size() {
+        let mut tree = tree();
+        let now = Instant::now();
+        for (size, modified) in [(2, true), (1, true), (3, false)] {
+            tree.apply(Ino::ROOT, &listing(vec![entry("a", 1, 3605, Precision::Second)]), tree.stamp(), now);
+            let Child::Known(ino) = tree.child(Ino::ROOT, &name("a"), now) else { panic!() };
+            let mut changed = entry("a", size, 3600, Precision::Minute);
+            changed.modified = changed.modified.filter(|_| modified);
+            tree.apply(Ino::ROOT, &listing(vec![changed]), tree.stamp(), now);
+            assert_eq!(tree.node(ino).unwrap().exact_time().is_some(), size == 1, "{size} bytes");
+        }
+    }
+
+    #[test]
     fn a_removed_node_lives_until_the_kernel_forgets_it() {
         let mut tree = tree();
         let now = Instant::now();

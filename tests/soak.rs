@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::files::{close, store};
+use harness::patience::eventually;
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::{Kind, Mount, Relay, Server};
@@ -82,11 +83,8 @@ fn soak(label: &str, relay: &Relay, root: &Path, fault: impl Fn(&mut Dice) + Syn
         std::thread::sleep(Duration::from_millis(dice.below(1500)));
     });
     mend();
-    // Whatever was under way comes to its end.
-    let settled = Instant::now() + Duration::from_secs(60);
-    while !mount.status(&[]).contains("0 jobs for a connection, 0 calls") && Instant::now() < settled {
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    // Whatever was under way comes to its end: no table keeps what nobody waits for.
+    eventually("an empty queue", || mount.status(&[]).contains(" 0 jobs for a connection, 0 calls"));
     for (folder, files) in &doubtful {
         for doubt in files {
             doubt.check(&root.join(folder));

@@ -29,6 +29,8 @@ pub struct Stat {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    /// Only who has it open still knows it.
+    pub removed: bool,
 }
 
 /// What setattr asks for.
@@ -291,6 +293,7 @@ impl FileSystem {
             mode,
             uid: options.uid,
             gid: options.gid,
+            removed: node.hidden || (node.parent.is_none() && ino != Ino::ROOT),
         })
     }
 }

@@ -226,8 +226,12 @@ impl Tree {
         if entry.size.is_none() && same_kind {
             node.attributes.size = known.size;
         }
-        if same_time && coarse.is_some() | entry.modified.is_none() {
+        // A content of another size has a time of its own, even where that cannot be told from the old one.
+        let keeps_time = !changed && coarse.is_some() | entry.modified.is_none();
+        if keeps_time || entry.modified.is_none() {
             node.attributes.modified = known.modified;
+        }
+        if keeps_time {
             node.attributes.precision = known.precision;
         }
         node.listed_time = coarse;

@@ -157,6 +157,7 @@ everywhere! {
         let mut file = File::open(at.path("doomed")).unwrap();
         fs::remove_file(at.path("doomed")).unwrap();
         assert!(!at.path("doomed").exists());
+        assert_eq!(file.metadata().unwrap().nlink(), 0, "who waited for a lock file learns that it was removed");
         let mut read = Vec::new();
         file.read_to_end(&mut read).unwrap();
         assert!(read == content);

@@ -139,6 +139,13 @@ everywhere! {
         assert_eq!(at.read("sealed/file"), b"x");
     }
 
+    fn what_ftp_has_no_command_for_is_not_permitted(at: &mut Mounted) {
+        at.ok("echo text > file");
+        let told = at.ok("for make in 'mkfifo x' 'mknod x b 1 2' 'ln file x' 'ln -s file x'; do LC_ALL=C $make 2>&1; done | grep -c 'not permitted'");
+        assert_eq!(told, "4\n");
+        assert_eq!(at.ok("ls -A"), "file\n");
+    }
+
     fn hidden_files_are_there(at: &mut Mounted) {
         at.server.put(".hidden", "x");
         at.server.put(".config/inner", "y");
