@@ -24,7 +24,7 @@ fn where_each_connection_gets_only_so_much_a_file_comes_over_several() {
 
 #[test]
 fn where_the_line_is_all_there_is_further_streams_are_given_up() {
-    let at = Place::new(&[], SIZE, |options| options.rate_of_all = Some(16 * MIB));
+    let at = Place::new(&[], SIZE, |options| options.rate_of_all = Some(8 * MIB));
     at.read_it_all();
     // One is tried, and what it has brought is not brought again; that is remembered for the next file.
     assert!(at.offsets().len() <= 12, "{:?}", at.offsets());
@@ -180,8 +180,14 @@ impl Drop for Reading {
     }
 }
 
+/// Every page is another one.
 fn content(size: u64) -> Vec<u8> {
-    (0..size as u32 / 4).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect()
+    let mut content = vec![0; size as usize];
+    for (number, page) in content.chunks_mut(4096).enumerate() {
+        page.fill(number as u8);
+        page[..8].copy_from_slice(&number.to_le_bytes());
+    }
+    content
 }
 
 const MIB: u64 = 1 << 20;
