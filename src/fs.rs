@@ -138,7 +138,13 @@ impl FileSystem {
         let queue = Connections::start(config, features.clone(), options.max_conns, patience, session);
         let filesystem = Arc::new_cyclic(|this| Self {
             tree: Mutex::new(Tree::new(root, lifetimes)),
-            reads: Reads::new(queue.clone(), options.cache_size, options.disk_cache.as_ref(), &server),
+            reads: Reads::new(
+                queue.clone(),
+                options.cache_size,
+                options.disk_cache.as_ref(),
+                options.prefetch,
+                &server,
+            ),
             queue,
             drafts: Drafts::default(),
             writeback,

@@ -243,6 +243,25 @@ impl Queue {
         (state.slots.iter().map(doing).collect(), state.waiting.len())
     }
 
+    /// Whether a connection stands idle that nobody will miss: no job waits, and another one is idle, too. Where there are
+    /// fewer, one more is made for the next time, up to the limit.
+    pub fn has_spare(self: &Arc<Self>) -> bool {
+        let mut state = self.state.lock();
+        if !state.waiting.is_empty() {
+            return false;
+        }
+        let idle = |slot: &&Slot| slot.live && matches!(slot.state, SlotState::Idle(_));
+        if state.slots.iter().filter(idle).count() > 1 {
+            return true;
+        }
+        let new = state.grow(1);
+        drop(state);
+        if let Some(slot) = new {
+            (self.spawn)(self.clone(), slot);
+        }
+        false
+    }
+
     /// Whether no job waits.
     pub fn is_empty(&self) -> bool {
         self.state.lock().waiting.is_empty()

@@ -20,6 +20,7 @@
 pub mod blocks;
 mod cursor;
 pub mod disk;
+mod further;
 mod stream;
 mod transfer;
 mod versions;
@@ -28,7 +29,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::warn;
 
@@ -42,6 +43,7 @@ use blocks::Blocks;
 use cursor::{Cursors, Window};
 use disk::Disk;
 use disk::record::Key;
+use further::{Further, Lesson};
 use stream::Stream;
 use versions::Versions;
 
@@ -60,6 +62,9 @@ pub struct Reads {
     queue: Arc<Queue>,
     files: Mutex<HashMap<(Ino, Version), File>>,
     versions: Versions,
+    /// How many streams one reader may have.
+    streams: usize,
+    lesson: Mutex<Lesson>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -95,13 +100,21 @@ pub struct Miss {
 struct File {
     streams: Vec<Arc<Stream>>,
     cursors: Cursors,
+    further: Further,
     /// Where a file of unknown size has turned out to end.
     end: Option<u64>,
 }
 
 impl Reads {
-    /// Keeps at most `cache_size` bytes of blocks in memory; and some on the disk, if there is a place for them.
-    pub fn new(queue: Arc<Queue>, cache_size: u64, place: Option<&DiskPlace>, server: &str) -> Arc<Self> {
+    /// Keeps at most `cache_size` bytes of blocks in memory; and some on the disk, if there is a place for them. With
+    /// `prefetch`, a reader may have several streams.
+    pub fn new(
+        queue: Arc<Queue>,
+        cache_size: u64,
+        place: Option<&DiskPlace>,
+        prefetch: bool,
+        server: &str,
+    ) -> Arc<Self> {
         let disk = place.and_then(|place| {
             let started = Disk::start(&place.folder, place.limit, server);
             let trouble = |error| warn!("no disk cache in {}: {error}", place.folder.display());
@@ -113,6 +126,8 @@ impl Reads {
             queue,
             files: Mutex::default(),
             versions: Versions::default(),
+            streams: if prefetch { further::MOST } else { 1 },
+            lesson: Mutex::default(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         })
@@ -121,7 +136,16 @@ impl Reads {
     /// The transfers that run: whose, how far, of how much. None when that cannot be told at once.
     pub fn look(&self, patience: Duration) -> Option<Vec<(Ino, u64, u64)>> {
         let files = self.files.try_lock_for(patience)?;
-        Some(files.values().flat_map(|file| &file.streams).filter_map(|stream| stream.look()).collect())
+        let of = |file: &File| {
+            let streams = file.streams.iter().filter_map(|stream| stream.look());
+            // Of several for one reader, the one that it is at.
+            if file.further.is_active() {
+                streams.min_by_key(|look| look.1).into_iter().collect()
+            } else {
+                streams.collect::<Vec<_>>()
+            }
+        };
+        Some(files.values().flat_map(of).collect())
     }
 
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
@@ -140,7 +164,11 @@ impl Reads {
             return Ok(Vec::new().into());
         }
         let window = self.note(content, offset, len as u64);
-        let Ok(bytes) = self.blocks.read(content.ino, content.version, offset, len) else {
+        let found = match window.ahead {
+            0 => self.blocks.read(content.ino, content.version, offset, len),
+            _ => self.blocks.pass(content.ino, content.version, offset, len),
+        };
+        let Ok(bytes) = found else {
             self.misses.fetch_add(1, Ordering::Relaxed);
             return Err(Miss { offset, len, size, window });
         };
@@ -212,6 +240,11 @@ impl Reads {
             let from = from - from % blocks::PAGE;
             let stream = Arc::new(Stream::new(content.clone(), from, goal, window.ahead, waiter));
             file.streams.push(stream.clone());
+            let now = Instant::now();
+            for file in files.values_mut().filter(|file| file.further.is_active()) {
+                file.further.rest(now);
+                file.streams.iter().for_each(|stream| stream.yield_to_others());
+            }
             break (Some(stream), None);
         };
         if let Some(ticket) = promoted {
@@ -386,8 +419,16 @@ impl Reads {
 
     fn remove(&self, stream: &Arc<Stream>) {
         let mut files = self.files.lock();
-        if let Some(file) = files.get_mut(&stream.key()) {
-            file.streams.retain(|other| !Arc::ptr_eq(other, stream));
+        let Some(file) = files.get_mut(&stream.key()) else { return };
+        file.streams.retain(|other| !Arc::ptr_eq(other, stream));
+        if file.streams.is_empty() {
+            file.further = Further::default();
+        } else {
+            file.further.add(stream.brought());
+            if stream.is_further() && stream.was_interrupted() {
+                // By somebody who needs its connection, or because nobody reads.
+                file.further.rest(Instant::now());
+            }
         }
     }
 }

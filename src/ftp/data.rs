@@ -183,6 +183,13 @@ impl Data {
         }
     }
 
+    /// See [`Stream::offer`].
+    pub fn offer(&self, bytes: u64) {
+        if let Channel::Open(stream) = &self.channel {
+            stream.offer(bytes);
+        }
+    }
+
     /// Bytes not yet acknowledged by the peer.
     pub fn unsent(&self) -> usize {
         match &self.channel {

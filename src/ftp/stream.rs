@@ -145,8 +145,16 @@ impl Stream {
             set_window(self.tcp(), FIRST_WINDOW);
             unlock(self.tcp());
             // What the buffer was at first bounds the window until it outgrows the one just set, which it then never needs to.
-            set_option(self.tcp(), libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, libc::c_int::MAX >> 1);
+            self.offer(u64::MAX);
         }
+    }
+
+    /// Bounds the window. What was offered before stays offered, so whoever says this with ever smaller numbers lets the
+    /// peer send up to a certain byte at full speed, and hardly any behind it.
+    pub fn offer(&self, bytes: u64) {
+        let most = libc::c_int::MAX >> 1;
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(most).clamp(2 * HELD_WINDOW as libc::c_int, most);
+        set_option(self.tcp(), libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, bytes);
     }
 
     /// Whether it stands: not while it is being made.

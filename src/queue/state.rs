@@ -76,7 +76,7 @@ impl State {
 
     /// A new slot, when more jobs can run than connections are being made, `unready` of them already on a connection that
     /// must first prepare itself.
-    fn grow(&mut self, unready: usize) -> Option<SlotId> {
+    pub(super) fn grow(&mut self, unready: usize) -> Option<SlotId> {
         let live = self.slots.iter().any(|slot| slot.live);
         let failed = self.growth_failed.is_some_and(|at| at.elapsed() < GROWTH_PAUSE);
         if self.slots.len() >= self.limit || self.closing || (live && failed) {

@@ -3,7 +3,7 @@
 //! Between two pieces of data its [`transfer`](super::transfer) looks here where it stands: on while somebody waits for
 //! what comes or the window is open; paused (not reading, so TCP holds the server back) while nobody wants more; ended
 //! when its connection is wanted, or after a pause of [`LINGER`]. Readers who still wait when it ends are served by a new
-//! stream, so nobody notices that a connection was taken away.
+//! stream, so nobody notices that a connection was taken away. Where a further stream has begun ahead of it, it ends.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,26 @@ use crate::tree::{Ino, Version};
 /// One running or queued transfer of a file.
 pub(super) struct Stream {
     content: Content,
+    from: u64,
     state: Mutex<State>,
     wake: Condvar,
-    /// Read ahead of anybody's asking, as long as this says so.
-    wanted: Option<Wanted>,
+    origin: Origin,
+}
+
+/// Why there is a stream.
+enum Origin {
+    /// A reader waited for its first bytes.
+    Asked,
+    /// It reads ahead of anybody's asking, as long as this says so.
+    Ahead(Wanted),
+    /// A reader's own stream is too slow for it.
+    Further,
+}
+
+/// How far a stream is that runs or waits for its connection.
+pub(super) struct Progress {
+    pub(super) next: u64,
+    pub(super) brought: u64,
 }
 
 struct State {
@@ -28,7 +44,15 @@ struct State {
     /// It may run up to here without being asked.
     goal: u64,
     window: u64,
+    /// Another stream has begun here.
+    stop: u64,
     waiters: Vec<Waiter>,
+    /// When it last brought something that was waited for.
+    waited_for: Option<Instant>,
+    /// Whether nobody wanted more for a moment since somebody looked.
+    has_paused: bool,
+    /// Whoever it runs ahead of has enough for now.
+    is_held: bool,
     ended: bool,
     ticket: Option<Ticket>,
     /// The server begins every transfer at the start of the file: whatever lies ahead is nearest from here.
@@ -37,8 +61,29 @@ struct State {
 
 impl State {
     fn new(next: u64, goal: u64) -> Self {
-        let waiters = Vec::new();
-        Self { next, goal, window: 0, waiters, ended: false, ticket: None, cannot_restart: false }
+        Self {
+            next,
+            goal,
+            window: 0,
+            stop: u64::MAX,
+            waiters: Vec::new(),
+            waited_for: None,
+            has_paused: false,
+            is_held: false,
+            ended: false,
+            ticket: None,
+            cannot_restart: false,
+        }
+    }
+
+    /// Whether there is something to bring now.
+    fn is_busy(&self) -> bool {
+        !self.waiters.is_empty() || self.next < self.goal && !self.is_held
+    }
+
+    /// Whether it has brought all that it is to bring.
+    fn is_through(&self, content: &Content) -> bool {
+        self.next >= self.stop.min(content.size)
     }
 }
 
@@ -52,22 +97,116 @@ pub(super) struct Waiter {
 impl Stream {
     pub(super) fn new(content: Content, from: u64, goal: u64, window: u64, waiter: Waiter) -> Self {
         let state = State { window, waiters: vec![waiter], ..State::new(from, goal) };
-        Self { content, state: Mutex::new(state), wake: Condvar::new(), wanted: None }
+        Self::of(content, Origin::Asked, state)
     }
 
     /// A stream that brings the first `goal` bytes before anybody asks for them.
     pub(super) fn ahead(content: Content, goal: u64, wanted: Wanted) -> Self {
-        let state = State::new(0, goal);
-        Self { content, state: Mutex::new(state), wake: Condvar::new(), wanted: Some(wanted) }
+        Self::of(content, Origin::Ahead(wanted), State::new(0, goal))
+    }
+
+    /// A stream that runs far ahead of a reader who has one already.
+    pub(super) fn further(content: Content, from: u64, stride: u64) -> Self {
+        let goal = (from + stride + stride / 2).min(content.size);
+        Self::of(content, Origin::Further, State { window: stride, ..State::new(from, goal) })
+    }
+
+    fn of(content: Content, origin: Origin, state: State) -> Self {
+        Self { content, from: state.next, state: Mutex::new(state), wake: Condvar::new(), origin }
     }
 
     pub(super) fn content(&self) -> &Content {
         &self.content
     }
 
-    /// Whether nobody had asked when it was made.
+    /// Whether it brings what no reader has come near yet.
     pub(super) fn is_ahead(&self) -> bool {
-        self.wanted.is_some()
+        matches!(self.origin, Origin::Ahead(_))
+    }
+
+    pub(super) fn is_further(&self) -> bool {
+        matches!(self.origin, Origin::Further)
+    }
+
+    /// Whether nobody waited for it when it was made.
+    pub(super) fn is_speculation(&self) -> bool {
+        !matches!(self.origin, Origin::Asked)
+    }
+
+    /// How far it is, unless it has ended.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        let state = self.state.lock();
+        let goes_on = !state.ended && !self.is_ahead();
+        goes_on.then(|| Progress { next: state.next, brought: state.next.saturating_sub(self.from) })
+    }
+
+    /// Bytes that it has brought.
+    pub(super) fn brought(&self) -> u64 {
+        self.state.lock().next.saturating_sub(self.from)
+    }
+
+    /// Whether a reader has waited for it all the time since this was asked last, or nearly so.
+    pub(super) fn is_waited_for(&self, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        let has_paused = std::mem::take(&mut state.has_paused);
+        let lately = state.waited_for.is_some_and(|at| now.duration_since(at) < LATELY);
+        !has_paused && !state.ended && (lately || !state.waiters.is_empty())
+    }
+
+    /// Whether this one brings, or has begun to bring, what is at an offset.
+    pub(super) fn is_from(&self, offset: u64) -> bool {
+        !self.state.lock().ended && self.from == offset
+    }
+
+    /// Another stream begins at `stop`, and this one ends there. False when it is too late for that.
+    pub(super) fn end_at(&self, stop: u64) -> bool {
+        let mut state = self.state.lock();
+        if state.ended || state.next + MARGIN > stop || state.stop < stop {
+            return false;
+        }
+        state.stop = stop;
+        if self.is_further() {
+            state.goal = state.goal.max(stop);
+        }
+        true
+    }
+
+    /// Where it is to end, if it has come there.
+    pub(super) fn stopped_at(&self) -> Option<u64> {
+        let state = self.state.lock();
+        (state.next >= state.stop).then_some(state.stop)
+    }
+
+    /// Nobody else brings what it was to end before.
+    pub(super) fn go_past(&self) {
+        self.state.lock().stop = u64::MAX;
+    }
+
+    /// How many bytes it still has to bring; none when it goes on to the end of the file.
+    pub(super) fn left(&self) -> Option<u64> {
+        let state = self.state.lock();
+        (state.stop < u64::MAX).then(|| state.stop.saturating_sub(state.next))
+    }
+
+    /// Whether those that it runs ahead of have enough for now.
+    pub(super) fn hold(&self, is_held: bool) {
+        let mut state = self.state.lock();
+        if self.is_further() && state.is_held != is_held {
+            state.is_held = is_held;
+            self.wake.notify_all();
+        }
+    }
+
+    /// Others read: a further stream that nobody waits for ends.
+    pub(super) fn yield_to_others(&self) {
+        if self.is_further() {
+            self.leave();
+        }
+    }
+
+    /// Whether it has ended before it was through.
+    pub(super) fn was_interrupted(&self) -> bool {
+        !self.state.lock().is_through(&self.content)
     }
 
     /// Names the job that it is, once it is one.
@@ -106,10 +245,13 @@ impl Stream {
     pub(super) fn advance(&self, next: u64) -> Vec<Waiter> {
         let mut state = self.state.lock();
         state.next = next;
-        let (ready, rest) = std::mem::take(&mut state.waiters)
+        let (ready, rest): (Vec<_>, _) = std::mem::take(&mut state.waiters)
             .into_iter()
             .partition(|waiter| waiter.offset + waiter.len as u64 <= next);
         state.waiters = rest;
+        if !ready.is_empty() {
+            state.waited_for = Some(Instant::now());
+        }
         ready
     }
 
@@ -132,7 +274,7 @@ impl Stream {
 
     /// Only the head of a large file: whoever wants more needs a stream with a wider window.
     fn is_head(&self) -> bool {
-        self.wanted.is_some() && self.content.size > ahead_bytes(self.content.size)
+        self.is_ahead() && self.content.size > ahead_bytes(self.content.size)
     }
 
     /// Takes the waiter if this stream will soon pass `missing`.
@@ -142,7 +284,7 @@ impl Stream {
             true => u64::MAX,
             false => state.goal.max(state.next + READ_THROUGH),
         };
-        if state.ended || missing < state.next || missing > reach {
+        if state.ended || missing < state.next || missing > reach || missing >= state.stop {
             return false;
         }
         if self.is_head() {
@@ -186,16 +328,19 @@ impl Stream {
     /// The job to make more urgent: it was to read ahead, and now somebody waits for it.
     pub(super) fn to_promote(&self) -> Option<Ticket> {
         let state = self.state.lock();
-        state.ticket.filter(|_| self.wanted.is_some() && !state.waiters.is_empty())
+        state.ticket.filter(|_| self.is_speculation() && !state.waiters.is_empty())
     }
 
     /// Whether nobody will want what this stream is about to fetch, or nothing is to be fetched ahead (any more); then it has ended.
     pub(super) fn is_pointless(&self, may_be_ahead: bool) -> bool {
         let mut state = self.state.lock();
-        let pointless =
-            state.waiters.is_empty() && self.wanted.as_ref().is_some_and(|wanted| !may_be_ahead || !wanted());
-        state.ended |= pointless;
-        pointless
+        let is_unwanted = match &self.origin {
+            Origin::Asked => false,
+            Origin::Ahead(wanted) => !may_be_ahead || !wanted(),
+            Origin::Further => !may_be_ahead,
+        };
+        state.ended |= state.waiters.is_empty() && is_unwanted;
+        state.ended
     }
 
     /// Whether to go on reading; waits while nobody wants more.
@@ -208,7 +353,11 @@ impl Stream {
             return false;
         }
         loop {
-            let busy = !state.waiters.is_empty() || state.next < state.goal;
+            if state.is_through(&self.content) {
+                state.ended = true;
+                return false;
+            }
+            let busy = state.is_busy();
             let fair = !busy || served >= QUANTUM;
             if parking_lot::MutexGuard::unlocked(&mut state, || turn.is_wanted(fair)) {
                 state.ended = true;
@@ -218,13 +367,14 @@ impl Stream {
                 return false;
             }
             // Looked at again: the lock was let go meanwhile.
-            if !state.waiters.is_empty() || state.next < state.goal {
+            if state.is_busy() {
                 return true;
             }
             if Instant::now() >= linger {
                 state.ended = true;
                 return false;
             }
+            state.has_paused = true;
             self.wake.wait_for(&mut state, LOOK_AROUND);
         }
     }
@@ -234,6 +384,10 @@ impl Stream {
 const READ_THROUGH: u64 = 128 * 1024;
 /// How long a paused stream keeps its connection for a reader that may come back.
 const LINGER: Duration = Duration::from_secs(5);
+/// A reader that was served so short a time ago is waiting again, or about to.
+const LATELY: Duration = Duration::from_millis(300);
+/// A stream may have asked for so much already, beyond what it has brought.
+const MARGIN: u64 = 256 * 1024;
 /// How often a paused stream looks whether its connection is wanted.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
 /// After this many bytes a stream makes room for another reader that waits for a connection.

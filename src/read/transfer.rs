@@ -4,12 +4,13 @@
 //! the head of a file) the server is held back: what it has sent when we cut the transfer is in vain.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use log::debug;
 
 use super::blocks::PAGE;
 use super::stream::Stream;
-use super::{Reads, SMALL_FILE, UNKNOWN_SIZE};
+use super::{Reads, SMALL_FILE, UNKNOWN_SIZE, further};
 use crate::ftp::features::{Ability, Capability};
 use crate::ftp::{Download, Error, Refusal, RemotePath, Session, explain, reply::Reply};
 use crate::queue::{Claim, Job, Priority, Task, Turn};
@@ -18,9 +19,9 @@ use crate::queue::{Claim, Job, Priority, Task, Turn};
 pub(super) fn submit(reads: &Arc<Reads>, stream: Arc<Stream>) {
     let claim = (stream.content().locate)().map(Claim::Shared);
     let task = Box::new(Transfer { reads: reads.clone(), stream: stream.clone(), progress: false });
-    let priority = if stream.is_ahead() { Priority::ReadAhead } else { Priority::Read };
+    let priority = if stream.is_speculation() { Priority::ReadAhead } else { Priority::Read };
     let ticket = reads.queue.submit(Job::of(priority, task).claim(claim).with_data());
-    if stream.is_ahead() {
+    if stream.is_speculation() {
         stream.set_ticket(ticket);
         // Somebody may have joined before there was a ticket.
         stream.to_promote().into_iter().for_each(|ticket| reads.queue.promote(ticket, Priority::Read));
@@ -50,11 +51,17 @@ impl Task for Transfer {
     fn finish(self: Box<Self>, outcome: Result<(), Error>) {
         let waiters = self.stream.end();
         self.reads.remove(&self.stream);
+        if self.stream.is_further() && outcome.is_err() {
+            self.reads.further_failed();
+        }
         for waiter in waiters {
             match &outcome {
                 Ok(()) => self.reads.read(self.stream.content(), waiter.offset, waiter.len, waiter.done),
                 Err(error) => (waiter.done)(Err(error.clone())),
             }
+        }
+        if self.stream.left().is_some() {
+            self.reads.keep_pace(&self.stream);
         }
     }
 }
@@ -67,8 +74,17 @@ impl Transfer {
         let mut next = self.stream.begin(cannot_restart && size <= self.reads.blocks.limit() / 2);
         let mut download = self.begin(session, path, next)?;
         if !download.can_restart() {
+            if self.stream.is_further() {
+                download.abandon();
+                return Ok(());
+            }
             self.stream.cannot_restart();
         }
+        let is_worth_several = download.can_restart()
+            && (self.stream.is_further()
+                || size != UNKNOWN_SIZE && size.saturating_sub(next) >= further::WORTH);
+        let mut look_at = Instant::now() + further::LOOK;
+        let mut is_bounded = false;
         let mut buffer = vec![0; CHUNK];
         let mut filled = 0;
         let mut served = 0;
@@ -77,11 +93,27 @@ impl Transfer {
             download.let_go();
         }
         loop {
+            if is_worth_several && Instant::now() >= look_at {
+                self.reads.keep_pace(&self.stream);
+                look_at = Instant::now() + further::LOOK;
+            }
+            if let Some(stop) = self.stream.stopped_at()
+                && !self.reads.is_continued(&self.stream, stop)
+            {
+                self.stream.go_past();
+            }
             if next < size && !self.stream.goes_on(turn, served) {
                 download.abandon();
                 return Ok(());
             }
             let mut limit = buffer.len();
+            if let Some(left) = self.stream.left() {
+                is_bounded = true;
+                download.offer(left.saturating_sub(filled as u64));
+                limit = limit.min(usize::try_from(left).unwrap_or(limit)).max(filled + 1);
+            } else if std::mem::take(&mut is_bounded) {
+                download.offer(u64::MAX);
+            }
             if is_held {
                 is_held = self.stream.is_little();
                 let wanted = self.stream.wanted();

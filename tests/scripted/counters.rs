@@ -20,6 +20,8 @@ pub struct Counts {
     /// Sessions refused with 421.
     pub refused: u64,
     pub data_connections: u64,
+    /// Transfers that run now.
+    pub transfers: u64,
     pub bytes_sent: u64,
     pub bytes_received: u64,
     /// Bytes of floods on control connections that a client has taken to the end.
@@ -48,8 +50,8 @@ impl Counters {
     /// From zero again; open sessions stay counted as open.
     pub fn reset(&self) {
         let mut counts = locked(&self.0);
-        let open = counts.open;
-        *counts = Counts { open, most_open: open, ..Counts::default() };
+        let Counts { open, transfers, .. } = *counts;
+        *counts = Counts { open, most_open: open, transfers, ..Counts::default() };
     }
 
     pub(super) fn command(&self, session: u64, verb: &str, argument: &[u8]) {
@@ -79,7 +81,13 @@ impl Counters {
     }
 
     pub(super) fn data_connection(&self) {
-        locked(&self.0).data_connections += 1;
+        let mut counts = locked(&self.0);
+        counts.data_connections += 1;
+        counts.transfers += 1;
+    }
+
+    pub(super) fn transferred(&self) {
+        locked(&self.0).transfers -= 1;
     }
 
     pub(super) fn sent(&self, bytes: usize) {

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::faults::{DataEnd, Fault, Then};
+use super::locked;
 use super::session::Session;
 
 /// How the next data connection comes about.
@@ -64,6 +66,7 @@ impl Session<'_> {
             Content::File(mut file) => self.send(&mut file, &stream, after),
             Content::Store(file) => self.receive(file, &stream, after, end == DataEnd::Swallowed),
         };
+        self.shared.counters.transferred();
         match end {
             DataEnd::Closed | DataEnd::Swallowed => drop(stream),
             DataEnd::Reset => {
@@ -112,11 +115,15 @@ impl Session<'_> {
     fn send(&self, from: &mut dyn Read, mut to: &TcpStream, most: u64) -> Result<(), Failed> {
         let mut from = from.take(most);
         let mut block = vec![0; BLOCK];
+        let pace = Pace::default();
+        let options = &self.shared.options;
         loop {
             let length = from.read(&mut block).map_err(Failed::Disk)?;
             if length == 0 {
                 return Ok(());
             }
+            pace.wait_for(length, options.rate_of_each);
+            self.shared.pace_of_all.wait_for(length, options.rate_of_all);
             to.write_all(&block[..length]).map_err(|_| Failed::Connection)?;
             self.shared.counters.sent(length);
         }
@@ -139,6 +146,28 @@ impl Session<'_> {
         Ok(())
     }
 }
+
+/// When the next bytes may be sent, where a rate is to be kept.
+#[derive(Default)]
+pub(super) struct Pace(Mutex<Option<Instant>>);
+
+impl Pace {
+    fn wait_for(&self, bytes: usize, rate: Option<u64>) {
+        let Some(rate) = rate else { return };
+        let now = Instant::now();
+        let due = {
+            let mut next = locked(&self.0);
+            // Who has slept too long makes up for it.
+            let due = next.unwrap_or(now).max(now.checked_sub(MADE_UP).unwrap_or(now));
+            *next = Some(due + Duration::from_secs_f64(bytes as f64 / rate as f64));
+            due
+        };
+        std::thread::sleep(due.saturating_duration_since(now));
+    }
+}
+
+/// What a machine that is loaded sleeps too long.
+const MADE_UP: Duration = Duration::from_millis(500);
 
 /// A line again and again, with a number in the place of `{}`.
 pub(super) struct Lines {

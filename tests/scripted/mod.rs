@@ -45,6 +45,10 @@ pub struct Options {
     pub without: Vec<&'static str>,
     /// Bytes of a data connection that are sent and not yet acknowledged, at most; the kernel's own choice when none.
     pub send_buffer: Option<usize>,
+    /// Bytes per second that each data connection gets, at most.
+    pub rate_of_each: Option<u64>,
+    /// Bytes per second that all data connections get together, at most.
+    pub rate_of_all: Option<u64>,
 }
 
 impl Default for Options {
@@ -57,6 +61,8 @@ impl Default for Options {
             idle: Duration::from_secs(300),
             without: Vec::new(),
             send_buffer: None,
+            rate_of_each: None,
+            rate_of_all: None,
         }
     }
 }
@@ -86,6 +92,7 @@ impl Server {
             ending: AtomicBool::new(false),
             sockets: Mutex::default(),
             next: AtomicU64::new(0),
+            pace_of_all: data::Pace::default(),
         });
         let served = shared.clone();
         let acceptor = std::thread::spawn(move || {
@@ -164,6 +171,7 @@ struct Shared {
     /// Control and data connections, so that they can be ended from outside.
     sockets: Mutex<HashMap<u64, TcpStream>>,
     next: AtomicU64,
+    pace_of_all: data::Pace,
 }
 
 impl Shared {

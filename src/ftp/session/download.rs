@@ -128,6 +128,13 @@ impl Download<'_> {
         }
     }
 
+    /// The server gets room for so many bytes more and hardly any beyond, from here on: what is asked for has an end.
+    pub fn offer(&self, bytes: u64) {
+        if let Some(data) = &self.transfer.data {
+            data.offer(bytes);
+        }
+    }
+
     /// The next bytes; 0 at the end of the stream. Errors: the refusal (also one that comes after 150), a broken or silent
     /// connection. Whether all bytes have come only the caller knows: a server may say 226 to a truncated file.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {

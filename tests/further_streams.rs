@@ -1,0 +1,194 @@
+//! Several streams for one file: begun where each connection gets only so much, given up where the line is all there is, and
+//! never at the price of others. Connections, transfers and bytes are counted, never timed.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use harness::patience::eventually;
+use harness::scratch::Scratch;
+use harness::scripted::{self, Server};
+use harness::{Kind, Mount, Options, Relay, shell};
+
+#[test]
+fn where_each_connection_gets_only_so_much_a_file_comes_over_several() {
+    let at = Place::new(&[], SIZE, |options| options.rate_of_each = Some(8 * MIB));
+    at.read_it_all();
+    let longest = at.pieces().into_iter().max().unwrap();
+    assert!(at.offsets().len() >= 3, "{:?}", at.offsets());
+    assert!(longest <= SIZE / 2, "no stream brings most of it: {:?}", at.pieces());
+    assert!(at.sent() <= SIZE * 11 / 10, "{} bytes for {SIZE}", at.sent());
+}
+
+#[test]
+fn where_the_line_is_all_there_is_further_streams_are_given_up() {
+    let at = Place::new(&[], SIZE, |options| options.rate_of_all = Some(8 * MIB));
+    at.read_it_all();
+    // One is tried, and what it has brought is not brought again; that is remembered for the next file.
+    assert!(at.offsets().len() <= 12, "{:?}", at.offsets());
+    assert!(at.sent() <= SIZE * 12 / 10, "{} bytes for {SIZE}", at.sent());
+    let before = at.server.counters().of("RETR");
+    fs::rename(at.server.root().join("big"), at.server.root().join("other")).unwrap();
+    shell::ok(at.mount.path(), "cat other > /dev/null");
+    assert_eq!(at.server.counters().of("RETR") - before, 1, "{:?}", at.offsets());
+}
+
+#[test]
+fn a_metered_mount_and_one_of_two_connections_read_a_file_in_one_stream() {
+    for option in ["no_prefetch", "max_conns=2"] {
+        let at = Place::new(&[option], 48 * MIB, |options| options.rate_of_each = Some(16 * MIB));
+        at.read_it_all();
+        assert_eq!(at.server.counters().of("RETR"), 1, "{option}: {:?}", at.offsets());
+    }
+}
+
+#[test]
+fn a_second_reader_finds_a_connection_ready_and_further_streams_give_way_to_it() {
+    let at = Place::new(&[], SIZE, |options| options.rate_of_each = Some(4 * MIB));
+    let reading = at.start_reading();
+    eventually("several streams", || at.offsets().len() >= 3);
+    eventually("a connection that is ready", || at.is_one_ready());
+    let (before, sessions) = (at.server.counters().now().lines.len(), at.server.counters().now().sessions);
+    assert_eq!(fs::read(at.mount.path().join("small")).unwrap(), b"content");
+    let lines = at.server.counters().now().lines;
+    let asked = lines[before..].iter().position(|(_, line)| line == "RETR /small").unwrap();
+    let logins = lines[before..][..asked].iter().filter(|(_, line)| line.starts_with("USER")).count();
+    assert_eq!(logins, 0, "it waits for no login: {:?}", &lines[before..]);
+    assert!(at.server.counters().now().sessions <= sessions + 1);
+    eventually("one stream", || at.running() == 1);
+    drop(reading);
+}
+
+#[test]
+fn a_seek_ends_further_streams_and_what_is_sent_in_vain_is_bounded() {
+    let at = Place::new(&[], SIZE, |options| options.rate_of_each = Some(4 * MIB));
+    let reading = at.start_reading();
+    eventually("several streams", || at.offsets().len() >= 3);
+    drop(reading);
+    let before = at.sent();
+    let mut page = [0; 4096];
+    let file = File::open(at.mount.path().join("big")).unwrap();
+    file.read_exact_at(&mut page, SIZE - 4096).unwrap();
+    assert_eq!(page.as_slice(), &content(SIZE)[SIZE as usize - 4096..]);
+    eventually("an end of all other streams", || at.running() == 0);
+    // The stream that the reader had runs its window to the end, as ever; of the others hardly more than is under way.
+    assert!(at.sent() <= before + 12 * MIB, "{} bytes for a page", at.sent() - before);
+}
+
+#[test]
+fn real_servers_that_limit_each_session_are_read_over_several() {
+    for (kind, limit) in [(Kind::Vsftpd, "local_max_rate=6000000"), (Kind::PureFtpd, "-T:6000")] {
+        let options = Options { extra: vec![limit.into()], ..Options::default() };
+        let Some(server) = harness::Server::start_with(kind, &options) else { continue };
+        let size = 64 * MIB;
+        server.put("big", content(size));
+        let relay = Relay::new(&server);
+        let mount = Mount::new(&relay, &[]);
+        let before = relay.traffic();
+        assert!(fs::read(mount.path().join("big")).unwrap() == content(size));
+        let after = relay.traffic();
+        // Those that are kept ready are among them.
+        let connections = after.data_connections - before.data_connections;
+        assert!(connections >= 6, "{kind:?}: {connections} data connections");
+        let sent = after.bytes_down - before.bytes_down;
+        assert!(sent <= size * 12 / 10, "{kind:?}: {sent} bytes for {size}");
+    }
+}
+
+/// A scripted server with a big file and a small one, and its mount.
+struct Place {
+    mount: Mount,
+    server: Server,
+    size: u64,
+    _served: Scratch,
+}
+
+impl Place {
+    fn new(mount: &[&str], size: u64, limit: impl FnOnce(&mut scripted::Options)) -> Self {
+        let served = Scratch::new("served");
+        fs::write(served.path().join("big"), content(size)).unwrap();
+        fs::write(served.path().join("small"), "content").unwrap();
+        // Small: what is in it counts as sent.
+        let mut options = scripted::Options { send_buffer: Some(64 << 10), ..scripted::Options::default() };
+        limit(&mut options);
+        let server = Server::start_with(served.path(), options).unwrap();
+        let mount = Mount::new(&server, mount);
+        Self { mount, server, size, _served: served }
+    }
+
+    fn read_it_all(&self) {
+        assert!(fs::read(self.mount.path().join("big")).unwrap() == content(self.size));
+    }
+
+    /// A program that reads the file until this is dropped.
+    fn start_reading(&self) -> Reading {
+        let child = std::process::Command::new("cat")
+            .arg(self.mount.path().join("big"))
+            .stdout(std::process::Stdio::null())
+            .spawn();
+        Reading(child.unwrap())
+    }
+
+    /// Where the transfers of the big file began.
+    fn offsets(&self) -> Vec<u64> {
+        let mut rests = std::collections::HashMap::new();
+        let mut offsets = Vec::new();
+        for (session, line) in self.server.counters().now().lines {
+            if let Some(offset) = line.strip_prefix("REST ") {
+                rests.insert(session, offset.parse().unwrap());
+            } else if line == "RETR /big" {
+                offsets.push(rests.remove(&session).unwrap_or(0));
+            }
+        }
+        offsets
+    }
+
+    /// How much each of them had to bring, if none brought what another one did.
+    fn pieces(&self) -> Vec<u64> {
+        let mut offsets = self.offsets();
+        offsets.push(self.size);
+        offsets.sort_unstable();
+        offsets.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    /// Transfers that run.
+    fn running(&self) -> u64 {
+        self.server.counters().now().transfers
+    }
+
+    /// Whether a session has a port that is not in use.
+    fn is_one_ready(&self) -> bool {
+        let now = self.server.counters().now();
+        now.commands.get("EPSV").is_some_and(|ports| *ports > now.data_connections)
+    }
+
+    /// Bytes that went into data connections.
+    fn sent(&self) -> u64 {
+        self.server.counters().now().bytes_sent
+    }
+}
+
+/// A program that is killed when the test has seen enough.
+struct Reading(std::process::Child);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Every page is another one.
+fn content(size: u64) -> Vec<u8> {
+    let mut content = vec![0; size as usize];
+    for (number, page) in content.chunks_mut(4096).enumerate() {
+        page.fill(number as u8);
+        page[..8].copy_from_slice(&number.to_le_bytes());
+    }
+    content
+}
+
+const MIB: u64 = 1 << 20;
+const SIZE: u64 = 96 * MIB;
