@@ -12,9 +12,10 @@
 //!
 //! [`each`] does so on each of the four main servers. [`servers`] starts them, each in namespaces of its own, so that the machine is left as it was; [`fetch`] gets programs that
 //! are not there yet. [`mount`] runs `ftpfs` itself. [`network`] puts them on machines of their own. [`relay`] stands between the two when a test wants to count round trips or
-//! to break the line. [`scripted`] is a small server of our own that misbehaves on request. [`files`] and [`patience`] are what most tests do with files and while they wait. [`standstill`] says where everybody waits when nothing moves. Everything ends with
+//! to break the line. [`scripted`] is a small server of our own that misbehaves on request. [`day`] mounts that. [`files`] and [`patience`] are what most tests do with files and while they wait. [`standstill`] says where everybody waits when nothing moves. Everything ends with
 //! the value that stands for it, also when the test panics or is killed.
 
+pub mod day;
 pub mod each;
 pub mod fetch;
 pub mod files;
