@@ -198,6 +198,11 @@ impl Data {
         }
     }
 
+    /// See [`Stream::was_reset`].
+    pub fn was_reset(&self) -> bool {
+        matches!(&self.channel, Channel::Open(stream) if stream.was_reset())
+    }
+
     /// What TLS has agreed on, on an open connection.
     pub fn tls(&self) -> Option<&TlsStream> {
         match &self.channel {

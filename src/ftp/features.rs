@@ -91,6 +91,8 @@ pub enum Capability {
     /// `STAT path` lists that folder and no other, several in one segment.
     ListByStat,
     Noop,
+    /// Keeps bytes of an upload that come before its command: TCP keeps order within a connection, not between two.
+    EarlyData,
     /// AVBL, or a quota in other words.
     Space,
     AuthTls,

@@ -162,6 +162,11 @@ impl Stream {
         self.tcp().peer_addr().is_ok()
     }
 
+    /// Whether the peer has dropped the connection. Told once.
+    pub fn was_reset(&self) -> bool {
+        matches!(self.tcp().take_error(), Ok(Some(error)) if is_broken(&error))
+    }
+
     /// Whether nothing has come and the peer has not gone, without waiting.
     pub fn is_quiet(&self) -> bool {
         matches!(self.tcp().peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)

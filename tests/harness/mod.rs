@@ -14,10 +14,11 @@
 //! the machine is left as it was; [`fetch`] gets programs that are not there yet. [`mount`] runs `ftpfs` itself,
 //! [`program`] its other commands. [`network`] puts them on machines of their own. [`relay`] stands between the two
 //! when a test wants to count round trips or to break the line. [`scripted`] is a small server of our own that
-//! misbehaves on request. [`moments`] are those of an upload at which something can die. [`files`] and [`patience`] are
+//! misbehaves on request; [`day`] mounts it. [`moments`] are those of an upload at which something can die. [`files`] and [`patience`] are
 //! what most tests do with files and while they wait. [`standstill`] says where everybody waits when nothing moves.
 //! Everything ends with the value that stands for it, also when the test panics or is killed.
 
+pub mod day;
 pub mod each;
 pub mod fetch;
 pub mod files;

@@ -62,6 +62,12 @@ impl Relay {
         self.line.state.lock().unwrap().delay = one_way;
     }
 
+    /// From now on commands take so much longer than data does, as when a segment of theirs is lost: TCP keeps order within a
+    /// connection, not between two.
+    pub fn hold_commands(&self, longer: Duration) {
+        self.line.state.lock().unwrap().commands_held = longer;
+    }
+
     /// Breaks every connection now, with RST as a rebooted router would; new ones are let through.
     pub fn cut(&self) {
         for connection in &self.line.state.lock().unwrap().open {
@@ -137,6 +143,7 @@ struct Line {
 #[derive(Default)]
 struct State {
     delay: Duration,
+    commands_held: Duration,
     dark: bool,
     open: Vec<Arc<Connection>>,
 }
@@ -194,6 +201,11 @@ impl Line {
     fn delay(&self) -> Duration {
         self.state.lock().unwrap().delay
     }
+
+    fn delay_up(&self, role: Role) -> Duration {
+        let state = self.state.lock().unwrap();
+        state.delay + if role == Role::Control { state.commands_held } else { Duration::ZERO }
+    }
 }
 
 fn accept(line: &Arc<Line>, listener: &TcpListener, server: u16, role: Role) {
@@ -228,21 +240,35 @@ fn pass(line: &Arc<Line>, client: TcpStream, server: u16, role: Role) {
         let (down, later_down) = sync_channel(IN_FLIGHT);
         let (connection, spoke) = (&*connection, &spoke);
         scope.spawn(move || {
-            read(line, connection, &connection.client, &up, |bytes| {
-                line.count.up.fetch_add(bytes.len() as u64, Ordering::SeqCst);
-                if role == Role::Control && !bytes.is_empty() {
-                    let commands = bytes.iter().filter(|&&b| b == b'\n').count();
-                    line.count.commands.fetch_add(commands as u64, Ordering::SeqCst);
-                    if spoke.swap(false, Ordering::SeqCst) {
-                        line.count.turns.fetch_add(1, Ordering::SeqCst);
+            read(
+                line,
+                connection,
+                &connection.client,
+                &up,
+                || line.delay_up(role),
+                |bytes| {
+                    line.count.up.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+                    if role == Role::Control && !bytes.is_empty() {
+                        let commands = bytes.iter().filter(|&&b| b == b'\n').count();
+                        line.count.commands.fetch_add(commands as u64, Ordering::SeqCst);
+                        if spoke.swap(false, Ordering::SeqCst) {
+                            line.count.turns.fetch_add(1, Ordering::SeqCst);
+                        }
                     }
-                }
-            });
+                },
+            );
         });
         scope.spawn(move || {
-            read(line, connection, &connection.server, &down, |bytes| {
-                line.count.down.fetch_add(bytes.len() as u64, Ordering::SeqCst);
-            });
+            read(
+                line,
+                connection,
+                &connection.server,
+                &down,
+                || line.delay(),
+                |bytes| {
+                    line.count.down.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+                },
+            );
         });
         scope.spawn(move || write(line, connection, &later_up, &connection.server, <[u8]>::to_vec));
         scope.spawn(move || {
@@ -269,6 +295,7 @@ fn read(
     connection: &Connection,
     mut from: &TcpStream,
     to: &SyncSender<Chunk>,
+    delay: impl Fn() -> Duration,
     mut seen: impl FnMut(&[u8]),
 ) {
     let mut block = vec![0; BLOCK];
@@ -281,7 +308,7 @@ fn read(
         // Broken by one side: broken for the other.
         let Ok(length) = read else { return connection.cut() };
         seen(&block[..length]);
-        let chunk = (Instant::now() + line.delay(), block[..length].to_vec());
+        let chunk = (Instant::now() + delay(), block[..length].to_vec());
         if to.send(chunk).is_err() || length == 0 {
             return;
         }

@@ -73,7 +73,8 @@ pub struct Options {
     pub tls: Tls,
     /// Listens on ::1 instead of 127.0.0.1.
     pub ipv6: bool,
-    /// More lines for the configuration file, or more arguments (Pure-FTPd, inetutils-ftpd, linux-ftpd).
+    /// More lines for the configuration file, or more arguments (Pure-FTPd, inetutils-ftpd, linux-ftpd), or the banner
+    /// (pyftpdlib).
     pub extra: Vec<String>,
 }
 

@@ -24,7 +24,9 @@ impl Session<'_> {
             self.reply("500 Unknown command.")?;
             return Ok(Flow::Next);
         }
-        if !self.logged_in && !matches!(verb, "USER" | "PASS" | "FEAT" | "SYST" | "NOOP" | "OPTS") {
+        if !self.logged_in
+            && !matches!(verb, "USER" | "PASS" | "FEAT" | "SYST" | "NOOP" | "OPTS" | "AUTH" | "PBSZ" | "PROT")
+        {
             self.reply("530 Please login with USER and PASS.")?;
             return Ok(Flow::Next);
         }
@@ -36,9 +38,17 @@ impl Session<'_> {
             "SYST" => self.reply("215 UNIX Type: L8"),
             "NOOP" => self.reply("200 Zzz."),
             "OPTS" => self.opts(argument),
-            // RFC 4217: for whoever puts TLS in front of the control connection (data stays in the clear).
+            // RFC 4217. Without a certificate of our own: for whoever puts TLS in front of the control connection.
+            "AUTH" if argument == b"TLS" => self.secure(),
             "PBSZ" => self.reply("200 PBSZ=0"),
-            "PROT" if argument == b"C" => self.reply("200 In the clear."),
+            "PROT" if argument == b"C" => {
+                self.protects = false;
+                self.reply("200 In the clear.")
+            }
+            "PROT" if argument == b"P" && self.wire.get_ref().is_tls() => {
+                self.protects = true;
+                self.reply("200 Protected.")
+            }
             "TYPE" => self.set_type(argument),
             "MODE" | "STRU" | "ALLO" => self.reply("200 As always."),
             "PWD" | "XPWD" => self.pwd(),
@@ -77,6 +87,9 @@ impl Session<'_> {
     }
 
     fn user(&mut self, argument: &[u8]) -> io::Result<()> {
+        if self.shared.acceptor.is_some() && !self.wire.get_ref().is_tls() {
+            return self.reply("530 Use AUTH TLS first.");
+        }
         self.user = String::from_utf8_lossy(argument).into_owned();
         self.logged_in = false;
         self.reply("331 Please specify the password.")
@@ -98,6 +111,9 @@ impl Session<'_> {
             if self.shared.knows(verb) {
                 text += &format!(" {line}\r\n");
             }
+        }
+        if self.shared.acceptor.is_some() {
+            text += " AUTH TLS\r\n PBSZ\r\n PROT\r\n";
         }
         self.reply(&(text + "211 End"))
     }
@@ -334,7 +350,11 @@ impl Session<'_> {
 
     fn appe(&mut self, argument: &[u8]) -> io::Result<()> {
         let path = jail::resolve(&self.cwd, argument);
-        let open = |at| OpenOptions::new().append(true).create(true).open(at);
+        let open = |at| {
+            let mut file = OpenOptions::new().append(true).create(true).open(at)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        };
         match self.shared.jail.target(&path).and_then(open) {
             Ok(file) => self.transfer(Content::Store(file)),
             Err(e) => self.refuse(argument, &e),

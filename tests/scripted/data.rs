@@ -1,7 +1,7 @@
 //! Data connections: the listener or address that waits for one, and the bytes that go over it.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::faults::{DataEnd, Fault, Then};
 use super::locked;
 use super::session::Session;
+use super::wire::Wire;
 
 /// How the next data connection comes about.
 pub(super) enum Data {
@@ -60,23 +61,31 @@ impl Session<'_> {
         let tracked = self.shared.track(&stream)?;
         self.shared.counters.data_connection();
         self.reply("150 Here we go.")?;
+        let mut wire = match self.shared.acceptor.as_ref().filter(|_| self.protects) {
+            None => Wire::Plain(stream),
+            Some(acceptor) => match Wire::secured(stream, acceptor) {
+                Ok(wire) => wire,
+                Err(error) => return self.reply(&format!("425 {error}").replace(['\r', '\n'], " ")),
+            },
+        };
         let moved = match content {
-            Content::Bytes(bytes) => self.send(&mut bytes.as_slice(), &stream, after),
-            Content::Lines(mut lines) => self.send(&mut lines, &stream, after),
-            Content::File(mut file) => self.send(&mut file, &stream, after),
-            Content::Store(file) => self.receive(file, &stream, after, end == DataEnd::Swallowed),
+            Content::Bytes(bytes) => self.send(&mut bytes.as_slice(), &mut wire, after),
+            Content::Lines(mut lines) => self.send(&mut lines, &mut wire, after),
+            Content::File(mut file) => self.send(&mut file, &mut wire, after),
+            Content::Store(file) => self.receive(file, &mut wire, after, end == DataEnd::Swallowed),
         };
         self.shared.counters.transferred();
         match end {
-            DataEnd::Closed | DataEnd::Swallowed => drop(stream),
+            DataEnd::Closed | DataEnd::Swallowed => wire.close(),
+            DataEnd::Cut => drop(wire),
             DataEnd::Reset => {
-                reset(&stream);
-                drop(stream);
+                reset(wire.tcp());
+                drop(wire);
             }
             DataEnd::Stalled => {
                 let then = then.unwrap_or(Then::Silent);
                 let outcome = self.say(then);
-                drop((tracked, stream));
+                drop((tracked, wire));
                 return outcome;
             }
         }
@@ -112,7 +121,7 @@ impl Session<'_> {
         Ok(None)
     }
 
-    fn send(&self, from: &mut dyn Read, mut to: &TcpStream, most: u64) -> Result<(), Failed> {
+    fn send(&self, from: &mut dyn Read, to: &mut Wire, most: u64) -> Result<(), Failed> {
         let mut from = from.take(most);
         let mut block = vec![0; BLOCK];
         let pace = Pace::default();
@@ -129,8 +138,9 @@ impl Session<'_> {
         }
     }
 
-    fn receive(&self, mut into: File, mut from: &TcpStream, most: u64, swallows: bool) -> Result<(), Failed> {
+    fn receive(&self, mut into: File, from: &mut Wire, most: u64, swallows: bool) -> Result<(), Failed> {
         let mut left = most;
+        let mut discarded = 0;
         let mut block = vec![0; BLOCK];
         while left > 0 || swallows {
             let wanted = if swallows { BLOCK } else { usize::try_from(left).unwrap_or(BLOCK).min(BLOCK) };
@@ -140,8 +150,17 @@ impl Session<'_> {
             }
             self.shared.counters.received(length);
             let kept = usize::try_from(left).unwrap_or(length).min(length);
-            into.write_all(&block[..kept]).map_err(Failed::Disk)?;
+            if self.shared.options.discards {
+                discarded += kept as u64;
+            } else {
+                into.write_all(&block[..kept]).map_err(Failed::Disk)?;
+            }
             left -= kept as u64;
+        }
+        if discarded > 0 {
+            // Behind what is there for APPE, at REST's offset for STOR.
+            let at = into.stream_position().map_err(Failed::Disk)?;
+            into.set_len(at + discarded).map_err(Failed::Disk)?;
         }
         Ok(())
     }

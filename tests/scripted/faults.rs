@@ -127,6 +127,8 @@ pub enum Fault {
 pub enum DataEnd {
     /// As at the end of a file.
     Closed,
+    /// Inside TLS without its close_notify, as when somebody in between has ended it; in the clear the same as `Closed`.
+    Cut,
     /// With RST.
     Reset,
     /// Not at all: nothing moves any more.
@@ -141,4 +143,6 @@ pub enum Then {
     Reply(String),
     Silent,
     Close,
+    /// Inside TLS without its close_notify; in the clear the same as `Close`.
+    Cut,
 }

@@ -6,7 +6,7 @@
 //!
 //! One thread per session runs [`session`]'s loop: read a line, ask [`faults`] whether something shall go wrong, do what
 //! [`commands`] says, reply. [`data`] moves bytes, [`listing`] and [`time`] format, [`jail`] keeps paths inside, [`counters`]
-//! remembers.
+//! remembers; [`wire`] is TLS, for who asks for it.
 
 pub mod counters;
 pub mod faults;
@@ -17,15 +17,18 @@ mod jail;
 mod listing;
 mod session;
 mod time;
+mod wire;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use openssl::ssl::SslAcceptor;
 
 pub use counters::Counters;
 pub use faults::{DataEnd, Fault, Faults, Rule, Then};
@@ -49,6 +52,10 @@ pub struct Options {
     pub rate_of_each: Option<u64>,
     /// Bytes per second that all data connections get together, at most.
     pub rate_of_all: Option<u64>,
+    /// Bytes that come are counted and thrown away; the file gets their number of zeros, which take no room.
+    pub discards: bool,
+    /// Certificate and key: AUTH TLS is known, and nobody logs in without.
+    pub tls: Option<(PathBuf, PathBuf)>,
 }
 
 impl Default for Options {
@@ -63,6 +70,8 @@ impl Default for Options {
             send_buffer: None,
             rate_of_each: None,
             rate_of_all: None,
+            discards: false,
+            tls: None,
         }
     }
 }
@@ -85,6 +94,7 @@ impl Server {
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
             jail: jail::Jail::new(root)?,
+            acceptor: options.tls.as_ref().map(|(cert, key)| wire::acceptor(cert, key)).transpose()?,
             max_sessions: AtomicUsize::new(options.max_sessions),
             options,
             faults: Faults::default(),
@@ -114,7 +124,9 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        format!("ftp://{}@{}:{}/", self.shared.options.user, self.shared.options.address, self.port)
+        let Options { user, address, tls, .. } = &self.shared.options;
+        let scheme = if tls.is_some() { "ftpes" } else { "ftp" };
+        format!("{scheme}://{user}@{address}:{}/", self.port)
     }
 
     pub fn password(&self) -> &str {
@@ -164,6 +176,7 @@ impl Drop for Server {
 struct Shared {
     jail: jail::Jail,
     options: Options,
+    acceptor: Option<SslAcceptor>,
     max_sessions: AtomicUsize,
     faults: Faults,
     counters: Counters,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::data::Data;
 use super::faults::{Fault, Then};
+use super::wire::Wire;
 
 /// Serves a client until it leaves or is shown the door.
 pub(super) fn serve(shared: &Shared, stream: TcpStream) {
@@ -17,16 +18,21 @@ pub(super) fn serve(shared: &Shared, stream: TcpStream) {
         let _ = (&stream).write_all(b"421 There are too many connections from your internet address.\r\n");
         return;
     };
-    let mut session = Session::new(shared, number, &stream);
+    let mut session = Session::new(shared, number, stream);
     // However it ends: the client sees the end of the connection, and the count goes down.
     let _ = session.run();
+    if !session.is_cut {
+        session.wire.into_inner().close();
+    }
     shared.counters.closed();
 }
 
 /// What a session remembers between commands.
 pub(super) struct Session<'a> {
     pub shared: &'a Shared,
-    pub stream: &'a TcpStream,
+    pub wire: BufReader<Wire>,
+    /// PROT P.
+    pub protects: bool,
     pub user: String,
     pub logged_in: bool,
     pub cwd: Vec<u8>,
@@ -38,13 +44,16 @@ pub(super) struct Session<'a> {
     number: u64,
     /// Replies are thrown away: something else is said in their place.
     muted: bool,
+    /// To end without a word of TLS's own.
+    is_cut: bool,
 }
 
 impl<'a> Session<'a> {
-    fn new(shared: &'a Shared, number: u64, stream: &'a TcpStream) -> Self {
+    fn new(shared: &'a Shared, number: u64, stream: TcpStream) -> Self {
         Self {
             shared,
-            stream,
+            wire: BufReader::new(Wire::Plain(stream)),
+            protects: false,
             user: String::new(),
             logged_in: false,
             cwd: b"/".to_vec(),
@@ -54,16 +63,16 @@ impl<'a> Session<'a> {
             fault: None,
             number,
             muted: false,
+            is_cut: false,
         }
     }
 
     fn run(&mut self) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(self.shared.options.idle))?;
-        let mut lines = BufReader::new(self.stream.try_clone()?);
+        self.wire.get_ref().tcp().set_read_timeout(Some(self.shared.options.idle))?;
         if self.handle("CONNECT", b"")? == Flow::End {
             return Ok(());
         }
-        while let Some(line) = self.next_line(&mut lines)? {
+        while let Some(line) = self.next_line()? {
             let (verb, argument) = split(&line);
             self.shared.counters.command(self.number, &verb, &argument);
             if self.handle(&verb, &argument)? == Flow::End {
@@ -74,9 +83,9 @@ impl<'a> Session<'a> {
     }
 
     /// `None` at the end of the connection, and after an idle time-out (which is told).
-    fn next_line(&mut self, lines: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
-        match lines.take(LONGEST_LINE).read_until(b'\n', &mut line) {
+        match (&mut self.wire).take(LONGEST_LINE).read_until(b'\n', &mut line) {
             Ok(0) => return Ok(None),
             Ok(_) if !line.ends_with(b"\n") => return Ok(None),
             Ok(_) => {}
@@ -99,9 +108,9 @@ impl<'a> Session<'a> {
         };
         match fault {
             Fault::Reply(text) => self.reply(&text)?,
-            Fault::Raw(bytes) => (&mut &*self.stream).write_all(&bytes)?,
+            Fault::Raw(bytes) => self.wire.get_mut().write_all(&bytes)?,
             Fault::First(bytes) => {
-                (&mut &*self.stream).write_all(&bytes)?;
+                self.wire.get_mut().write_all(&bytes)?;
                 return self.execute(verb, argument);
             }
             Fault::Flood { head, unit, bytes } => self.flood(&head, &unit, bytes)?,
@@ -138,12 +147,12 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         // One write: some clients take a reply for two when it comes in pieces.
-        (&mut &*self.stream).write_all(&[text, b"\r\n"].concat())
+        self.wire.get_mut().write_all(&[text, b"\r\n"].concat())
     }
 
     fn flood(&mut self, head: &[u8], unit: &[u8], bytes: u64) -> io::Result<()> {
         let block = unit.repeat((64 * 1024 / unit.len().max(1)).max(1));
-        let mut to = self.stream;
+        let to = self.wire.get_mut();
         to.write_all(head)?;
         let mut sent = 0;
         while sent < bytes && !self.shared.ending.load(Ordering::SeqCst) {
@@ -160,15 +169,30 @@ impl<'a> Session<'a> {
             Then::Reply(text) => self.reply(&text),
             Then::Silent => self.until_the_client_leaves().map(|_| ()),
             Then::Close => Err(io::ErrorKind::ConnectionAborted.into()),
+            Then::Cut => {
+                self.is_cut = true;
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
         }
     }
 
     /// Takes what comes and says nothing; ends as an error, so that the session ends too.
     fn until_the_client_leaves(&mut self) -> io::Result<Flow> {
-        self.stream.set_read_timeout(None)?;
+        self.wire.get_ref().tcp().set_read_timeout(None)?;
         let mut ignored = [0; 4096];
-        while (&mut &*self.stream).read(&mut ignored)? > 0 {}
+        while self.wire.read(&mut ignored)? > 0 {}
         Ok(Flow::End)
+    }
+
+    /// AUTH TLS: what was sent in the clear behind it does not count.
+    pub fn secure(&mut self) -> io::Result<()> {
+        let Some(acceptor) = self.shared.acceptor.as_ref().filter(|_| !self.wire.get_ref().is_tls()) else {
+            return self.reply("500 Unknown command.");
+        };
+        self.reply("234 Proceed with negotiation.")?;
+        let tcp = self.wire.get_ref().tcp().try_clone()?;
+        self.wire = BufReader::new(Wire::secured(tcp, acceptor)?);
+        Ok(())
     }
 
     /// In small steps, so that the server can end meanwhile.

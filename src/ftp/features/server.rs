@@ -176,7 +176,8 @@ impl Server {
         match self {
             Self::Vsftpd => &[Mlst, Mfmt, SiteUtime],
             Self::FileZilla => &[SiteChmod, ListAll],
-            Self::Pyftpdlib => &[SiteUtime, MdtmSet],
+            // It takes bytes without a command for the end of the data connection, closes it, and then waits for another one.
+            Self::Pyftpdlib => &[SiteUtime, MdtmSet, EarlyData],
             Self::PureFtpd => &[Utf8],
             Self::Libunftp => &[Mfmt, SiteUtime, MdtmSet, SiteChmod, Eprt],
             // REST before STOR fills the start of the file with zeros.

@@ -140,6 +140,13 @@ impl Session {
 
     fn upload(&mut self, transfer: &mut Transfer, source: &mut dyn io::Read) -> (Result<(), Error>, u64) {
         let mut sent = 0;
+        if self.features.ability(Capability::EarlyData) == Ability::No {
+            let deadline = Instant::now() + self.config.timeout;
+            if let Err(failure) = transfer.wait_until_begun(&mut self.control, deadline) {
+                return (Err(self.failed(transfer, failure)), sent);
+            }
+        }
+        let is_early = !transfer.has_begun;
         let mut buffer = vec![0; CHUNK];
         loop {
             let filled = match fill(source, &mut buffer) {
@@ -152,6 +159,10 @@ impl Session {
             };
             let chunk = buffer.get(..filled).unwrap_or_default();
             if let Err(failure) = self.send_chunk(transfer, chunk) {
+                if is_early && transfer.has_begun && matches!(failure, Failure::Error(Error::TimedOut { .. }))
+                {
+                    self.features.learn(Capability::EarlyData, false);
+                }
                 return (Err(self.failed(transfer, failure)), sent);
             }
             sent += filled as u64;
@@ -159,7 +170,7 @@ impl Session {
                 break;
             }
         }
-        let outcome = match self.close_and_confirm(transfer) {
+        let outcome = match self.close_and_confirm(transfer, is_early) {
             Ok(_) => Ok(()),
             Err(failure) => Err(self.failed(transfer, failure)),
         };
@@ -197,8 +208,10 @@ impl Session {
         Err(Error::Data { during: transfer.command, text }.into())
     }
 
-    /// FIN, then the final reply. The wait is renewed while the server still takes what the kernel holds.
-    fn close_and_confirm(&mut self, transfer: &mut Transfer) -> Result<Reply, Failure> {
+    /// FIN, then the final reply. The wait is renewed while the server still takes what the kernel holds. It is cut short when
+    /// the server has dropped the data connection of an upload whose first bytes may have overtaken their command, and says
+    /// no more than 150: it waits for another connection, and the next attempt waits for its 150.
+    fn close_and_confirm(&mut self, transfer: &mut Transfer, is_early: bool) -> Result<Reply, Failure> {
         let mut deadline = Instant::now() + self.config.timeout;
         if self.server() == Server::FtpSrv && self.protects_data {
             transfer.wait_until_begun(&mut self.control, deadline)?;
@@ -218,6 +231,7 @@ impl Session {
         // the last bytes of the file (facts: tls, pitfall 1).
         let mut drains = transfer.data.as_ref().is_some_and(Data::is_tls);
         let mut confirmed_at = None;
+        let mut dropped_at = None;
         loop {
             if drains && !drain(transfer) {
                 drains = false;
@@ -249,6 +263,16 @@ impl Session {
             match waited {
                 Err(Failure::Error(Error::TimedOut { .. })) if confirmed_at.is_none() => {
                     let left = transfer.data.as_ref().map_or(0, Data::unsent);
+                    if is_early && transfer.data.as_ref().is_some_and(Data::was_reset) {
+                        dropped_at = Some(now);
+                    }
+                    if transfer.has_begun
+                        && dropped_at.is_some_and(|at| at.elapsed() > self.config.timeout / 3)
+                    {
+                        self.features.learn(Capability::EarlyData, false);
+                        let text = "the server dropped it and does not say why".to_owned();
+                        return Err(Error::Data { during: transfer.command, text }.into());
+                    }
                     if left < unsent {
                         unsent = left;
                         deadline = Instant::now() + self.config.timeout;

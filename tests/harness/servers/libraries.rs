@@ -10,7 +10,8 @@ use crate::harness::fetch;
 
 pub(super) fn pyftpdlib(setup: &Setup, options: &Options) -> Result<Launch, String> {
     let python = fetch::python("pyftpdlib", &["pyftpdlib==2.2.0", "pyopenssl"])?;
-    script(python, "main.py", include_str!("pyftpdlib.py"), setup, options)
+    let launch = script(python, "main.py", include_str!("pyftpdlib.py"), setup, options)?;
+    Ok(launch.args(&options.extra))
 }
 
 pub(super) fn aioftp(setup: &Setup, options: &Options) -> Result<Launch, String> {

@@ -1,4 +1,4 @@
-"""pyftpdlib.py ROOT PORT USER PASSWORD plain|explicit|implicit PEM IDLE|- SESSIONS|- ADDRESS"""
+"""pyftpdlib.py ROOT PORT USER PASSWORD plain|explicit|implicit PEM IDLE|- SESSIONS|- ADDRESS [BANNER]"""
 import sys
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler
@@ -26,6 +26,8 @@ if tls != "plain":
 
     handler = Implicit if tls == "implicit" else Explicit
 handler.authorizer = authorizer
+if len(sys.argv) > 10:
+    handler.banner = sys.argv[10]
 if idle != "-":
     handler.timeout = int(idle)
 server = FTPServer((address, int(port)), handler)
