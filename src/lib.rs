@@ -32,6 +32,7 @@ pub mod fuse;
 pub mod json;
 pub mod lock;
 pub mod mount;
+pub mod percent;
 pub mod queue;
 pub mod read;
 pub mod status;

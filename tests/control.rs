@@ -7,9 +7,10 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::program::{self, ok, run, text};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::{Kind, Mount, Mounted, Options, Server, Target, shell};
@@ -315,7 +316,7 @@ fn the_password_is_nowhere_to_be_seen() {
         if !by_variable {
             url = url.replace('@', &format!(":{}@", server.password()));
         }
-        let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+        let program = program::path();
         let mut command = Command::new(program);
         command.args(["-d", &url]).arg(&point).arg("-o").arg(format!("spool_dir={}", spool.display()));
         command.env("FTPFS_LOG", "trace").env_remove("FTPFS_PASSWORD");
@@ -384,7 +385,7 @@ fn a_crash_leaves_no_core_dump() {
     let point = scratch.path().join("point");
     fs::create_dir(&point).unwrap();
     let url = server.url().replace('@', &format!(":{}@", server.password()));
-    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    let program = program::path();
     let list = format!("spool_dir={}", scratch.path().join("spool").display());
     let at = point.to_str().unwrap();
     let dumped = dumps(&program, &["-f", "-o", &list, &url, at], &|| run(&["status", at]).status.success());
@@ -403,7 +404,7 @@ fn a_question_about_nothing_is_answered() {
 
 /// What it shows on a terminal within two seconds.
 fn on_terminal(arguments: &[&str]) -> String {
-    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    let program = program::path();
     let line = format!("stty cols 150 rows 50; exec timeout 2 {program} {}", arguments.join(" "));
     let mut command = Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
@@ -432,22 +433,6 @@ fn scripted() -> (Scratch, scripted::Server) {
 
 fn point(mount: &Mount) -> &str {
     mount.path().to_str().unwrap()
-}
-
-fn run(arguments: &[&str]) -> Output {
-    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
-    Command::new("timeout").args(["60", &program]).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-#[track_caller]
-fn ok(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
-    text(&output)
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 #[track_caller]

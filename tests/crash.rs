@@ -14,38 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::files::{close, store};
+use harness::moments::{Moment, content, moments};
 use harness::patience::at_once;
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::{Kind, Mount, Relay, Server, shell};
 use nix::sys::signal::Signal;
-
-/// A moment of an upload at which everything stands still.
-#[derive(Clone, Debug)]
-struct Moment {
-    verb: &'static str,
-    fault: Fault,
-    /// Bytes that have arrived by then.
-    bytes: u64,
-}
-
-fn moments() -> Vec<Moment> {
-    let size = content(0).len() as u64;
-    let stalled = |after: u64| Moment {
-        verb: "STOR",
-        fault: Fault::Data { after, end: DataEnd::Stalled, then: Then::Silent },
-        bytes: after,
-    };
-    let mut moments: Vec<Moment> = [0, 1, 1000, 131_072, size / 2, size - 1].map(stalled).to_vec();
-    let silent = |verb, fault| Moment { verb, fault, bytes: 0 };
-    moments.push(silent("STOR", Fault::Silent));
-    moments.push(silent("STOR", Fault::Done(Then::Silent)));
-    for verb in ["SIZE", "RNFR", "RNTO"] {
-        moments.push(silent(verb, Fault::Silent));
-        moments.push(silent(verb, Fault::Done(Then::Silent)));
-    }
-    moments
-}
 
 #[test]
 fn killing_ftpfs_at_any_moment_of_replacing_a_file_leaves_the_old_or_the_new_one() {
@@ -232,11 +206,6 @@ impl Day {
         let whole = found == content(2) || (outcome.is_err() && found == content(1));
         assert!(whole, "{moment:?}: {outcome:?}, and {} bytes are there", found.len());
     }
-}
-
-/// Every eight bytes say which version they are of.
-fn content(version: u64) -> Vec<u8> {
-    version.to_le_bytes().repeat(45_000 + version as usize % 7)
 }
 
 const FILES: [&str; 3] = ["a", "b", "c"];

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use harness::program;
 use harness::scratch::Scratch;
 use harness::scripted::{self, Fault, Rule, Then};
 use harness::{Kind, Options, Server, Target, Tls};
@@ -302,7 +303,7 @@ fn examine(target: &dyn Target, arguments: &[&str]) -> Told {
 }
 
 fn run(url: &str, password: &str, arguments: &[&str]) -> Told {
-    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    let program = program::path();
     let Output { status, stdout, stderr } = Command::new("timeout")
         .args(["120", &program, "doctor", url])
         .args(arguments)

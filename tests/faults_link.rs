@@ -9,7 +9,6 @@ mod harness;
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -17,8 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::files::{names, store};
-use harness::network::Host;
+use harness::network::{Lab, SERVER};
 use harness::patience::{at_once, eventually, within};
+use harness::program;
 use harness::scratch::Scratch;
 use harness::scripted::{Fault, Options, Rule, Server};
 use harness::{Mount, Relay, shell};
@@ -27,64 +27,64 @@ use nix::unistd::Pid;
 
 #[test]
 fn packets_that_vanish_end_calls_in_time_and_what_is_known_is_told_at_once() {
-    let Some(lab) = Lab::new(&["timeout=3", "connect_timeout=3", "attr_timeout=300", "dir_timeout=300"])
+    let Some(link) = Link::new(&["timeout=3", "connect_timeout=3", "attr_timeout=300", "dir_timeout=300"])
     else {
         return;
     };
-    assert_eq!(names(&lab.path("")).unwrap(), ["folder", "seen", "unseen"]);
-    assert_eq!(fs::read(lab.path("seen")).unwrap(), b"seen");
-    let mut open = File::open(lab.path("seen")).unwrap();
-    lab.drop_packets();
+    assert_eq!(names(&link.path("")).unwrap(), ["folder", "seen", "unseen"]);
+    assert_eq!(fs::read(link.path("seen")).unwrap(), b"seen");
+    let mut open = File::open(link.path("seen")).unwrap();
+    link.drop_packets();
     // Nobody has to be asked for these.
     let known = Instant::now();
     shell::ok(
-        &lab.path(""),
+        &link.path(""),
         "stat -f . > /dev/null && stat seen unseen folder > /dev/null && ls > /dev/null",
     );
-    assert_eq!(fs::read(lab.path("seen")).unwrap(), b"seen");
+    assert_eq!(fs::read(link.path("seen")).unwrap(), b"seen");
     let known = known.elapsed();
     let waited = Instant::now();
-    assert!(within(LONGEST, || fs::read(lab.path("unseen"))).is_err());
-    assert!(within(LONGEST, || fs::create_dir(lab.path("new"))).is_err());
-    assert!(within(LONGEST, || names(&lab.path("folder"))).is_err());
-    assert!(within(LONGEST, || store(&lab.path("new"), b"new")).is_err());
+    assert!(within(LONGEST, || fs::read(link.path("unseen"))).is_err());
+    assert!(within(LONGEST, || fs::create_dir(link.path("new"))).is_err());
+    assert!(within(LONGEST, || names(&link.path("folder"))).is_err());
+    assert!(within(LONGEST, || store(&link.path("new"), b"new")).is_err());
     assert!(known < waited.elapsed(), "what is known was waited for: {known:?}");
-    lab.let_through();
-    eventually("light", || fs::read(lab.path("unseen")).is_ok_and(|bytes| bytes == b"unseen"));
+    link.let_through();
+    eventually("light", || fs::read(link.path("unseen")).is_ok_and(|bytes| bytes == b"unseen"));
     let mut rest = Vec::new();
     open.read_to_end(&mut rest).unwrap();
-    store(&lab.path("after"), b"after").unwrap();
-    assert_eq!(fs::read(lab.served.path().join("after")).unwrap(), b"after");
+    store(&link.path("after"), b"after").unwrap();
+    assert_eq!(fs::read(link.served.path().join("after")).unwrap(), b"after");
 }
 
 #[test]
 fn a_session_that_died_unseen_is_replaced_within_the_first_call() {
     // The server is restarted behind a line that was down: our half of the connection looks as good as ever.
-    let Some(lab) = Lab::new(&["timeout=12"]) else { return };
-    assert_eq!(fs::read(lab.path("seen")).unwrap(), b"seen");
-    lab.drop_packets();
-    lab.restart_server();
-    lab.let_through();
-    assert_eq!(within(LONGEST, || fs::read(lab.path("unseen"))).unwrap(), b"unseen");
+    let Some(link) = Link::new(&["timeout=12"]) else { return };
+    assert_eq!(fs::read(link.path("seen")).unwrap(), b"seen");
+    link.drop_packets();
+    link.restart_server();
+    link.let_through();
+    assert_eq!(within(LONGEST, || fs::read(link.path("unseen"))).unwrap(), b"unseen");
     // A line that only swallows what belongs to old connections, as a router that was restarted does.
-    lab.forget_connections();
-    let call = within(LONGEST, || names(&lab.path("folder")));
+    link.forget_connections();
+    let call = within(LONGEST, || names(&link.path("folder")));
     assert!(call.is_ok(), "a dead session was waited for until the time was over: {call:?}");
 }
 
 #[test]
 fn a_laptop_that_changes_networks_goes_on_with_the_next_call() {
-    let Some(lab) = Lab::new(&["timeout=30"]) else { return };
-    assert_eq!(fs::read(lab.path("seen")).unwrap(), b"seen");
-    lab.client.ip("addr del 10.1.0.2/24 dev line").unwrap();
-    lab.client.ip("addr add 10.1.0.77/24 dev line").unwrap();
-    lab.client.ip("route add default via 10.1.0.1").unwrap();
-    let commands = lab.with_server(|server| server.counters().now().sessions);
-    assert_eq!(within(LONGEST, || fs::read(lab.path("unseen"))).unwrap(), b"unseen");
-    store(&lab.path("new"), b"new").unwrap();
-    assert!(lab.with_server(|server| server.counters().now().sessions) > commands, "from the new address");
+    let Some(link) = Link::new(&["timeout=30"]) else { return };
+    assert_eq!(fs::read(link.path("seen")).unwrap(), b"seen");
+    link.lab.client.ip("addr del 10.1.0.2/24 dev line").unwrap();
+    link.lab.client.ip("addr add 10.1.0.77/24 dev line").unwrap();
+    link.lab.client.ip("route add default via 10.1.0.1").unwrap();
+    let commands = link.with_server(|server| server.counters().now().sessions);
+    assert_eq!(within(LONGEST, || fs::read(link.path("unseen"))).unwrap(), b"unseen");
+    store(&link.path("new"), b"new").unwrap();
+    assert!(link.with_server(|server| server.counters().now().sessions) > commands, "from the new address");
     // It was seen, not waited for.
-    assert!(!lab.mount().log().contains("no answer"), "{}", lab.mount().log());
+    assert!(!link.mount().log().contains("no answer"), "{}", link.mount().log());
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_name_server_that_is_silent_is_an_error_in_time_and_can_be_interrupted() {
         eprintln!("SKIPPED: somebody answers on 127.9.9.9:53");
         return;
     }
-    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    let program = program::path();
     let script = format!(
         "mount --bind resolv /etc/resolv.conf && export FTPFS_PASSWORD=x
         '{program}' -f -o spool_dir=$PWD/spool,connect_timeout=2,timeout=3 ftp://guest@nowhere.example/ point 2>first; echo mount $?
@@ -167,7 +167,7 @@ fn ctrl_c_and_kill_end_every_call_that_waits() {
             );
             assert_eq!(names(mount.path()).unwrap(), ["folder", "seen", "unseen"]);
             server.faults().add(Rule::on("*").act(Fault::Silent));
-            let mut program = program(mount.path(), command);
+            let mut program = start(mount.path(), command);
             eventually(&format!("{call} to wait"), || waits_in_fuse(program.id()));
             let asked = Instant::now();
             kill(Pid::from_raw(program.id() as i32), signal).unwrap();
@@ -215,7 +215,7 @@ fn other_folders_and_files_go_on_while_one_is_stuck() {
         ("DELE", "stuck", "rm stuck/file"),
     ] {
         server.faults().add(Rule::on(verb).path(path).act(Fault::Silent));
-        let mut stuck = program(mount.path(), command);
+        let mut stuck = start(mount.path(), command);
         eventually(&format!("{command} to wait"), || waits_in_fuse(stuck.id()));
         for round in 0..3 {
             assert_eq!(fs::read(at("other/file")).unwrap(), b"other");
@@ -259,7 +259,7 @@ fn with_hard_programs_wait_until_the_line_is_back_and_only_a_signal_ends_that() 
         waits(Box::new(move || assert_eq!(fs::read(unseen).unwrap(), b"unseen")));
         waits(Box::new(move || fs::create_dir(folder).unwrap()));
         waits(Box::new(move || store(&new, b"new").unwrap()));
-        let mut impatient = program(mount.path(), "cat folder/file");
+        let mut impatient = start(mount.path(), "cat folder/file");
         eventually("a program that waits", || waits_in_fuse(impatient.id()));
         kill(Pid::from_raw(impatient.id() as i32), Signal::SIGINT).unwrap();
         assert!(!within(LONGEST, || impatient.wait().unwrap()).success());
@@ -277,60 +277,33 @@ fn with_hard_programs_wait_until_the_line_is_back_and_only_a_signal_ends_that() 
     assert!(scratch.path().join("folder/deep").is_dir());
 }
 
-/// Client, router and server, each a machine of its own, with a mount on the client.
-struct Lab {
+/// A network with the scripted server at its far end, and a mount on the client.
+struct Link {
     // First: it goes before the machines that it needs.
     mount: Option<Mount>,
-    client: Host,
-    router: Host,
-    server: Host,
+    lab: Lab,
     running: Arc<parking_lot::Mutex<Option<Server>>>,
     served: Scratch,
 }
 
-impl Lab {
-    /// None, said aloud, where such a network cannot be had.
+impl Link {
+    /// None as in [`Lab::new`].
     fn new(options: &[&'static str]) -> Option<Self> {
-        match Self::build(options) {
-            Ok(lab) => Some(lab),
-            Err(why) => {
-                eprintln!("SKIPPED: no network of namespaces can be had here: {why}");
-                None
-            }
-        }
-    }
-
-    fn build(options: &[&'static str]) -> Result<Self, String> {
-        let (client, router, server) = (Host::new()?, Host::new()?, Host::new()?);
-        for (name, side, number) in [("toclient", &client, 1), ("toserver", &server, 2)] {
-            let host = side.thread.to_string();
-            router.ip(&format!("link add {name} type veth peer name line netns {host}"))?;
-            router.ip(&format!("addr add 10.{number}.0.1/24 dev {name}"))?;
-            router.ip(&format!("link set {name} up"))?;
-            side.ip("link set lo up")?;
-            side.ip(&format!("addr add 10.{number}.0.2/24 dev line"))?;
-            side.ip("link set line up")?;
-            side.ip(&format!("route add default via 10.{number}.0.1"))?;
-        }
-        router.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(|e| e.to_string()))?;
-        // New connections of the client's come from other ports than the first, see `forget_connections`.
-        client.run(|| {
-            fs::write("/proc/sys/net/ipv4/ip_local_port_range", "33000 39000").map_err(|e| e.to_string())
-        })?;
+        let lab = Lab::new(FIRST)?;
         let served = sample();
         let running = Arc::new(parking_lot::Mutex::new(None));
         let root = served.path().to_path_buf();
         let place = running.clone();
-        let (url, password) = server.run(move || {
-            let options = Options { address: SERVER, ..Options::default() };
-            let server = Server::start_with(&root, options).map_err(|e| e.to_string())?;
-            let login = (server.url(), server.password().to_owned());
+        let login = lab.server.run(move || {
+            let server =
+                Server::start_with(&root, Options { address: SERVER, ..Options::default() }).unwrap();
+            let login = Login(server.url(), server.password().to_owned());
             *place.lock() = Some(server);
-            Ok::<_, String>(login)
-        })?;
+            login
+        });
         let options = options.to_vec();
-        let mount = client.run(move || Mount::new(&Login(url, password), &options));
-        Ok(Self { mount: Some(mount), client, router, server, running, served })
+        let mount = lab.client.run(move || Mount::new(&login, &options));
+        Some(Self { mount: Some(mount), lab, running, served })
     }
 
     fn mount(&self) -> &Mount {
@@ -343,26 +316,28 @@ impl Lab {
 
     fn with_server<T: Send + 'static>(&self, action: impl FnOnce(&Server) -> T + Send + 'static) -> T {
         let running = self.running.clone();
-        self.server.run(move || action(running.lock().as_ref().unwrap()))
+        self.lab.server.run(move || action(running.lock().as_ref().unwrap()))
     }
 
     /// Nothing gets through, and nobody is told.
     fn drop_packets(&self) {
         for side in ["toclient", "toserver"] {
-            self.router.ip(&format!("rule add iif {side} blackhole")).unwrap();
+            self.lab.router.ip(&format!("rule add iif {side} blackhole")).unwrap();
         }
     }
 
     fn let_through(&self) {
         for side in ["toclient", "toserver"] {
-            self.router.ip(&format!("rule del iif {side} blackhole")).unwrap();
+            self.lab.router.ip(&format!("rule del iif {side} blackhole")).unwrap();
         }
     }
 
     /// What belongs to a connection that exists vanishes; new ones are let through.
     fn forget_connections(&self) {
-        self.client.run(|| fs::write("/proc/sys/net/ipv4/ip_local_port_range", "43000 49000").unwrap());
-        self.router.ip("rule add iif toclient ipproto tcp sport 33000-39000 blackhole").unwrap();
+        self.lab.connect_from((43_000, 49_000)).unwrap();
+        let (from, to) = FIRST;
+        let rule = format!("rule add iif toclient ipproto tcp sport {from}-{to} blackhole");
+        self.lab.router.ip(&rule).unwrap();
     }
 
     /// Its sessions are gone, on the same port. Nothing of that reaches the client if packets are dropped.
@@ -371,13 +346,13 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
+impl Drop for Link {
     fn drop(&mut self) {
         let mount = self.mount.take();
-        self.client.run(move || drop(mount));
+        self.lab.client.run(move || drop(mount));
         // Its end is a connection to itself, which only works over there.
         let running = self.running.clone();
-        self.server.run(move || drop(running.lock().take()));
+        self.lab.server.run(move || drop(running.lock().take()));
     }
 }
 
@@ -401,7 +376,7 @@ fn sample() -> Scratch {
     scratch
 }
 
-fn program(folder: &Path, command: &str) -> Child {
+fn start(folder: &Path, command: &str) -> Child {
     // In the background of a script Ctrl-C is ignored, and children inherit that.
     let mut child = Command::new("env");
     child.args(["--default-signal=INT", "sh", "-c", &format!("exec {command}")]).current_dir(folder);
@@ -421,7 +396,8 @@ fn waits_in_fuse(pid: u32) -> bool {
     }
 }
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
+/// The client's ports at first, see `forget_connections`.
+const FIRST: (u16, u16) = (33_000, 39_000);
 
 /// What hangs is not slow: many times the time-out in force.
 const LONGEST: Duration = Duration::from_secs(60);

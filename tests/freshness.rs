@@ -23,12 +23,7 @@ mod main_servers {
 
     on_each_server! {
         fn a_file_replaced_by_another_of_its_size_while_open_is_never_a_mixture(at: &mut Mounted) {
-            never_a_mixture(at, |file, new| {
-                let beside = file.with_extension("new");
-                fs::write(&beside, new).unwrap();
-                own(&beside);
-                fs::rename(&beside, file).unwrap();
-            });
+            never_a_mixture(at, rename_over);
         }
 
         fn a_file_overwritten_in_place_while_open_is_never_a_mixture(at: &mut Mounted) {
@@ -50,14 +45,16 @@ mod other_servers {
         [inetutils Inetutils, linux_ftpd LinuxFtpd, twisted Twisted, aioftp Aioftp, libunftp Libunftp]
 
         fn a_file_replaced_by_another_of_its_size_while_open_is_never_a_mixture(at: &mut Mounted) {
-            never_a_mixture(at, |file, new| {
-                let beside = file.with_extension("new");
-                fs::write(&beside, new).unwrap();
-                own(&beside);
-                fs::rename(&beside, file).unwrap();
-            });
+            never_a_mixture(at, rename_over);
         }
     }
+}
+
+fn rename_over(file: &Path, new: &[u8]) {
+    let beside = file.with_extension("new");
+    fs::write(&beside, new).unwrap();
+    own(&beside);
+    fs::rename(&beside, file).unwrap();
 }
 
 /// Reads the first half of a file, has it replaced, and reads on.

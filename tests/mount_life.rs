@@ -7,9 +7,10 @@ mod harness;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::program::{self, text};
 use harness::scratch::Scratch;
 use harness::{Mount, scripted, shell};
 use nix::sys::signal::Signal;
@@ -152,7 +153,7 @@ fn the_daemon_keeps_nothing_of_its_caller() {
     // Comes back although the pipes are read to their end, and descriptor 7 was left open by mistake.
     let output = Command::new("timeout")
         .args(["60", "sh", "-c", "exec 7</etc/passwd; \"$@\" </dev/zero", "sh"])
-        .arg(program())
+        .arg(program::path())
         .args(spool(&scratch))
         .arg(server.url())
         .arg(&point)
@@ -161,7 +162,8 @@ fn the_daemon_keeps_nothing_of_its_caller() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
-    let told = shell::ok(Path::new("/"), &format!("'{}' status --json '{}'", program(), point.display()));
+    let told =
+        shell::ok(Path::new("/"), &format!("'{}' status --json '{}'", program::path(), point.display()));
     let (_, pid) = told.split_once(r#""pid":"#).unwrap();
     let pid: String = pid.chars().take_while(char::is_ascii_digit).collect();
     let link = |path: &str| fs::read_link(format!("/proc/{pid}/{path}")).unwrap();
@@ -183,13 +185,9 @@ fn served() -> (Scratch, scripted::Server) {
     (scratch, server)
 }
 
-fn program() -> String {
-    std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into())
-}
-
 fn ftpfs(server: &scripted::Server) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["60", &program(), &server.url()]).env("FTPFS_PASSWORD", server.password());
+    command.args(["60", &program::path(), &server.url()]).env("FTPFS_PASSWORD", server.password());
     command.stdin(Stdio::null());
     command
 }
@@ -209,7 +207,7 @@ fn in_namespace(server: &scripted::Server, script: &str) {
     let output = Command::new("timeout")
         .args(["60", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .args(["--propagation", "private", "sh", "-e", "-u", "-c", &format!("{prepare}\n{script}")])
-        .env("PROGRAM", program())
+        .env("PROGRAM", program::path())
         .env("URL", server.url())
         .env("FTPFS_PASSWORD", server.password())
         .env("POINT", point)
@@ -223,10 +221,6 @@ fn in_namespace(server: &scripted::Server, script: &str) {
 fn kill(mut child: std::process::Child) {
     child.kill().unwrap();
     child.wait().unwrap();
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 #[track_caller]

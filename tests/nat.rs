@@ -7,37 +7,36 @@
 #[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
 mod harness;
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ftpfs::ftp::config::{DataMode, PasvAddress, Secret};
 use ftpfs::ftp::{After, Config, Error, Features, How, RemotePath, Session};
-use harness::network::Host;
+use harness::network::{Lab, SERVER};
 use harness::scratch::Scratch;
 use harness::scripted::{Fault, Options, Rule, Server};
 
 #[test]
 fn an_address_behind_nat_in_the_reply_to_pasv_does_no_harm() {
     for address in [[192, 168, 99, 99], [0, 0, 0, 0], [8, 8, 8, 8], [127, 0, 0, 1]] {
-        let Some(lab) = Lab::new(&["EPSV"]) else { return };
-        lab.serve(move |server| server.faults().add(Rule::on("PASV").act(Fault::Address(address))));
+        let Some(net) = Net::new(&["EPSV"]) else { return };
+        net.serve(move |server| server.faults().add(Rule::on("PASV").act(Fault::Address(address))));
         let started = Instant::now();
-        lab.client(|config| reads_and_writes(config, &Features::new())).unwrap();
+        net.client(|config| reads_and_writes(config, &Features::new())).unwrap();
         assert!(started.elapsed() < PATIENCE, "nothing was waited for");
     }
 }
 
 #[test]
 fn the_address_in_the_reply_is_tried_when_that_is_asked_for_and_other_ways_after_it() {
-    let Some(lab) = Lab::new(&[]) else { return };
+    let Some(net) = Net::new(&[]) else { return };
     // The server's own; one that cannot be reached from here, after which other ways are tried; and one that is no address.
     for address in [[10, 2, 0, 2], [8, 8, 8, 8], [0, 0, 0, 0]] {
-        lab.serve(move |server| {
+        net.serve(move |server| {
             server.faults().clear();
             server.faults().add(Rule::on("PASV").act(Fault::Address(address)));
         });
-        lab.client(|mut config| {
+        net.client(|mut config| {
             config.data.pasv_address = PasvAddress::Reply;
             reads_and_writes(config, &Features::new())
         })
@@ -47,9 +46,9 @@ fn the_address_in_the_reply_is_tried_when_that_is_asked_for_and_other_ways_after
 
 #[test]
 fn where_passive_ports_are_dropped_the_server_connects_to_us_and_only_the_first_transfer_pays() {
-    let Some(lab) = Lab::new(&[]) else { return };
-    lab.drop_passive("blackhole");
-    lab.client(|config| {
+    let Some(net) = Net::new(&[]) else { return };
+    net.drop_passive("blackhole");
+    net.client(|config| {
         let features = Features::new();
         reads_and_writes(config.clone(), &features)?;
         let before = features.counters().read();
@@ -64,20 +63,20 @@ fn where_passive_ports_are_dropped_the_server_connects_to_us_and_only_the_first_
 
 #[test]
 fn where_passive_ports_are_rejected_nothing_is_waited_for() {
-    let Some(lab) = Lab::new(&[]) else { return };
-    lab.drop_passive("unreachable");
+    let Some(net) = Net::new(&[]) else { return };
+    net.drop_passive("unreachable");
     let started = Instant::now();
-    lab.client(|config| reads_and_writes(config, &Features::new())).unwrap();
+    net.client(|config| reads_and_writes(config, &Features::new())).unwrap();
     assert!(started.elapsed() < PATIENCE);
 }
 
 #[test]
 fn where_active_ports_are_dropped_passive_works_and_active_says_why_not() {
-    let Some(lab) = Lab::new(&[]) else { return };
-    lab.drop_active();
-    lab.client(|config| reads_and_writes(config, &Features::new())).unwrap();
+    let Some(net) = Net::new(&[]) else { return };
+    net.drop_active();
+    net.client(|config| reads_and_writes(config, &Features::new())).unwrap();
     let started = Instant::now();
-    let error = lab
+    let error = net
         .client(|mut config| {
             config.data.mode = DataMode::Active;
             reads_and_writes(config, &Features::new())
@@ -89,11 +88,11 @@ fn where_active_ports_are_dropped_passive_works_and_active_says_why_not() {
 
 #[test]
 fn where_all_data_connections_are_dropped_folders_are_still_shown_and_files_say_why_not() {
-    let Some(lab) = Lab::new(&[]) else { return };
-    lab.drop_passive("blackhole");
-    lab.drop_active();
+    let Some(net) = Net::new(&[]) else { return };
+    net.drop_passive("blackhole");
+    net.drop_active();
     let started = Instant::now();
-    lab.client(|config| {
+    net.client(|config| {
         let features = Features::new();
         let mut session = Session::open_proven(&Arc::new(config), &features)?;
         assert!(features.data_is_blocked());
@@ -113,12 +112,12 @@ fn where_all_data_connections_are_dropped_folders_are_still_shown_and_files_say_
 
 #[test]
 fn without_stat_a_server_behind_such_a_firewall_is_refused_with_the_reason() {
-    let Some(lab) = Lab::new(&["STAT"]) else { return };
-    lab.drop_passive("blackhole");
-    lab.drop_active();
+    let Some(net) = Net::new(&["STAT"]) else { return };
+    net.drop_passive("blackhole");
+    net.drop_active();
     let started = Instant::now();
     let error =
-        lab.client(|config| Session::open_proven(&Arc::new(config), &Features::new()).map(drop)).unwrap_err();
+        net.client(|config| Session::open_proven(&Arc::new(config), &Features::new()).map(drop)).unwrap_err();
     assert!(error.to_string().contains("firewall"), "{error}");
     assert!(started.elapsed() < BOUND, "{:?}", started.elapsed());
 }
@@ -132,58 +131,30 @@ fn reads_and_writes(config: Config, features: &Features) -> Result<(), Error> {
     Ok(())
 }
 
-/// Client, router and server.
-struct Lab {
-    client: Host,
-    router: Host,
-    server: Host,
+/// A network with the scripted server at its far end, which lacks the commands `without`.
+struct Net {
+    lab: Lab,
     /// Used on the server's thread only.
     running: Arc<parking_lot::Mutex<Option<Server>>>,
     port: u16,
     _served: Scratch,
 }
 
-impl Lab {
-    /// None, said aloud, where such a network cannot be had.
+impl Net {
+    /// None as in [`Lab::new`].
     fn new(without: &[&'static str]) -> Option<Self> {
-        match Self::build(without) {
-            Ok(lab) => Some(lab),
-            Err(why) => {
-                eprintln!("SKIPPED: no network of namespaces can be had here: {why}");
-                None
-            }
-        }
-    }
-
-    fn build(without: &[&'static str]) -> Result<Self, String> {
-        let (client, router, server) = (Host::new()?, Host::new()?, Host::new()?);
-        for (name, side, number) in [("toclient", &client, 1), ("toserver", &server, 2)] {
-            let host = side.thread.to_string();
-            router.ip(&format!("link add {name} type veth peer name line netns {host}"))?;
-            router.ip(&format!("addr add 10.{number}.0.1/24 dev {name}"))?;
-            router.ip(&format!("link set {name} up"))?;
-            side.ip("link set lo up")?;
-            side.ip(&format!("addr add 10.{number}.0.2/24 dev line"))?;
-            side.ip("link set line up")?;
-            side.ip(&format!("route add default via 10.{number}.0.1"))?;
-        }
-        router.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(|e| e.to_string()))?;
-        // Our own ports of passive connections are not among those of active ones.
-        client.run(|| {
-            let range = format!("{} {}", OWN.0, OWN.1);
-            std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", range).map_err(|e| e.to_string())
-        })?;
+        // Its own ports of passive connections are not among those of active ones.
+        let lab = Lab::new(OWN)?;
         let served = Scratch::new("nat");
-        std::fs::create_dir(served.path().join("folder with blanks")).map_err(|e| e.to_string())?;
-        std::fs::write(served.path().join("folder with blanks/inside"), "hello")
-            .map_err(|e| e.to_string())?;
-        std::fs::write(served.path().join("file"), "x").map_err(|e| e.to_string())?;
+        std::fs::create_dir(served.path().join("folder with blanks")).unwrap();
+        std::fs::write(served.path().join("folder with blanks/inside"), "hello").unwrap();
+        std::fs::write(served.path().join("file"), "x").unwrap();
         let root = served.path().to_path_buf();
         let options = Options { address: SERVER, without: without.to_vec(), ..Options::default() };
-        let running = server.run(move || Server::start_with(&root, options)).map_err(|e| e.to_string())?;
+        let running = lab.server.run(move || Server::start_with(&root, options)).unwrap();
         let port = running.port();
         let running = Arc::new(parking_lot::Mutex::new(Some(running)));
-        Ok(Self { client, router, server, running, port, _served: served })
+        Some(Self { lab, running, port, _served: served })
     }
 
     /// Does something on the client's machine.
@@ -196,34 +167,37 @@ impl Lab {
         config.connect_timeout = Duration::from_secs(2);
         config.timeout = Duration::from_secs(20);
         config.data.active_ports = Some(ACTIVE.0..=ACTIVE.1);
-        self.client.run(move || action(config))
+        self.lab.client.run(move || action(config))
     }
 
     fn serve(&self, action: impl FnOnce(&Server) + Send + 'static) {
         let running = self.running.clone();
-        self.server.run(move || action(running.lock().as_ref().unwrap()));
+        self.lab.server.run(move || action(running.lock().as_ref().unwrap()));
     }
 
     /// No connection of the client's gets to the server but those to its control port.
     fn drop_passive(&self, how: &str) {
         for (from, to) in [(1, self.port - 1), (self.port + 1, u16::MAX - 1)] {
             let ports = format!("sport {}-{} dport {from}-{to}", OWN.0, OWN.1);
-            self.router.ip(&format!("rule add iif toclient ipproto tcp {ports} {how}")).unwrap();
+            self.lab.router.ip(&format!("rule add iif toclient ipproto tcp {ports} {how}")).unwrap();
         }
     }
 
     /// The client's ports for active connections cannot be reached.
     fn drop_active(&self) {
         let (from, to) = ACTIVE;
-        self.router.ip(&format!("rule add iif toserver ipproto tcp dport {from}-{to} blackhole")).unwrap();
+        self.lab
+            .router
+            .ip(&format!("rule add iif toserver ipproto tcp dport {from}-{to} blackhole"))
+            .unwrap();
     }
 }
 
-impl Drop for Lab {
+impl Drop for Net {
     fn drop(&mut self) {
         // Its end is a connection to itself, which only works over there.
         let running = self.running.clone();
-        self.server.run(move || drop(running.lock().take()));
+        self.lab.server.run(move || drop(running.lock().take()));
     }
 }
 
@@ -244,7 +218,6 @@ fn path(name: &str) -> RemotePath {
     RemotePath::parse(name.as_bytes()).unwrap()
 }
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
 /// The client's ports: of its own connections, and of those that it waits for.
 const OWN: (u16, u16) = (33_000, 48_000);
 const ACTIVE: (u16, u16) = (50_000, 50_100);

@@ -6,13 +6,13 @@ mod harness;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::IntoRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use harness::files::store;
-use harness::scratch::Scratch;
-use harness::scripted::{self, Fault, Rule};
-use harness::{Mount, Mounted, Target, shell};
+use harness::program::{self, text};
+use harness::scripted::{Fault, Rule};
+use harness::{Mounted, Scripted, Target, shell};
 
 on_each_server! {
     fn a_file_that_could_not_be_uploaded_is_listed_and_pushed_through_its_mount(at: &mut Mounted) {
@@ -186,25 +186,6 @@ fn a_file_that_a_program_still_holds_open_is_left_to_it() {
     assert!(ids(&spool).is_empty());
 }
 
-/// The scripted server, mounted.
-struct Scripted {
-    // First: the mount goes before the server that it needs.
-    mount: Mount,
-    server: scripted::Server,
-    _scratch: Scratch,
-}
-
-impl Scripted {
-    fn new() -> Self {
-        let scratch = Scratch::new("scripted");
-        let root: PathBuf = scratch.path().join("root");
-        fs::create_dir(&root).unwrap();
-        let server = scripted::Server::start(&root).unwrap();
-        let mount = Mount::new(&server, &[]);
-        Self { mount, server, _scratch: scratch }
-    }
-}
-
 fn ids(spool: &Path) -> Vec<String> {
     let listed = recover(spool, &["--json"]);
     let id = |line: &str| line.split('"').nth(3).unwrap().to_owned();
@@ -228,15 +209,10 @@ fn run(spool: &Path, arguments: &[&str]) -> Output {
 }
 
 fn command(spool: &Path, arguments: &[&str]) -> Command {
-    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
     let mut command = Command::new("timeout");
-    command.args(["60", &program, "recover", "-o", &format!("spool_dir={}", spool.display())]);
+    command.args(["60", &program::path(), "recover", "-o", &format!("spool_dir={}", spool.display())]);
     command.args(arguments).stdin(Stdio::null());
     command
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 fn append(path: &Path, content: &[u8]) -> io::Result<()> {

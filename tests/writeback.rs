@@ -6,11 +6,13 @@ mod harness;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::files::{close, store};
+use harness::moments::{content, moments};
 use harness::patience::at_once;
+use harness::program::{self, ok};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::{Kind, Mount, Options, Server, Target, shell};
@@ -347,7 +349,7 @@ fn two_mounts_of_the_same_do_not_share_a_journal() {
     day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
     store(&day.at("one"), b"1").unwrap();
     let point = Scratch::new("second");
-    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
+    let program = program::path();
     let mut second = Command::new(program)
         .args(["-f", "-o", &format!("writeback,{spool}"), &day.server.url()])
         .arg(point.path())
@@ -444,32 +446,6 @@ impl Day {
     }
 }
 
-/// A moment of an upload at which everything stands still.
-#[derive(Clone, Debug)]
-struct Moment {
-    verb: &'static str,
-    fault: Fault,
-    /// Bytes that have arrived by then.
-    bytes: u64,
-}
-
-fn moments() -> Vec<Moment> {
-    let size = content(0).len() as u64;
-    let stalled = |after: u64| Moment {
-        verb: "STOR",
-        fault: Fault::Data { after, end: DataEnd::Stalled, then: Then::Silent },
-        bytes: after,
-    };
-    let mut moments: Vec<Moment> = [0, 1, 131_072, size - 1].map(stalled).to_vec();
-    let silent = |verb, fault| Moment { verb, fault, bytes: 0 };
-    moments.push(silent("STOR", Fault::Done(Then::Silent)));
-    for verb in ["RNFR", "RNTO"] {
-        moments.push(silent(verb, Fault::Silent));
-        moments.push(silent(verb, Fault::Done(Then::Silent)));
-    }
-    moments
-}
-
 /// How many files are in journals.
 fn entries(spool: &Path) -> usize {
     let script = "find . -name '*.entry' -size +0 | wc -l";
@@ -479,24 +455,6 @@ fn entries(spool: &Path) -> usize {
 fn recover(mount: &Mount, arguments: &[&str]) -> String {
     let spool = format!("spool_dir={}", mount.spool().display());
     ok(&[&["recover", "-o", &spool], arguments].concat())
-}
-
-fn run(arguments: &[&str]) -> Output {
-    let program = std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into());
-    Command::new("timeout").args(["60", &program]).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-#[track_caller]
-fn ok(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {text}");
-    text
-}
-
-/// Every eight bytes say which version they are of.
-fn content(version: u64) -> Vec<u8> {
-    version.to_le_bytes().repeat(45_000 + version as usize % 7)
 }
 
 #[track_caller]

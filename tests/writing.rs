@@ -7,11 +7,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
-use harness::scratch::Scratch;
-use harness::{Kind, Mount, Mounted, Options, Relay, Server, scripted, shell};
+use harness::{Kind, Mount, Mounted, Options, Relay, Scripted, Server, shell};
 
 on_each_server! {
     fn split_cuts_and_cat_joins(at: &mut Mounted) {
@@ -174,25 +172,6 @@ fsync = 1
 fdatasync = 1
 punch_hole = 0
 ";
-
-/// The scripted server, mounted.
-struct Scripted {
-    // First: the mount goes before the server that it needs.
-    mount: Mount,
-    server: scripted::Server,
-    _scratch: Scratch,
-}
-
-impl Scripted {
-    fn new() -> Self {
-        let scratch = Scratch::new("scripted");
-        let root: PathBuf = scratch.path().join("root");
-        fs::create_dir(&root).unwrap();
-        let server = scripted::Server::start(&root).unwrap();
-        let mount = Mount::new(&server, &[]);
-        Self { mount, server, _scratch: scratch }
-    }
-}
 
 #[test]
 fn a_small_change_in_a_large_file_sends_little_where_the_server_keeps_the_rest() {

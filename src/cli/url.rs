@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::ftp::config::{Folder, Secret};
+use crate::percent;
 
 /// A server and a folder on it.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub fn take_password(text: &OsStr) -> Option<(Vec<u8>, Vec<u8>)> {
     let text = text.as_bytes();
     let parts = Parts::of(text).ok()?;
     let password = slice(text, parts.password.clone()?);
-    Some((without_password(text, &parts), percent_decode(password)?))
+    Some((without_password(text, &parts), percent::decode(password)?))
 }
 
 /// Where the parts of the text are.
@@ -243,7 +244,7 @@ pub(super) fn show(text: &[u8]) -> String {
 }
 
 fn decode(text: &[u8], what: &str) -> Result<Vec<u8>, String> {
-    let plain = percent_decode(text).ok_or_else(|| {
+    let plain = percent::decode(text).ok_or_else(|| {
         format!("the {what} has a % without two hexadecimal digits: a % itself is written %25")
     })?;
     refuse_control(&plain, what)?;
@@ -260,20 +261,6 @@ fn refuse_control(plain: &[u8], what: &str) -> Result<(), String> {
         return Err(format!("the {what} holds a line end or a NUL, which FTP cannot send"));
     }
     Ok(())
-}
-
-fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut bytes = text.iter();
-    while let Some(&byte) = bytes.next() {
-        if byte != b'%' {
-            plain.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(*bytes.next()?).to_digit(16);
-        plain.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
-    }
-    Some(plain)
 }
 
 fn find(text: &[u8], what: &[u8]) -> Option<usize> {

@@ -14,6 +14,8 @@ use std::time::SystemTime;
 
 use parking_lot::Condvar;
 
+use super::journal::Record;
+use super::journal::record::PIECE;
 use super::ranges::Ranges;
 use super::spool::Spool;
 use crate::ftp::Error;
@@ -296,27 +298,24 @@ impl Draft {
         self.failed_before = false;
     }
 
-    /// A draft made again from what a [`Record`](super::journal::Record) says, whose bytes `bytes` brings (offset, buffer).
+    /// A draft made again from what a [`Record`] says, whose bytes `bytes` brings (offset, buffer).
     ///
     /// # Errors
     /// Those of the local disk.
     pub fn restored(
-        record: &super::journal::Record,
+        record: &Record,
         base: Option<Base>,
         folder: &Path,
         mut bytes: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
     ) -> io::Result<Self> {
         let mut draft = Self { resized: true, ..Self::over(base, record.size) };
-        let mut buffer = vec![0; 128 * 1024];
+        let mut buffer = vec![0; PIECE];
+        for (at, len) in record.pieces() {
+            let piece = buffer.get_mut(..len).unwrap_or_default();
+            bytes(at, piece)?;
+            draft.spool.write_at(at, piece, folder)?;
+        }
         for part in &record.parts {
-            let mut at = part.start;
-            while at < part.end {
-                let len = buffer.len().min((part.end - at) as usize);
-                let piece = buffer.get_mut(..len).unwrap_or_default();
-                bytes(at, piece)?;
-                draft.spool.write_at(at, piece, folder)?;
-                at += len as u64;
-            }
             draft.present.insert(part.clone());
             draft.dirty.insert(part.clone());
         }

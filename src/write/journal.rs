@@ -315,7 +315,6 @@ fn folders(spool: &Path, identity: &str) -> impl Iterator<Item = PathBuf> {
 /// Where the bytes of an entry begin: behind two places for a record.
 pub const BYTES_AT: u64 = 2 * record::MAX_TEXT as u64;
 const PREFIX: &str = "writeback-";
-const CHUNK: usize = 128 * 1024;
 /// Entries made ahead with one fsync() of the folder.
 const SPARES: u64 = 32;
 /// Mounts of the same server, folder and user at the same time.

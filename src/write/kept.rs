@@ -17,6 +17,7 @@ use std::time::SystemTime;
 use nix::fcntl::Flock;
 
 use super::Draft;
+use super::journal::record::{self, PIECE};
 use super::journal::{self, Place, Record};
 use super::spool::make_folder;
 
@@ -53,16 +54,11 @@ pub fn keep_bytes(
             opened => break (name, opened?),
         }
     };
-    let mut buffer = vec![0; 128 * 1024];
-    for part in &record.parts {
-        let mut at = part.start;
-        while at < part.end {
-            let len = buffer.len().min((part.end - at) as usize);
-            let piece = buffer.get_mut(..len).unwrap_or_default();
-            bytes(at, piece)?;
-            file.write_all_at(piece, at)?;
-            at += len as u64;
-        }
+    let mut buffer = vec![0; PIECE];
+    for (at, len) in record.pieces() {
+        let piece = buffer.get_mut(..len).unwrap_or_default();
+        bytes(at, piece)?;
+        file.write_all_at(piece, at)?;
     }
     file.set_len(record.size)?;
     file.sync_all()?;
@@ -203,7 +199,7 @@ fn info_of(bytes: &Path) -> PathBuf {
 }
 
 fn read_record(info: &Path) -> Option<Record> {
-    Record::parse(&read_head(info, journal::record::MAX_TEXT as u64)?)
+    Record::parse(&read_head(info, record::MAX_TEXT as u64)?)
 }
 
 fn read_head(path: &Path, most: u64) -> Option<Vec<u8>> {

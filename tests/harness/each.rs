@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Kind, Mount, Options, Server, shell};
+use super::scratch::Scratch;
+use super::{Kind, Mount, Options, Server, scripted, shell};
 
 /// A fresh server and its mount.
 pub struct Mounted {
@@ -50,6 +51,22 @@ impl Mounted {
     }
 }
 
+/// The scripted server, mounted.
+pub struct Scripted {
+    pub mount: Mount,
+    pub server: scripted::Server,
+    _served: Scratch,
+}
+
+impl Scripted {
+    pub fn new() -> Self {
+        let served = Scratch::new("served");
+        let server = scripted::Server::start(served.path()).unwrap();
+        let mount = Mount::new(&server, &[]);
+        Self { mount, server, _served: served }
+    }
+}
+
 /// Runs a promise on one server.
 pub fn check(kind: Kind, promise: fn(&mut Mounted)) {
     check_within(kind, None, promise);
@@ -83,17 +100,17 @@ macro_rules! on_each_server {
         }
     };
     (@each [$($module:ident $kind:ident $($sessions:literal)?),*] $names:tt) => {
-        $(on_each_server!(@tests $module $kind [$($sessions)?] $names);)*
+        $($crate::on_each_server!(@tests $module $kind [$($sessions)?] $names);)*
     };
     ([$($server:tt)*] $($(#[$meta:meta])* fn $name:ident($at:ident: &mut Mounted) $body:block)*) => {
         mod promises {
             use super::*;
             $($(#[$meta])* pub fn $name($at: &mut Mounted) $body)*
         }
-        on_each_server!(@each [$($server)*] [$($name)*]);
+        $crate::on_each_server!(@each [$($server)*] [$($name)*]);
     };
     ($($promise:tt)*) => {
-        on_each_server! {
+        $crate::on_each_server! {
             [vsftpd Vsftpd, proftpd Proftpd, pure_ftpd PureFtpd, pyftpdlib Pyftpdlib]
             $($promise)*
         }

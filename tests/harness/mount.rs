@@ -2,7 +2,6 @@
 //!
 //! It runs in the foreground, with its log in a file that is shown when the test fails. The mount goes with the [`Mount`],
 //! also when the test panics; when the test run is killed the program gets SIGTERM, which makes it unmount.
-//! The variable `FTPFS_PROGRAM` names another program to test than the one just built: an installed one, say.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::program;
 use super::scratch::{Scratch, mounts_below};
 use super::standstill::{self, Guard};
 
@@ -44,13 +44,13 @@ impl Mount {
 
     /// As [`Mount::new`]; says how the program ended when it did not mount.
     pub fn attempt(target: &dyn Target, options: &[&str]) -> Result<Self, Refused> {
-        Self::run(&program(), &[], target, options)
+        Self::run(&program::path(), &[], target, options)
     }
 
     /// As [`Mount::new`], through a command that limits it: `["prlimit", "--as=1000000000"]`. It must become the program.
     #[track_caller]
     pub fn through(command: &[&str], target: &dyn Target, options: &[&str]) -> Self {
-        match Self::run(&program(), command, target, options) {
+        match Self::run(&program::path(), command, target, options) {
             Ok(mount) => mount,
             Err(refused) => panic!("not mounted ({:?}):\n{}", refused.status, refused.log),
         }
@@ -214,10 +214,6 @@ pub struct Refused {
     pub status: Option<ExitStatus>,
     /// What it said.
     pub log: String,
-}
-
-fn program() -> String {
-    std::env::var("FTPFS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_ftpfs").into())
 }
 
 fn start(program: &[&str], target: &dyn Target, options: &[&str], point: &Path, log: &Path) -> Child {

@@ -3,6 +3,8 @@
 //! Everything goes with the threads, which end with their [`Host`]. It takes root and `ip`; where namespaces cannot be had,
 //! [`Host::new`] says why not.
 
+use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -58,3 +60,54 @@ impl Host {
         })
     }
 }
+
+/// A client, a router and a server, each a machine of its own: `10.1.0.2` — `10.1.0.1`, `10.2.0.1` — [`SERVER`].
+///
+/// What the router does with packets is a rule: `rule add iif toclient blackhole`. Its sides are `toclient` and `toserver`,
+/// the one side of the others is `line`.
+pub struct Lab {
+    pub client: Host,
+    pub router: Host,
+    pub server: Host,
+}
+
+impl Lab {
+    /// Own connections of the client's come from `ports`. None, said aloud, where such a network cannot be had.
+    pub fn new(ports: (u16, u16)) -> Option<Self> {
+        match Self::build(ports) {
+            Ok(lab) => Some(lab),
+            Err(why) => {
+                eprintln!("SKIPPED: no network of namespaces can be had here: {why}");
+                None
+            }
+        }
+    }
+
+    fn build(ports: (u16, u16)) -> Result<Self, String> {
+        let (client, router, server) = (Host::new()?, Host::new()?, Host::new()?);
+        for (name, side, number) in [("toclient", &client, 1), ("toserver", &server, 2)] {
+            let host = side.thread.to_string();
+            router.ip(&format!("link add {name} type veth peer name line netns {host}"))?;
+            router.ip(&format!("addr add 10.{number}.0.1/24 dev {name}"))?;
+            router.ip(&format!("link set {name} up"))?;
+            side.ip("link set lo up")?;
+            side.ip(&format!("addr add 10.{number}.0.2/24 dev line"))?;
+            side.ip("link set line up")?;
+            side.ip(&format!("route add default via 10.{number}.0.1"))?;
+        }
+        router.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(|e| e.to_string()))?;
+        let lab = Self { client, router, server };
+        lab.connect_from(ports)?;
+        Ok(lab)
+    }
+
+    /// New connections of the client's come from these ports.
+    pub fn connect_from(&self, (from, to): (u16, u16)) -> Result<(), String> {
+        let range = format!("{from} {to}");
+        let set = move || fs::write("/proc/sys/net/ipv4/ip_local_port_range", range);
+        self.client.run(set).map_err(|e| e.to_string())
+    }
+}
+
+/// Where the server of a [`Lab`] is.
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use openssl::sha::Sha256;
 use parking_lot::Mutex;
 
-use super::record::{self, Record};
-use super::{BYTES_AT, CHUNK, Place};
+use super::record::{self, PIECE, Record};
+use super::{BYTES_AT, Place};
 use crate::write::Draft;
 
 /// Finds the record in the beginning of an entry, of which two may be there. Pure: it may be anything.
@@ -39,26 +39,22 @@ pub(super) fn save_to(
         file.set_len(0)?;
         let is_large = record.held() > SUMMED;
         let mut sum = Sha256::new();
-        let mut buffer = vec![0; CHUNK];
-        let mut is_changed = false;
-        for part in &record.parts {
-            let mut at = part.start;
-            while at < part.end && !is_changed {
-                let len = buffer.len().min((part.end - at) as usize);
-                let piece = buffer.get_mut(..len).unwrap_or_default();
-                {
-                    let draft = draft.lock();
-                    is_changed = draft.generation() != generation;
-                    draft.copy_out(at, piece)?;
+        let mut buffer = vec![0; PIECE];
+        for (at, len) in record.pieces() {
+            let piece = buffer.get_mut(..len).unwrap_or_default();
+            {
+                let draft = draft.lock();
+                if draft.generation() != generation {
+                    break;
                 }
-                if !is_large {
-                    sum.update(piece);
-                }
-                file.write_all_at(piece, BYTES_AT + at)?;
-                at += len as u64;
+                draft.copy_out(at, piece)?;
             }
+            if !is_large {
+                sum.update(piece);
+            }
+            file.write_all_at(piece, BYTES_AT + at)?;
         }
-        if is_changed || draft.lock().generation() != generation {
+        if draft.lock().generation() != generation {
             continue;
         }
         if is_large {
@@ -126,19 +122,15 @@ pub(super) fn read(file: &File) -> io::Result<Found> {
 
 pub(super) fn sum_of(file: &File, record: &Record) -> io::Result<[u8; 32]> {
     let mut sum = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
-    for part in &record.parts {
-        let mut at = part.start;
-        while at < part.end {
-            let len = buffer.len().min((part.end - at) as usize);
-            let got = file.read_at(buffer.get_mut(..len).unwrap_or_default(), BYTES_AT + at)?;
-            if got == 0 {
-                // Shorter than its record says.
-                return Ok([0; 32]);
-            }
-            sum.update(buffer.get(..got).unwrap_or_default());
-            at += got as u64;
+    let mut buffer = vec![0; PIECE];
+    for (at, len) in record.pieces() {
+        let piece = buffer.get_mut(..len).unwrap_or_default();
+        match file.read_exact_at(piece, BYTES_AT + at) {
+            // Shorter than its record says.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok([0; 32]),
+            read => read?,
         }
+        sum.update(piece);
     }
     Ok(sum.finish())
 }

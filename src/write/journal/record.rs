@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use openssl::sha::sha256;
 
 use crate::ftp::RemotePath;
+use crate::percent;
 
 /// Where bytes belong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,14 @@ impl Record {
     /// How many bytes are here.
     pub fn held(&self) -> u64 {
         self.parts.iter().map(|part| part.end - part.start).sum()
+    }
+
+    /// The same in pieces of at most [`PIECE`] bytes, in order: offset and length.
+    pub fn pieces(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.parts.iter().flat_map(|part| {
+            let most = PIECE as u64;
+            part.clone().step_by(PIECE).map(move |at| (at, most.min(part.end - at) as usize))
+        })
     }
 
     /// The text; none when it would be longer than [`MAX_TEXT`] (thousands of ranges).
@@ -158,9 +167,9 @@ impl Fields {
         let text = || std::str::from_utf8(value).ok();
         let number = || text().and_then(decimal);
         match name {
-            b"server" => self.server = Some(plain(&unescape(value)?)),
-            b"root" => self.root = Some(RemotePath::parse(&unescape(value)?).ok()?),
-            b"path" => self.path = Some(RemotePath::parse(&unescape(value)?).ok()?),
+            b"server" => self.server = Some(plain(&percent::decode(value)?)),
+            b"root" => self.root = Some(RemotePath::parse(&percent::decode(value)?).ok()?),
+            b"path" => self.path = Some(RemotePath::parse(&percent::decode(value)?).ok()?),
             b"size" => self.size = Some(number().filter(|&size| size <= i64::MAX as u64)?),
             b"at" => self.at = Some(time(text()?)?),
             b"below" => self.below = Some(below(text()?)?),
@@ -168,7 +177,7 @@ impl Fields {
             b"mode" => {
                 self.mode = Some(u32::from_str_radix(text()?, 8).ok().filter(|&mode| mode <= 0o7777)?);
             }
-            b"reason" => self.reason = plain(&unescape(value)?),
+            b"reason" => self.reason = plain(&percent::decode(value)?),
             b"bytes" => {
                 let (start, end) = text()?.split_once('-')?;
                 self.parts.push(decimal(start)?..decimal(end)?);
@@ -272,20 +281,6 @@ fn escape(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&plain).into_owned()
 }
 
-fn unescape(text: &[u8]) -> Option<Vec<u8>> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut bytes = text.iter();
-    while let Some(&byte) = bytes.next() {
-        if byte != b'%' {
-            plain.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(*bytes.next()?).to_digit(16);
-        plain.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
-    }
-    Some(plain)
-}
-
 /// One line of text, whatever it was.
 fn plain(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -315,6 +310,8 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 
 /// Two paths of the greatest length, escaped, and a thousand ranges.
 pub const MAX_TEXT: usize = 64 * 1024;
+/// What is copied at once.
+pub const PIECE: usize = 128 * 1024;
 const VERSION: &str = "ftpfs-record 1";
 const CHECK: &str = "check: ";
 
@@ -351,6 +348,14 @@ mod tests {
         read.reason = record().reason;
         assert_eq!(read, record());
         assert_eq!(Record::parse(&[text.as_bytes(), &[0; 500]].concat()).unwrap().size, 300);
+    }
+
+    #[test]
+    fn pieces_are_all_the_bytes_that_are_here_in_order() {
+        let piece = PIECE as u64;
+        let parts = vec![5..10, piece..3 * piece + 1];
+        let pieces: Vec<_> = Record { parts, ..record() }.pieces().collect();
+        assert_eq!(pieces, [(5, 5), (piece, PIECE), (2 * piece, PIECE), (3 * piece, 1)]);
     }
 
     #[test]
