@@ -13,7 +13,8 @@
 //! Connections are made ahead of their need, too. A connection that has just served is not ready for the next transfer
 //! for two round trips, so a program that does one thing after the other would wait for it again and again: when a job
 //! that needs a data connection finds none ready, one more connection is logged in meanwhile, up to the limit. Soon a
-//! few of them take turns, and each transfer starts at once.
+//! few of them take turns, and each transfer starts at once. A transfer waits for a connection that is getting ready rather
+//! than take one that has only just served: that would be ready later ([`Readiness`]).
 //!
 //! Read-ahead is work that nobody waits for. It never takes the last of several connections, starts only when nothing else can, and
 //! is promoted ([`Queue::promote`]) the moment somebody does wait for it. Where there is but one connection it is done on that, when

@@ -1,8 +1,9 @@
 //! Gets server programs that the machine lacks, without installing anything: Debian's server packages exclude each other, so
 //! they are unpacked side by side below the target folder; those in Python and Node get folders of their own there.
 //!
-//! Tests run in several processes and threads at once, so all of this happens under one file lock. What is complete has its
-//! final name, what is not has another: an interrupted fetch is simply done again.
+//! Tests run in several processes and threads at once, so each kind of this happens under a file lock of its own: nobody who
+//! wants a Debian package waits for a compiler. What is complete has its final name, what is not has another: an interrupted
+//! fetch is simply done again.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -15,7 +16,7 @@ use super::scratch;
 
 /// The folder that a Debian package unpacks to, with the shared libraries that `programs` in it lack beside it.
 pub fn debian(package: &str, programs: &[&str]) -> Result<PathBuf, String> {
-    let _only_one = lock()?;
+    let _only_one = lock("debian")?;
     let root = unpacked(package)?;
     for program in programs {
         complete(&root.join(program))?;
@@ -34,7 +35,7 @@ pub fn library_path() -> String {
 
 /// A Python with these packages (`name==version`).
 pub fn python(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
-    let _only_one = lock()?;
+    let _only_one = lock(&format!("python-{name}"))?;
     let place = scratch::cache().join(format!("python-{name}"));
     let ready = place.join("ready");
     if !ready.exists() {
@@ -50,7 +51,7 @@ pub fn python(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
 
 /// A folder whose `node_modules` holds this package (`name@version`).
 pub fn npm(package: &str) -> Result<PathBuf, String> {
-    let _only_one = lock()?;
+    let _only_one = lock("npm")?;
     let place = scratch::cache().join("npm");
     let ready = place.join("ready");
     if !ready.exists() {
@@ -65,28 +66,30 @@ pub fn npm(package: &str) -> Result<PathBuf, String> {
     Ok(place)
 }
 
-/// Builds one of the programs in `tests/servers` (cargo projects of their own) and gives its path.
+/// Builds one of the programs in `tests/servers` (cargo projects of their own) and gives its path. Not optimised: that takes
+/// longer than all that it ever does.
 pub fn cargo(name: &str) -> Result<PathBuf, String> {
-    let _only_one = lock()?;
+    let _only_one = lock("cargo")?;
     let target = scratch::cache().join("cargo");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(name).join("Cargo.toml");
     run(Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--release", "--manifest-path"])
+        .args(["build", "--quiet", "--locked", "--manifest-path"])
         .arg(manifest)
         .arg("--target-dir")
         .arg(&target)
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env_remove("RUSTFLAGS"))?;
-    Ok(target.join("release").join(format!("{name}-main")))
+    Ok(target.join("debug").join(format!("{name}-main")))
 }
 
 /// The file system exerciser, installed once as any developer would.
 pub fn fsx() -> Result<PathBuf, String> {
-    let _only_one = lock()?;
+    let _only_one = lock("fsx")?;
     let place = scratch::cache().join("fsx");
     let program = place.join("bin/fsx");
     if !program.exists() {
         run(Command::new(env!("CARGO"))
-            .args(["install", "--quiet", "--locked", "--version", "0.3.2", "fsx", "--root"])
+            .args(["install", "--quiet", "--locked", "--debug", "--version", "0.3.2", "fsx", "--root"])
             .arg(&place)
             .env("CARGO_TARGET_DIR", place.join("build"))
             .env_remove("RUSTFLAGS"))?;
@@ -96,7 +99,7 @@ pub fn fsx() -> Result<PathBuf, String> {
 
 /// A key and a certificate for localhost that signs itself, made once: (certificate, key).
 pub fn certificate() -> Result<(PathBuf, PathBuf), String> {
-    let _only_one = lock()?;
+    let _only_one = lock("certificate")?;
     let (cert, key) = (scratch::cache().join("cert.pem"), scratch::cache().join("key.pem"));
     if !cert.exists() {
         let unfinished = scratch::cache().join("cert.unfinished");
@@ -182,8 +185,8 @@ fn complete(program: &Path) -> Result<(), String> {
     Err(format!("{} still lacks libraries", program.display()))
 }
 
-fn lock() -> Result<Flock<File>, String> {
-    let file = File::create(scratch::cache().join("lock")).map_err(|e| e.to_string())?;
+fn lock(what: &str) -> Result<Flock<File>, String> {
+    let file = File::create(scratch::cache().join(format!("{what}.lock"))).map_err(|e| e.to_string())?;
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e.to_string())
 }
 

@@ -188,7 +188,8 @@ everywhere! {
         file.read_exact_at(&mut text, 0).unwrap();
         assert_eq!(text, b"first second");
         drop(file);
-        assert_eq!(fs::read_dir(at.server.root()).unwrap().count(), 0, "nothing may come back at close");
+        // A program started meanwhile by another test may hold the file open for a moment.
+        eventually("nothing is left", || fs::read_dir(at.server.root()).unwrap().count() == 0);
     }
 
     fn many_files_written_at_once_all_arrive(at: &mut Mounted) {
