@@ -6,7 +6,8 @@ mod harness;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use harness::day::{Day, How, LONGEST, content, ok226, reply, store};
 use harness::fetch;
@@ -175,15 +176,13 @@ fn check(kind: Upload, how: How, fault: &Fault, is_tls: bool) {
         eventually("a first change", || write(&day, "r+", 20, &bytes(2, 10), How::Close) == Some(true));
     }
     strike();
-    // Tried while it is written, and once more at close(): twice the longest wait for a reason.
-    let limit = if kind == Upload::Big { 2 * LONGEST } else { LONGEST };
-    let outcome = within(limit, || match kind {
+    let outcome = match kind {
         Upload::New => write(&day, "w", 0, &bytes(2, 400_003), how),
         Upload::Overwrite => write(&day, "w", 0, &bytes(2, 9_000), how),
         Upload::Big => write(&day, "w", 0, &bytes(2, 700_000), how),
         Upload::Append => write(&day, "a", 0, &bytes(2, 70_000), how),
         Upload::Patch => write(&day, "r+", 40_000, &bytes(2, 20_000), how),
-    });
+    };
     let Some(is_success) = outcome else {
         return eprintln!("{how:?} of {kind:?} under {fault:?}: not even opened");
     };
@@ -234,10 +233,10 @@ fn check(kind: Upload, how: How, fault: &Fault, is_tls: bool) {
 }
 
 /// Writes to the file in a process of its own: in this one others are started meanwhile, which close copies of what is open here, and
-/// so have it uploaded. Whether all of it was a success; none when it could not even be opened.
+/// so have it uploaded. Whether all of it was a success, in bounded time; none when it could not even be opened.
 fn write(day: &Day, mode: &str, at: u64, bytes: &[u8], how: How) -> Option<bool> {
     const SCRIPT: &str = "
-import os, sys
+import os, sys, time
 name, mode, at, how, source = sys.argv[1:]
 data = open(source, 'rb').read()
 try:
@@ -245,12 +244,16 @@ try:
 except OSError:
     sys.exit(3)
 file.seek(int(at), os.SEEK_END if mode == 'a' else os.SEEK_SET)
-while data:
-    data = data[file.write(data):]
-if how == 'Fsync':
-    os.fsync(file.fileno())
-    os._exit(0)
-file.close()
+began = time.monotonic()
+try:
+    while data:
+        data = data[file.write(data):]
+    os.fsync(file.fileno()) if how == 'Fsync' else file.close()
+    failed = 0
+except OSError:
+    failed = 1
+print(time.monotonic() - began, flush=True)
+os._exit(failed)
 ";
     let source = day.mount.spool().with_file_name("in");
     fs::write(&source, bytes).unwrap();
@@ -260,8 +263,15 @@ file.close()
         .arg(day.path("f"))
         .args([mode, &at.to_string(), &format!("{how:?}")])
         .arg(source);
-    let status = python.stderr(Stdio::null()).status().unwrap();
-    if status.code() == Some(3) { None } else { Some(status.success()) }
+    let output = python.output().unwrap();
+    if output.status.code() == Some(3) {
+        return None;
+    }
+    let told = String::from_utf8_lossy(&output.stdout);
+    let took = Duration::from_secs_f64(told.trim().parse().unwrap_or_else(|_| panic!("{output:?}")));
+    // Tried while it is written, and once more at close(): twice the longest wait for a reason.
+    assert!(took < 2 * LONGEST, "it took {took:?}");
+    Some(output.status.success())
 }
 
 /// Every eight bytes are different ones.

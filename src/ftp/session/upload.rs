@@ -159,8 +159,8 @@ impl Session {
             };
             let chunk = buffer.get(..filled).unwrap_or_default();
             if let Err(failure) = self.send_chunk(transfer, chunk) {
-                if is_early && transfer.has_begun && matches!(failure, Failure::Error(Error::TimedOut { .. }))
-                {
+                let is_silent = matches!(failure, Failure::Error(Error::TimedOut { .. }));
+                if is_early && is_silent && transfer.has_begun && transfer.data.is_none() {
                     self.features.learn(Capability::EarlyData, false);
                 }
                 return (Err(self.failed(transfer, failure)), sent);
