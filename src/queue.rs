@@ -37,11 +37,12 @@ use parking_lot::Mutex;
 
 pub use claim::Claim;
 pub use job::{Job, Priority, Task};
+pub use state::Doing;
 pub(crate) use state::Readiness;
 use state::{Slot, SlotState, State};
 pub use turn::Turn;
 
-use crate::ftp::{Error, RemotePath};
+use crate::ftp::Error;
 
 /// Where jobs wait, one per mount.
 pub struct Queue {
@@ -286,24 +287,6 @@ impl Queue {
     }
 }
 
-/// What one connection does at a moment.
-#[derive(Clone, Debug)]
-pub enum Doing {
-    Connecting,
-    /// Logged in, and making the next data connection ready.
-    Preparing,
-    /// Logged in, and waiting for work.
-    Nothing,
-    Job {
-        priority: Priority,
-        /// The first path that it touches, where it claims one.
-        path: Option<RemotePath>,
-        for_long: Duration,
-        /// Whether it has a session, or is getting one.
-        is_live: bool,
-    },
-}
-
 /// Names a job, from [`Queue::submit`] to its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ticket(u64);
@@ -329,6 +312,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::ftp::RemotePath;
 
     fn queue(limit: usize) -> (Arc<Queue>, Arc<Mutex<Vec<SlotId>>>) {
         let started = Arc::new(Mutex::new(Vec::new()));
