@@ -27,6 +27,7 @@
 pub mod claim;
 pub mod job;
 mod state;
+mod turn;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,10 +37,12 @@ use parking_lot::Mutex;
 
 pub use claim::Claim;
 pub use job::{Job, Priority, Task};
+pub use state::Doing;
 pub(crate) use state::Readiness;
 use state::{Slot, SlotState, State};
+pub use turn::Turn;
 
-use crate::ftp::{Error, RemotePath};
+use crate::ftp::Error;
 
 /// Where jobs wait, one per mount.
 pub struct Queue {
@@ -284,56 +287,6 @@ impl Queue {
     }
 }
 
-/// What a running job may ask of the queue.
-pub struct Turn<'q> {
-    queue: &'q Arc<Queue>,
-    slot: SlotId,
-    /// 0 at the first attempt; higher when a connection was lost under the attempt before.
-    pub attempt: u32,
-}
-
-impl<'q> Turn<'q> {
-    pub(crate) fn new(queue: &'q Arc<Queue>, slot: SlotId, attempt: u32) -> Self {
-        Self { queue, slot, attempt }
-    }
-
-    /// Whether somebody waits whom this job keeps from running: a more urgent job without a connection, or one that
-    /// waits for a path that this job claims. With `fair`, an equally urgent job counts too.
-    pub fn is_wanted(&self, fair: bool) -> bool {
-        let state = self.queue.state.lock();
-        if state.waiting.is_empty() {
-            return false;
-        }
-        let Some(slot) = state.slots.iter().find(|s| s.id == self.slot) else { return true };
-        let SlotState::Running { priority, claims, number, .. } = &slot.state else { return false };
-        let crowded = state.slots.len() >= state.limit
-            && !state.slots.iter().any(|s| matches!(s.state, SlotState::Idle(_) | SlotState::Starting));
-        state.waiting.iter().any(|job| {
-            let urgent = job.priority < *priority || (fair && job.priority == *priority);
-            (crowded && urgent && state.may_run(job))
-                || claim::conflict(&job.claims, claims) && job.number > *number
-        })
-    }
-}
-
-/// What one connection does at a moment.
-#[derive(Clone, Debug)]
-pub enum Doing {
-    Connecting,
-    /// Logged in, and making the next data connection ready.
-    Preparing,
-    /// Logged in, and waiting for work.
-    Nothing,
-    Job {
-        priority: Priority,
-        /// The first path that it touches, where it claims one.
-        path: Option<RemotePath>,
-        for_long: Duration,
-        /// Whether it has a session, or is getting one.
-        is_live: bool,
-    },
-}
-
 /// Names a job, from [`Queue::submit`] to its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ticket(u64);
@@ -359,6 +312,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::ftp::RemotePath;
 
     fn queue(limit: usize) -> (Arc<Queue>, Arc<Mutex<Vec<SlotId>>>) {
         let started = Arc::new(Mutex::new(Vec::new()));

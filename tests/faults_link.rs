@@ -349,6 +349,10 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         let mount = self.mount.take();
+        if let Some(mount) = mount.as_ref().filter(|_| std::thread::panicking()) {
+            // It ends on a thread that does not know of the panic.
+            eprintln!("--- ftpfs logged:\n{}", mount.log());
+        }
         self.lab.client.run(move || drop(mount));
         // Its end is a connection to itself, which only works over there.
         let running = self.running.clone();

@@ -1,7 +1,7 @@
 //! Few sessions: servers that allow one, two or three of them, a limit that drops, an account that two mounts share, and many
 //! programs at once. Everything goes on, only slower; and nothing waits for itself.
 //!
-//! `tests/mounted.rs` keeps its promises on servers with one and with two sessions as well, and every test of real servers does with any
+//! `tests/mounted` keeps its promises on servers with one and with two sessions as well, and every test of real servers does with any
 //! number by `FTPFS_MAX_SESSIONS` (`tests/harness/servers.rs`). `FTPFS_OPERATIONS` makes the long test here longer.
 
 #[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]

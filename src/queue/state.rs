@@ -8,6 +8,7 @@ use parking_lot::Condvar;
 use super::SlotId;
 use super::claim::{self, Claim};
 use super::job::{Job, Priority};
+use crate::ftp::RemotePath;
 
 pub(super) struct State {
     pub(super) waiting: Vec<Job>,
@@ -170,6 +171,24 @@ pub(crate) enum Readiness {
     Fresh,
     /// It has tried, in vain.
     Unable,
+}
+
+/// What one connection does at a moment.
+#[derive(Clone, Debug)]
+pub enum Doing {
+    Connecting,
+    /// Logged in, and making the next data connection ready.
+    Preparing,
+    /// Logged in, and waiting for work.
+    Nothing,
+    Job {
+        priority: Priority,
+        /// The first path that it touches, where it claims one.
+        path: Option<RemotePath>,
+        for_long: Duration,
+        /// Whether it has a session, or is getting one.
+        is_live: bool,
+    },
 }
 
 /// How long a learned limit is believed before one more session is tried: other clients of the account may have left.
