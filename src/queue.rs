@@ -17,9 +17,8 @@
 //! than take one that has only just served: that would be ready later ([`Readiness`]).
 //!
 //! Read-ahead is work that nobody waits for. It never takes the last of several connections, starts only when nothing else can, and
-//! is promoted ([`Queue::promote`]) the moment somebody does wait for it. Where there is but one connection it is done on that, when
-//! it rests: what is worth nothing there sees that for itself ([`Queue::plans_ahead`]), and nothing waits for ever. Nor does
-//! more of it come than will be done soon.
+//! is promoted ([`Queue::promote`]) the moment somebody waits for it. A single connection does it when it rests, if it is still of use
+//! there ([`Queue::plans_ahead`]): nothing waits for ever, and no more of it comes than will be done soon.
 //!
 //! The lock is never held across I/O: whatever a job does happens outside. `fs`, `read` and `write` submit; only
 //! `connection` takes.
@@ -27,6 +26,7 @@
 pub mod claim;
 pub mod job;
 mod state;
+mod turn;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +38,7 @@ pub use claim::Claim;
 pub use job::{Job, Priority, Task};
 pub(crate) use state::Readiness;
 use state::{Slot, SlotState, State};
+pub use turn::Turn;
 
 use crate::ftp::{Error, RemotePath};
 
@@ -281,38 +282,6 @@ impl Queue {
         for job in waiting {
             job.task.finish(Err(Error::Cancelled));
         }
-    }
-}
-
-/// What a running job may ask of the queue.
-pub struct Turn<'q> {
-    queue: &'q Arc<Queue>,
-    slot: SlotId,
-    /// 0 at the first attempt; higher when a connection was lost under the attempt before.
-    pub attempt: u32,
-}
-
-impl<'q> Turn<'q> {
-    pub(crate) fn new(queue: &'q Arc<Queue>, slot: SlotId, attempt: u32) -> Self {
-        Self { queue, slot, attempt }
-    }
-
-    /// Whether somebody waits whom this job keeps from running: a more urgent job without a connection, or one that
-    /// waits for a path that this job claims. With `fair`, an equally urgent job counts too.
-    pub fn is_wanted(&self, fair: bool) -> bool {
-        let state = self.queue.state.lock();
-        if state.waiting.is_empty() {
-            return false;
-        }
-        let Some(slot) = state.slots.iter().find(|s| s.id == self.slot) else { return true };
-        let SlotState::Running { priority, claims, number, .. } = &slot.state else { return false };
-        let crowded = state.slots.len() >= state.limit
-            && !state.slots.iter().any(|s| matches!(s.state, SlotState::Idle(_) | SlotState::Starting));
-        state.waiting.iter().any(|job| {
-            let urgent = job.priority < *priority || (fair && job.priority == *priority);
-            (crowded && urgent && state.may_run(job))
-                || claim::conflict(&job.claims, claims) && job.number > *number
-        })
     }
 }
 
