@@ -27,6 +27,7 @@
 pub mod claim;
 pub mod job;
 mod state;
+mod turn;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ pub use claim::Claim;
 pub use job::{Job, Priority, Task};
 pub(crate) use state::Readiness;
 use state::{Slot, SlotState, State};
+pub use turn::Turn;
 
 use crate::ftp::{Error, RemotePath};
 
@@ -80,9 +82,7 @@ impl Queue {
         state.waiting.push(job);
         let new = state.dispatch();
         drop(state);
-        if let Some(slot) = new {
-            (self.spawn)(self.clone(), slot);
-        }
+        self.start(new);
         ticket
     }
 
@@ -103,6 +103,11 @@ impl Queue {
         }
         let new = state.dispatch();
         drop(state);
+        self.start(new);
+    }
+
+    /// Starts the thread of a new connection, if there is to be one. Not under the lock.
+    fn start(self: &Arc<Self>, new: Option<SlotId>) {
         if let Some(slot) = new {
             (self.spawn)(self.clone(), slot);
         }
@@ -202,9 +207,7 @@ impl Queue {
         }
         let new = state.dispatch();
         drop(state);
-        if let Some(new) = new {
-            (self.spawn)(self.clone(), new);
-        }
+        self.start(new);
     }
 
     /// Whether the mount ends.
@@ -257,9 +260,7 @@ impl Queue {
         }
         let new = state.grow(1);
         drop(state);
-        if let Some(slot) = new {
-            (self.spawn)(self.clone(), slot);
-        }
+        self.start(new);
         false
     }
 
@@ -281,38 +282,6 @@ impl Queue {
         for job in waiting {
             job.task.finish(Err(Error::Cancelled));
         }
-    }
-}
-
-/// What a running job may ask of the queue.
-pub struct Turn<'q> {
-    queue: &'q Arc<Queue>,
-    slot: SlotId,
-    /// 0 at the first attempt; higher when a connection was lost under the attempt before.
-    pub attempt: u32,
-}
-
-impl<'q> Turn<'q> {
-    pub(crate) fn new(queue: &'q Arc<Queue>, slot: SlotId, attempt: u32) -> Self {
-        Self { queue, slot, attempt }
-    }
-
-    /// Whether somebody waits whom this job keeps from running: a more urgent job without a connection, or one that
-    /// waits for a path that this job claims. With `fair`, an equally urgent job counts too.
-    pub fn is_wanted(&self, fair: bool) -> bool {
-        let state = self.queue.state.lock();
-        if state.waiting.is_empty() {
-            return false;
-        }
-        let Some(slot) = state.slots.iter().find(|s| s.id == self.slot) else { return true };
-        let SlotState::Running { priority, claims, number, .. } = &slot.state else { return false };
-        let crowded = state.slots.len() >= state.limit
-            && !state.slots.iter().any(|s| matches!(s.state, SlotState::Idle(_) | SlotState::Starting));
-        state.waiting.iter().any(|job| {
-            let urgent = job.priority < *priority || (fair && job.priority == *priority);
-            (crowded && urgent && state.may_run(job))
-                || claim::conflict(&job.claims, claims) && job.number > *number
-        })
     }
 }
 

@@ -1,0 +1,40 @@
+//! A job's turn on a connection: it asks here, between two pieces of its work, whether to step aside.
+//!
+//! Made by `connection` for each attempt; asked by whatever takes long.
+
+use std::sync::Arc;
+
+use super::state::SlotState;
+use super::{Queue, SlotId, claim};
+
+/// What a running job may ask of the queue.
+pub struct Turn<'q> {
+    queue: &'q Arc<Queue>,
+    slot: SlotId,
+    /// 0 at the first attempt; higher when a connection was lost under the attempt before.
+    pub attempt: u32,
+}
+
+impl<'q> Turn<'q> {
+    pub(crate) fn new(queue: &'q Arc<Queue>, slot: SlotId, attempt: u32) -> Self {
+        Self { queue, slot, attempt }
+    }
+
+    /// Whether somebody waits whom this job keeps from running: a more urgent job without a connection, or one that
+    /// waits for a path that this job claims. With `fair`, an equally urgent job counts too.
+    pub fn is_wanted(&self, fair: bool) -> bool {
+        let state = self.queue.state.lock();
+        if state.waiting.is_empty() {
+            return false;
+        }
+        let Some(slot) = state.slots.iter().find(|s| s.id == self.slot) else { return true };
+        let SlotState::Running { priority, claims, number, .. } = &slot.state else { return false };
+        let crowded = state.slots.len() >= state.limit
+            && !state.slots.iter().any(|s| matches!(s.state, SlotState::Idle(_) | SlotState::Starting));
+        state.waiting.iter().any(|job| {
+            let urgent = job.priority < *priority || (fair && job.priority == *priority);
+            (crowded && urgent && state.may_run(job))
+                || claim::conflict(&job.claims, claims) && job.number > *number
+        })
+    }
+}
