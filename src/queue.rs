@@ -83,9 +83,7 @@ impl Queue {
         state.waiting.push(job);
         let new = state.dispatch();
         drop(state);
-        if let Some(slot) = new {
-            (self.spawn)(self.clone(), slot);
-        }
+        self.start(new);
         ticket
     }
 
@@ -106,6 +104,11 @@ impl Queue {
         }
         let new = state.dispatch();
         drop(state);
+        self.start(new);
+    }
+
+    /// Starts the thread of a new connection, if there is to be one. Not under the lock.
+    fn start(self: &Arc<Self>, new: Option<SlotId>) {
         if let Some(slot) = new {
             (self.spawn)(self.clone(), slot);
         }
@@ -205,9 +208,7 @@ impl Queue {
         }
         let new = state.dispatch();
         drop(state);
-        if let Some(new) = new {
-            (self.spawn)(self.clone(), new);
-        }
+        self.start(new);
     }
 
     /// Whether the mount ends.
@@ -260,9 +261,7 @@ impl Queue {
         }
         let new = state.grow(1);
         drop(state);
-        if let Some(slot) = new {
-            (self.spawn)(self.clone(), slot);
-        }
+        self.start(new);
         false
     }
 
