@@ -149,11 +149,11 @@ impl Stream {
         }
     }
 
-    /// Bounds the window. What was offered before stays offered, so whoever says this with ever smaller numbers lets the
-    /// peer send up to a certain byte at full speed, and hardly any behind it.
+    /// Asks the kernel for a window of no more than this, or little more. What was offered before stays offered, and a kernel
+    /// that lets the buffer grow may offer more: the peer may send beyond it, but no more than ever.
     pub fn offer(&self, bytes: u64) {
         let most = libc::c_int::MAX >> 1;
-        let bytes = libc::c_int::try_from(bytes).unwrap_or(most).clamp(2 * HELD_WINDOW as libc::c_int, most);
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(most).clamp(SMALLEST_OFFER, most);
         set_option(self.tcp(), libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, bytes);
     }
 
@@ -378,6 +378,8 @@ fn can_unlock(socket: &impl AsFd) -> bool {
 
 /// socket(7); the libc crate lacks it.
 const SO_BUF_LOCK: libc::c_int = 72;
+/// Two segments of loopback: a peer that has room for less than one waits a fifth of a second.
+const SMALLEST_OFFER: libc::c_int = 128 * 1024;
 /// The kernel doubles it, and about 28 KiB may be under way: two first flights of a server.
 const HELD_WINDOW: usize = 16 * 1024;
 /// What every system allows: a long line gets up to speed sooner than from where it was held.

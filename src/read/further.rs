@@ -6,8 +6,8 @@
 //! all together then bring clearly more, it stays, and one more is tried; if not, this mount tries no more for
 //! [`REMEMBERED`].
 //!
-//! Each stream runs until where the next one began and ends there; then one begins ahead of them all. So no byte comes twice:
-//! towards its end the server is given no more room than is left (`Download::offer`), and a trial that does not pay costs one
+//! Each stream runs until where the next one began and ends there; then one begins ahead of them all. So no byte is asked for
+//! twice; what is under way when a stream ends is in vain (`Download::offer` is to keep that small). A trial that does not pay costs one
 //! transfer more, because the stream in front ends where the further one goes on as the reader's own. The distance is
 //! what a stream brings in [`STRIDE`], within a part of the cache.
 //!

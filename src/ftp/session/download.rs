@@ -128,7 +128,7 @@ impl Download<'_> {
         }
     }
 
-    /// The server gets room for so many bytes more and hardly any beyond, from here on: what is asked for has an end.
+    /// So many bytes more are wanted: see [`stream::Stream::offer`](crate::ftp::stream::Stream::offer).
     pub fn offer(&self, bytes: u64) {
         if let Some(data) = &self.transfer.data {
             data.offer(bytes);
