@@ -399,7 +399,7 @@ impl Reads {
     /// Notes where a reader is; tells how far a stream may run ahead of it.
     fn note(&self, content: &Content, offset: u64, len: u64) -> Window {
         let mut files = self.files.lock();
-        let readers = files.len().max(1) as u64;
+        let readers = files.values().filter(|file| !file.streams.is_empty()).count().max(1) as u64;
         let bound = (self.blocks.limit() / (4 * readers)).clamp(MIN_WINDOW, MAX_WINDOW);
         if files.len() > MAX_FILES {
             files.retain(|_, file| !file.streams.is_empty());

@@ -14,7 +14,7 @@ use harness::{Kind, Mount, Options, Relay, shell};
 
 #[test]
 fn where_each_connection_gets_only_so_much_a_file_comes_over_several() {
-    let at = Place::new(&[], SIZE, |options| options.rate_of_each = Some(8 * MIB));
+    let at = Place::new(&[], SIZE, |options| options.rate_of_each = Some(5 * MIB));
     at.read_it_all();
     let longest = at.pieces().into_iter().max().unwrap();
     assert!(at.offsets().len() >= 3, "{:?}", at.offsets());
@@ -26,7 +26,7 @@ fn where_each_connection_gets_only_so_much_a_file_comes_over_several() {
 
 #[test]
 fn where_the_line_is_all_there_is_further_streams_are_given_up() {
-    let at = Place::new(&[], SIZE, |options| options.rate_of_all = Some(8 * MIB));
+    let at = Place::new(&[], SIZE, |options| options.rate_of_all = Some(5 * MIB));
     fs::write(at.server.root().join("other"), content(SIZE / 2)).unwrap();
     at.read_it_all();
     // One is tried, and what it has brought is not brought again; that is remembered for the next file.
@@ -40,7 +40,7 @@ fn where_the_line_is_all_there_is_further_streams_are_given_up() {
 #[test]
 fn a_metered_mount_and_one_of_two_connections_read_a_file_in_one_stream() {
     for option in ["no_prefetch", "max_conns=2"] {
-        let at = Place::new(&[option], 48 * MIB, |options| options.rate_of_each = Some(16 * MIB));
+        let at = Place::new(&[option], 48 * MIB, |options| options.rate_of_each = Some(5 * MIB));
         at.read_it_all();
         assert_eq!(at.server.counters().of("RETR"), 1, "{option}: {:?}", at.offsets());
     }

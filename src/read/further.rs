@@ -170,7 +170,10 @@ impl Reads {
             let running: Vec<_> = file.streams.iter().filter_map(|stream| stream.progress()).collect();
             let brought = file.further.past + running.iter().map(|progress| progress.brought).sum::<u64>();
             let waits = file.streams.iter().any(|stream| stream.is_waited_for(now));
-            let most = if is_alone { self.most_streams(now) } else { 1 };
+            let longest = self.blocks.limit() / (2 * MOST as u64 * readers);
+            let each = file.further.rate.unwrap_or(0) / running.len().max(1) as u64;
+            // What one brings in a second must fit: getting up to speed takes as long.
+            let most = if is_alone && each <= longest { self.most_streams(now) } else { 1 };
             let verdict = file.further.look(now, brought, waits, running.len(), most);
             if let Some(verdict) = verdict {
                 debug!("{} streams for one file: {verdict:?}", running.len());
@@ -183,7 +186,7 @@ impl Reads {
             if running.len() >= file.further.wanted || !is_alone || is_idle {
                 return;
             }
-            self.one_more(file, stream, self.blocks.limit() / (2 * MOST as u64 * readers))
+            self.one_more(file, stream, longest)
         };
         if let Some(stream) = begun {
             transfer::submit(self, stream);
