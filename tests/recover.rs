@@ -4,13 +4,12 @@
 mod harness;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::IntoRawFd;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use harness::files::store;
-use harness::patience::eventually;
 use harness::program::{self, text};
 use harness::scripted::{Fault, Rule};
 use harness::{Mounted, Scripted, Target, shell};
@@ -98,8 +97,10 @@ fn one_is_saved_and_one_is_dropped() {
     let at = Scripted::new();
     let content: Vec<u8> = (0..400_000u32).flat_map(u32::to_le_bytes).collect();
     at.server.faults().add(Rule::on("STOR").act(Fault::Reply("552 Quota \x1b[2J exceeded.".into())));
-    assert!(store(&at.mount.path().join("one"), &content).is_err());
-    assert!(store(&at.mount.path().join("two"), b"2").is_err());
+    fs::write(at.mount.path().join("../one"), &content).unwrap();
+    fs::write(at.mount.path().join("../two"), b"2").unwrap();
+    shell::fails(at.mount.path(), "cp ../one one");
+    shell::fails(at.mount.path(), "cp ../two two");
     let spool = at.mount.spool();
     let listed = recover(&spool, &[]);
     assert!(listed.contains("exceeded") && !listed.contains('\x1b'), "{listed}");
@@ -175,19 +176,22 @@ fn two_at_once_keep_off_each_other() {
 fn a_file_that_a_program_still_holds_open_is_left_to_it() {
     let at = Scripted::new();
     at.server.faults().add(Rule::on("STOR").act(Fault::Reply("552 Full.".into())));
-    let mut file = File::create(at.mount.path().join("f")).unwrap();
-    file.write_all(b"x").unwrap();
-    assert!(file.sync_all().is_err());
+    // A process of its own: what another test starts closes a copy of what this one has open, which is an attempt of its own.
+    let script = "import os, sys\nf = os.open('f', os.O_WRONLY | os.O_CREAT)\nos.write(f, b'x')\ntry:\n os.fsync(f)\n\
+        except OSError:\n print('refused', flush=True)\nsys.stdin.readline()\nos.fsync(f)";
+    let mut writer = Command::new("python3");
+    writer.args(["-c", script]).current_dir(at.mount.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut writer = writer.spawn().unwrap();
+    let mut told = [0; 8];
+    writer.stdout.take().unwrap().read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"refused\n");
     let spool = at.mount.spool();
-    // What another test starts closes a copy of the file: then it is tried, and kept, once more.
-    eventually("it is said to be open", || {
-        let output = run(&spool, &["push", "--all"]);
-        assert!(!output.status.success(), "{}", text(&output));
-        text(&output).contains("changing this file")
-    });
+    let output = run(&spool, &["push", "--all"]);
+    assert!(!output.status.success() && text(&output).contains("changing this file"), "{}", text(&output));
     // It tries again itself, and then nothing is kept any more.
     at.server.faults().clear();
-    file.sync_all().unwrap();
+    writer.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(writer.wait().unwrap().success());
     assert!(ids(&spool).is_empty());
 }
 
