@@ -225,10 +225,12 @@ impl FileSystem {
             let Some(entry) = drafts.get_mut(&ino) else { return };
             let mut draft = entry.draft.lock();
             draft.upload_failed(sending);
-            if let Some(old) = entry.kept.take() {
+            // At no time are they in neither place; and where the disk is full, the older ones are better than none.
+            if let Some(new) = self.keep(ino, &draft, entry.only_local, error)
+                && let Some(old) = entry.kept.replace(new)
+            {
                 kept::forget(&old);
             }
-            entry.kept = self.keep(ino, &draft, entry.only_local, error);
             drop(draft);
             entry.uploading = false;
             let mut waiting = std::mem::take(&mut entry.waiting);
