@@ -7,14 +7,15 @@
 mod harness;
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::time::Duration;
 
 use harness::day::{Day, How, LONGEST, content, ok226, reply, store};
-use harness::files::{close, names};
+use harness::files::names;
 use harness::patience::{at_once, eventually, within};
 use harness::scratch::Scratch;
 use harness::scripted::{DataEnd, Fault, Options, Rule, Server, Then};
+use harness::shell::Script;
 use harness::{Mount, Relay, Target, fetch, shell};
 
 #[test]
@@ -154,11 +155,15 @@ fn a_cut_line_is_mended_in_the_middle_of_a_file() {
     file.read_to_end(&mut read).unwrap();
     assert!(read == film);
 
-    let mut file = File::create(mount.path().join("copy")).unwrap();
-    file.write_all(&film[..film.len() / 2]).unwrap();
+    let mut writer = Script::start(
+        mount.path(),
+        "film = open('film', 'rb').read()\nf = os.open('copy', os.O_WRONLY | os.O_CREAT)\n\
+         half = len(film) // 2\nos.write(f, film[:half])\npause()\nos.write(f, film[half:])\nos.close(f)",
+    );
+    writer.await_pause();
     relay.cut();
-    file.write_all(&film[film.len() / 2..]).unwrap();
-    close(file).unwrap();
+    writer.go_on();
+    assert!(writer.end().0, "{}", mount.log());
     assert!(fs::read(scratch.path().join("copy")).unwrap() == film);
 }
 

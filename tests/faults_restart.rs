@@ -15,6 +15,7 @@ use harness::files::{close, store};
 use harness::patience::{eventually, within};
 use harness::scratch::Scratch;
 use harness::scripted::{self, Fault, Rule, Then};
+use harness::shell::Script;
 use harness::{Kind, Mount, Server, shell};
 
 #[test]
@@ -222,21 +223,20 @@ fn many_uploads_that_wait_for_a_server_that_is_away_end_together_and_not_one_aft
         shell::ok(mount.path(), "for n in 1 2 3 4; do echo $n > f$n & done; wait");
         mount.status(&[]).contains("at most 1\n")
     });
-    let letters: Vec<File> = (0..24)
-        .map(|number| {
-            let mut file = File::create(mount.path().join(format!("letter{number}"))).unwrap();
-            file.write_all(b"text").unwrap();
-            file
-        })
-        .collect();
+    let mut letters = Script::start(
+        mount.path(),
+        "files = [os.open(f'letter{n}', os.O_WRONLY | os.O_CREAT) for n in range(24)]\nfor f in files: os.write(f, b'text')\n\
+         def end(f):\n try: os.close(f)\n except OSError: print('refused', flush=True)\n\
+         pause()\nends = [threading.Thread(target=end, args=[f]) for f in files]\n\
+         for e in ends: e.start()\nfor e in ends: e.join()",
+    );
+    letters.await_pause();
     server.set_max_sessions(0);
     server.drop_sessions();
-    std::thread::scope(|scope| {
-        for letter in letters {
-            // Each of them a time-out after the other would be 24.
-            scope.spawn(move || within(4 * timeout, || assert!(close(letter).is_err())));
-        }
-    });
+    letters.go_on();
+    // Each of them a time-out after the other would be 24.
+    let (_, said) = within(4 * timeout, || letters.end());
+    assert_eq!(said.lines().count(), 24, "{said}");
     server.set_max_sessions(1);
     within(2 * timeout, || store(&mount.path().join("later"), b"text").unwrap());
 }

@@ -56,7 +56,8 @@ fn of_large_files_only_the_beginning_comes_ahead() {
     at.ok("ls d; for i in 0 1 2 3 4 5; do head -c 1000 d/$i | tail -c 1 > /dev/null; done");
     at.settle();
     at.ok("for i in 0 1 2 3 4 5; do tail -c 100000 d/$i | cmp - /dev/null > /dev/null; test $(wc -c < d/$i) = 8388608; done");
-    assert!(at.retrieved() <= 18, "{:?}", at.server.counters().now());
+    // The head, and the tail in whichever pieces the kernel asks for it at once.
+    assert!(at.retrieved() <= 24, "{:?}", at.server.counters().now());
     for i in 0..6 {
         assert_eq!(
             fs::read(at.path(&format!("d/{i}"))).unwrap(),

@@ -1,7 +1,8 @@
 //! Ordinary programs, run as a user would run them, each with a time limit: a hang is a failure with a name.
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 /// Runs `script` with sh in `folder`; panics with everything it printed unless it succeeds. Gives its output.
 #[track_caller]
@@ -62,3 +63,49 @@ const LIMIT: &str = "180";
 /// Exit codes of coreutils' timeout.
 const TIMED_OUT: i32 = 124;
 const KILLED: i32 = 137;
+
+/// A Python script in a process of its own, which stops where it says `pause()`. In the tests' own process a file must not be open
+/// that is being written: what another test starts closes copies of it, and waits until they are uploaded.
+pub struct Script {
+    process: Child,
+    told: BufReader<ChildStdout>,
+}
+
+impl Script {
+    pub fn start(folder: &Path, script: &str) -> Self {
+        const PAUSE: &str =
+            "import os, sys, threading\ndef pause():\n print('paused', flush=True)\n sys.stdin.readline()\n";
+        let mut python = Command::new("timeout");
+        python.args(["--kill-after=5", LIMIT, "python3", "-c", &format!("{PAUSE}{script}")]);
+        python.current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = python.spawn().expect("coreutils' timeout and python3 are there");
+        let told = BufReader::new(process.stdout.take().expect("it is a pipe"));
+        Self { process, told }
+    }
+
+    /// Waits until it pauses; panics if it ends instead.
+    #[track_caller]
+    pub fn await_pause(&mut self) {
+        let mut line = String::new();
+        self.told.read_line(&mut line).unwrap();
+        assert_eq!(line, "paused\n");
+    }
+
+    pub fn go_on(&mut self) {
+        self.process.stdin.as_mut().expect("it is a pipe").write_all(b"\n").unwrap();
+    }
+
+    /// Waits for its end; whether it succeeded, and what it said since the last pause.
+    pub fn end(mut self) -> (bool, String) {
+        let mut said = String::new();
+        self.told.read_to_string(&mut said).unwrap();
+        (self.process.wait().unwrap().success(), said)
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
