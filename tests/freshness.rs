@@ -16,6 +16,7 @@ use harness::patience::eventually_within;
 use harness::scratch::Scratch;
 use harness::scripted::Options;
 use harness::servers::own;
+use harness::shell::Script;
 use harness::{Kind, Mount, Mounted, scripted};
 
 mod main_servers {
@@ -136,6 +137,23 @@ fn a_file_that_nobody_has_changed_is_fetched_once_and_asked_for_anew_when_told_s
     assert!(fs::read(at.path("file")).unwrap() == whole);
     at.mount.signal(nix::sys::signal::Signal::SIGHUP);
     eventually_within(PATIENCE, "it", || fs::read(at.path("file")).unwrap() == new);
+}
+
+#[test]
+fn whoever_opens_a_file_sees_what_another_client_has_written_though_a_writer_still_holds_it_open() {
+    let at = Place::new(Options::default(), &["attr_timeout=0,dir_timeout=0"], |_| {});
+    let mut writer = Script::start(
+        at.mount.path(),
+        "f = os.open('file', os.O_RDWR | os.O_CREAT)\nos.write(f, b'ours, and longer')\nos.fsync(f)\npause()\n\
+         os.write(f, b'!')\nos.close(f)",
+    );
+    writer.await_pause();
+    fs::write(at.server.root().join("file"), "theirs").unwrap();
+    assert_eq!(fs::read(at.path("file")).unwrap(), b"theirs");
+    writer.go_on();
+    // Its place in the file is where it was, as on a local disk.
+    assert!(writer.end().0);
+    assert_eq!(fs::read(at.path("file")).unwrap(), b"theirs\0\0\0\0\0\0\0\0\0\0!");
 }
 
 #[test]

@@ -124,6 +124,7 @@ impl FileSystem {
             node.opens += 1;
             (keep, has_unknown_size && !mode.write)
         };
+        self.drafts.forget_if_outdated(ino, self.version(ino));
         if mode.truncate && mode.write {
             self.resize(ino, 0).inspect_err(|_| {
                 self.tree.lock().closed(ino);

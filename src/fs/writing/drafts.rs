@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::fs::Answer;
 use crate::lock;
 use crate::queue::Ticket;
-use crate::tree::Ino;
+use crate::tree::{Ino, Version};
 use crate::write::draft::Sending;
 use crate::write::{Draft, Streaming};
 
@@ -180,6 +180,21 @@ impl Drafts {
         let drafts = self.0.lock();
         let lacks = |entry: &Entry| entry.uploading || entry.draft.lock().is_dirty();
         drafts.iter().filter(|(_, entry)| lacks(entry)).map(|(&ino, _)| ino).collect()
+    }
+
+    /// Forgets a draft that has nothing to send when the file has another content by now: whoever opens it shall see that.
+    pub fn forget_if_outdated(&self, ino: Ino, version: Version) {
+        let mut drafts = self.0.lock();
+        let is_outdated = drafts.get(&ino).is_some_and(|entry| {
+            let draft = entry.draft.lock();
+            let is_at_rest = !entry.uploading && entry.stage.is_none() && entry.kept.is_none();
+            is_at_rest
+                && !draft.is_dirty()
+                && draft.base().is_some_and(|base| base.content.version != version)
+        });
+        if is_outdated {
+            drafts.remove(&ino);
+        }
     }
 
     /// The file was removed before the server knew it.
