@@ -4,7 +4,7 @@
 mod harness;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::IntoRawFd;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -12,6 +12,7 @@ use std::process::{Command, Output, Stdio};
 use harness::files::store;
 use harness::program::{self, text};
 use harness::scripted::{Fault, Rule};
+use harness::shell::Script;
 use harness::{Mounted, Scripted, Target, shell};
 
 on_each_server! {
@@ -177,21 +178,19 @@ fn a_file_that_a_program_still_holds_open_is_left_to_it() {
     let at = Scripted::new();
     at.server.faults().add(Rule::on("STOR").act(Fault::Reply("552 Full.".into())));
     // A process of its own: what another test starts closes a copy of what this one has open, which is an attempt of its own.
-    let script = "import os, sys\nf = os.open('f', os.O_WRONLY | os.O_CREAT)\nos.write(f, b'x')\ntry:\n os.fsync(f)\n\
-        except OSError:\n print('refused', flush=True)\nsys.stdin.readline()\nos.fsync(f)";
-    let mut writer = Command::new("python3");
-    writer.args(["-c", script]).current_dir(at.mount.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut writer = writer.spawn().unwrap();
-    let mut told = [0; 8];
-    writer.stdout.take().unwrap().read_exact(&mut told).unwrap();
-    assert_eq!(&told, b"refused\n");
+    let mut writer = Script::start(
+        at.mount.path(),
+        "f = os.open('f', os.O_WRONLY | os.O_CREAT)\nos.write(f, b'x')\ntry:\n os.fsync(f)\nexcept OSError:\n pause()\nos.fsync(f)",
+    );
+    // It was refused.
+    writer.await_pause();
     let spool = at.mount.spool();
     let output = run(&spool, &["push", "--all"]);
     assert!(!output.status.success() && text(&output).contains("changing this file"), "{}", text(&output));
     // It tries again itself, and then nothing is kept any more.
     at.server.faults().clear();
-    writer.stdin.take().unwrap().write_all(b"\n").unwrap();
-    assert!(writer.wait().unwrap().success());
+    writer.go_on();
+    assert!(writer.end().0);
     assert!(ids(&spool).is_empty());
 }
 

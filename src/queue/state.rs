@@ -37,6 +37,10 @@ impl State {
         let mut is_left = false;
         let mut unready = 0;
         for (_, number) in order {
+            if !self.slots.iter().any(|slot| matches!(slot.state, SlotState::Idle(_))) {
+                is_left = true;
+                break;
+            }
             let runnable = |job: &Job| job.number == number && self.may_run(job);
             let Some(at) = self.waiting.iter().position(runnable) else { continue };
             let needs_data = self.waiting[at].needs_data;

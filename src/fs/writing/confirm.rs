@@ -25,14 +25,14 @@ use crate::write::{Draft, Policy, Upload, Uploaded, kept};
 impl FileSystem {
     /// flush: every close() of a descriptor of this handle. A file without a byte in it waits for the last of them.
     pub fn flush(&self, caller: Caller, ino: Ino, handle: u64, answer: Answer<()>) {
+        if !matches!(self.handles.at(handle), Some(Handle::File { writable: true, .. })) {
+            return answer.ok(());
+        }
         let is_empty = self.drafts.find(ino).is_some_and(|draft| draft.lock().size() == 0);
         if is_empty && self.descriptors.has_another(caller, ino) {
             return answer.ok(());
         }
-        match self.handles.at(handle) {
-            Some(Handle::File { writable: true, .. }) => self.acknowledge(caller, ino, answer),
-            _ => answer.ok(()),
-        }
+        self.acknowledge(caller, ino, answer);
     }
 
     /// fsync.
