@@ -21,6 +21,7 @@ pub mod blocks;
 mod cursor;
 pub mod disk;
 mod further;
+mod incoming;
 mod stream;
 mod transfer;
 mod versions;

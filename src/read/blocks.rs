@@ -1,6 +1,6 @@
 //! The block cache: contents of files in memory, bounded in bytes, evicted least recently used first.
 //!
-//! A block is 96 KiB of one version of one file. Which of its 4 KiB pages are there is a bit mask, so that a random
+//! A block is 128 KiB of one version of one file. Which of its 4 KiB pages are there is a bit mask, so that a random
 //! reader of 4 KiB costs 4 KiB on the wire; the last page of a file may be short. A new version of a file has a new
 //! key, so an old block can never be mixed with a new one: it just ages out.
 
@@ -22,6 +22,8 @@ pub struct Blocks {
 struct Inner {
     blocks: LruCache<Key, Block>,
     bytes: u64,
+    /// Buffers of whole blocks that were evicted, for those that come next: memory that is mapped already.
+    spare: Vec<Vec<u8>>,
 }
 
 type Key = (Ino, Version, u64);
@@ -64,7 +66,7 @@ impl Blocks {
     /// Holds at most `limit` bytes, but at least 4 MiB: the largest read must find all its blocks here at once.
     pub fn new(limit: u64) -> Self {
         Self {
-            inner: Mutex::new(Inner { blocks: LruCache::unbounded(), bytes: 0 }),
+            inner: Mutex::new(Inner { blocks: LruCache::unbounded(), bytes: 0, spare: Vec::new() }),
             limit: limit.max(SMALLEST),
         }
     }
@@ -144,7 +146,7 @@ impl Blocks {
         (is_whole && len > 0).then(|| block.data.clone())
     }
 
-    /// Adds bytes; `offset` is the start of a page, and only the last page of a file may be short.
+    /// Adds bytes by copying them; `offset` is the start of a page, and only the last page of a file may be short.
     pub fn insert(&self, ino: Ino, version: Version, offset: u64, mut data: &[u8]) {
         debug_assert_eq!(offset % PAGE, 0);
         let mut inner = self.inner.lock();
@@ -176,10 +178,27 @@ impl Blocks {
             at += part.len() as u64;
             data = rest;
         }
-        while inner.bytes > self.limit {
-            let Some((_, block)) = inner.blocks.pop_lru() else { break };
-            inner.bytes -= block.data.capacity() as u64;
+        inner.evict(self.limit);
+    }
+
+    /// Adds a whole block, or the last one of a file, without copying it.
+    pub fn insert_whole(&self, ino: Ino, version: Version, index: u64, data: Vec<u8>) {
+        debug_assert!(!data.is_empty() && data.len() as u64 <= BLOCK);
+        let pages = ((1u64 << (data.len() as u64).div_ceil(PAGE)) - 1) as u32;
+        let mut inner = self.inner.lock();
+        inner.bytes += data.capacity() as u64;
+        if let Some((_, old)) =
+            inner.blocks.push((ino, version, index), Block { pages, data: Arc::new(data) })
+        {
+            inner.bytes -= old.data.capacity() as u64;
         }
+        inner.evict(self.limit);
+    }
+
+    /// Room for so many bytes that are about to come. What is in it means nothing.
+    pub fn buffer(&self, len: usize) -> Vec<u8> {
+        let spare = if len as u64 == BLOCK { self.inner.lock().spare.pop() } else { None };
+        spare.unwrap_or_else(|| vec![0; len])
     }
 
     /// Forgets everything.
@@ -187,16 +206,35 @@ impl Blocks {
         let mut inner = self.inner.lock();
         inner.blocks.clear();
         inner.bytes = 0;
+        inner.spare.clear();
+    }
+}
+
+impl Inner {
+    fn evict(&mut self, limit: u64) {
+        while self.bytes > limit {
+            let Some((_, block)) = self.blocks.pop_lru() else { break };
+            self.bytes -= block.data.capacity() as u64;
+            // Not one whose reply is still being written.
+            if self.spare.len() < MAX_SPARE
+                && let Some(data) = Arc::into_inner(block.data)
+                && data.len() as u64 == BLOCK
+            {
+                self.spare.push(data);
+            }
+        }
     }
 }
 
 /// What the kernel asks for and fills its cache in.
 pub const PAGE: u64 = 4096;
-/// 24 pages: what the kernel asks for ahead of a sequential reader (`MAX_READAHEAD` in `fuse`), so that most reads lie in one
-/// block and need no copy. One bit each in a `u32`.
-pub const BLOCK: u64 = 24 * PAGE;
+/// 32 pages: what the kernel asks for at once when a program reads large pieces (`cp`, `dd`), so that such a read is one
+/// block and needs no copy. One bit each in a `u32`.
+pub const BLOCK: u64 = 32 * PAGE;
 
 const SMALLEST: u64 = 4 << 20;
+/// One for each of the transfers that may run at once, as a rule.
+const MAX_SPARE: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -238,6 +276,34 @@ mod tests {
         blocks.insert(INO, VERSION, all * BLOCK, &bytes(0, BLOCK as usize));
         assert!(blocks.read(INO, VERSION, 0, 10).is_err());
         assert!(blocks.read(INO, VERSION, BLOCK, 10).is_ok());
+    }
+
+    #[test]
+    fn a_block_that_came_whole_replaces_the_part_of_it_that_was_there() {
+        let blocks = Blocks::new(SMALLEST);
+        blocks.insert(INO, VERSION, BLOCK, &bytes(0, 8192));
+        blocks.insert_whole(INO, VERSION, 1, bytes(BLOCK, BLOCK as usize));
+        assert_eq!(*blocks.read(INO, VERSION, BLOCK, 100_000).unwrap(), *bytes(BLOCK, 100_000));
+        blocks.insert_whole(INO, VERSION, 2, bytes(2 * BLOCK, 5000));
+        assert_eq!(*blocks.read(INO, VERSION, 2 * BLOCK - 10, 5010).unwrap(), *bytes(2 * BLOCK - 10, 5010));
+        assert_eq!(blocks.bytes(), BLOCK + 5000);
+    }
+
+    #[test]
+    fn a_buffer_is_used_again_but_not_while_somebody_reads_it() {
+        let blocks = Blocks::new(SMALLEST);
+        let all = SMALLEST / BLOCK;
+        let fill = |version: u64, index: u64| {
+            let mut data = blocks.buffer(BLOCK as usize);
+            data.copy_from_slice(&bytes(index * BLOCK + version, BLOCK as usize));
+            blocks.insert_whole(INO, Version(version), index, data);
+            assert!(blocks.bytes() <= SMALLEST);
+        };
+        (0..all).for_each(|index| fill(1, index));
+        let held = blocks.pass(INO, Version(1), 0, 10_000).unwrap();
+        (0..2 * all).for_each(|index| fill(2, index));
+        assert_eq!(*held, *bytes(1, 10_000));
+        assert!(!blocks.inner.lock().spare.is_empty());
     }
 
     #[test]

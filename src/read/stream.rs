@@ -241,6 +241,18 @@ impl Stream {
         (state.window == 0 || self.is_head()) && state.goal < self.content.size
     }
 
+    /// Whether what has come up to `end` is to be put into the cache although more of its block is on the way: somebody waits
+    /// for it, or nobody for more.
+    pub(super) fn is_due(&self, end: u64) -> bool {
+        let state = self.state.lock();
+        end >= state.goal || state.waiters.iter().any(|waiter| waiter.offset + waiter.len as u64 <= end)
+    }
+
+    /// Whether somebody waits for it.
+    pub(super) fn has_waiters(&self) -> bool {
+        !self.state.lock().waiters.is_empty()
+    }
+
     /// Everything up to `next` is in the cache: gives those who waited for it.
     pub(super) fn advance(&self, next: u64) -> Vec<Waiter> {
         let mut state = self.state.lock();
@@ -312,7 +324,12 @@ impl Stream {
         {
             state.goal = goal;
             state.window = state.window.max(window);
-            self.wake.notify_all();
+            // Not for every little piece: waking it costs more than that. It looks around by itself, too.
+            if state.goal.saturating_sub(state.next) >= (window / 2).min(WORTH_WAKING)
+                || state.goal >= self.content.size
+            {
+                self.wake.notify_all();
+            }
         }
     }
 
@@ -388,6 +405,8 @@ const LINGER: Duration = Duration::from_secs(5);
 const LATELY: Duration = Duration::from_millis(300);
 /// A stream may have asked for so much already, beyond what it has brought.
 const MARGIN: u64 = 256 * 1024;
+/// A paused stream goes on when its reader has made so much room.
+const WORTH_WAKING: u64 = 1024 * 1024;
 /// How often a paused stream looks whether its connection is wanted.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
 /// After this many bytes a stream makes room for another reader that waits for a connection.

@@ -3,12 +3,13 @@
 //! Between two pieces of data it asks the stream whether to go on. When only a little is wanted (a random reader's piece,
 //! the head of a file) the server is held back: what it has sent when we cut the transfer is in vain.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use log::debug;
 
-use super::blocks::PAGE;
+use super::incoming::Incoming;
 use super::stream::Stream;
 use super::{Reads, SMALL_FILE, UNKNOWN_SIZE, further};
 use crate::ftp::features::{Ability, Capability};
@@ -85,10 +86,9 @@ impl Transfer {
                 || size != UNKNOWN_SIZE && size.saturating_sub(next) >= further::WORTH);
         let mut look_at = Instant::now() + further::LOOK;
         let mut is_bounded = false;
-        let mut buffer = vec![0; CHUNK];
-        let mut filled = 0;
-        let mut served = 0;
         let mut is_held = self.stream.is_little();
+        let mut incoming = self.incoming(next, is_held);
+        let mut served = 0;
         if !is_held {
             download.let_go();
         }
@@ -103,61 +103,78 @@ impl Transfer {
                 self.stream.go_past();
             }
             if next < size && !self.stream.goes_on(turn, served) {
+                self.put(&mut incoming);
                 download.abandon();
                 return Ok(());
             }
-            let mut limit = buffer.len();
             if let Some(left) = self.stream.left() {
                 is_bounded = true;
-                download.offer(left.saturating_sub(filled as u64));
-                limit = limit.min(usize::try_from(left).unwrap_or(limit)).max(filled + 1);
+                download.offer(left.saturating_sub(incoming.pending()));
             } else if std::mem::take(&mut is_bounded) {
                 download.offer(u64::MAX);
             }
-            if is_held {
-                is_held = self.stream.is_little();
-                let wanted = self.stream.wanted();
-                if is_held {
-                    // What is not read is not made room for.
-                    let more = wanted.saturating_sub(next).next_multiple_of(PAGE).max(PAGE);
-                    limit = limit.min(usize::try_from(more).unwrap_or(limit)).max(filled + 1);
-                } else {
-                    download.let_go();
-                }
+            if is_held && !self.stream.is_little() {
+                is_held = false;
+                download.let_go();
             }
-            let got = download.read(buffer.get_mut(filled..limit).unwrap_or_default())?;
-            filled += got;
-            if got == 0 && size == UNKNOWN_SIZE {
-                download.finish()?;
-                // Only a confirmed end is one.
-                self.reads.ends_at(self.stream.content(), next + filled as u64);
-                self.deliver(next, buffer.get(..filled).unwrap_or_default());
-                return Ok(());
-            }
-            let at_end = next + filled as u64 >= size;
-            let whole = if at_end { filled } else { filled - filled % PAGE as usize };
-            let whole = (whole as u64).min(size - next) as usize;
-            if whole > 0 {
-                self.deliver(next, buffer.get(..whole).unwrap_or_default());
-                next += whole as u64;
-                served += whole as u64;
-                buffer.copy_within(whole..filled, 0);
-                filled -= whole;
-            }
+            let got = self.receive(&mut download, &mut incoming).inspect_err(|_| self.put(&mut incoming))?;
+            incoming.add(got);
+            served += got as u64;
             if got == 0 {
-                download.finish()?;
-                return if next < size {
-                    Err(Error::WrongLength { expected: size, got: next })
-                } else {
-                    Ok(())
+                download.finish().inspect_err(|_| self.put(&mut incoming))?;
+                let is_end = size == UNKNOWN_SIZE;
+                if is_end {
+                    // Only a confirmed end is one.
+                    self.reads.ends_at(self.stream.content(), incoming.next());
+                }
+                let range = incoming.put(&self.reads.blocks, self.stream.content(), is_end);
+                let end = range.end;
+                self.hand_on(range);
+                return match is_end || end >= size {
+                    true => Ok(()),
+                    false => Err(Error::WrongLength { expected: size, got: end }),
                 };
             }
-            if next >= size && filled > 0 {
+            if incoming.next() > size {
                 debug!("{path} has grown while it was read");
                 download.abandon();
                 return Ok(());
             }
+            if incoming.is_full() {
+                next = incoming.next();
+                let following = self.incoming(next, is_held);
+                let full = std::mem::replace(&mut incoming, following);
+                let range = full.finish(&self.reads.blocks, self.stream.content());
+                self.hand_on(range);
+            } else if self.stream.is_due(incoming.pages_end()) {
+                self.put(&mut incoming);
+            }
         }
+    }
+
+    /// Where the bytes at `at` are to be received.
+    fn incoming(&self, at: u64, is_held: bool) -> Incoming {
+        let size = self.stream.content().size;
+        // What is not read is not made room for.
+        let end = if is_held { self.stream.wanted() } else { size };
+        Incoming::new(&self.reads.blocks, at, end, size)
+    }
+
+    /// The next bytes. What has come before is put into the cache when they must be waited for and nobody waits here.
+    fn receive(&mut self, download: &mut Download<'_>, incoming: &mut Incoming) -> Result<usize, Error> {
+        if let Some(got) = download.read_now(incoming.room())? {
+            return Ok(got);
+        }
+        if !self.stream.has_waiters() {
+            self.put(incoming);
+        }
+        download.read(incoming.room())
+    }
+
+    /// The whole pages that have come: into the cache.
+    fn put(&mut self, incoming: &mut Incoming) {
+        let range = incoming.put(&self.reads.blocks, self.stream.content(), false);
+        self.hand_on(range);
     }
 
     /// Starts RETR. What may be put beside bytes of another transfer is asked about first.
@@ -185,13 +202,15 @@ impl Transfer {
         Ok(download)
     }
 
-    /// New bytes at `at`: into the cache, and to those who waited for them.
-    fn deliver(&mut self, at: u64, data: &[u8]) {
+    /// New bytes are in the cache: for those who waited for them, and for the disk.
+    fn hand_on(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
         let content = self.stream.content();
         self.progress = true;
-        self.reads.blocks.insert(content.ino, content.version, at, data);
-        self.reads.keep_on_disk(content, at..at + data.len() as u64);
-        for waiter in self.stream.advance(at + data.len() as u64) {
+        self.reads.keep_on_disk(content, range.clone());
+        for waiter in self.stream.advance(range.end) {
             match self.reads.blocks.read(content.ino, content.version, waiter.offset, waiter.len) {
                 Ok(data) => (waiter.done)(Ok(data)),
                 // Evicted between the two, or joined with a gap behind the stream: start over for this reader.
@@ -205,7 +224,3 @@ fn gone() -> Error {
     let reply = Reply { code: 550, lines: vec![b"(removed here)".to_vec()] };
     Error::Refused { command: "RETR", meaning: Refusal::NotFound, reply }
 }
-
-/// One read of the socket at most: a few segments of a fast link, and little enough to be in the processor's cache when it is
-/// copied.
-const CHUNK: usize = 96 * 1024;

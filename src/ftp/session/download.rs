@@ -138,22 +138,35 @@ impl Download<'_> {
     /// The next bytes; 0 at the end of the stream. Errors: the refusal (also one that comes after 150), a broken or silent
     /// connection. Whether all bytes have come only the caller knows: a server may say 226 to a truncated file.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
-        let mut result = self.session.receive(&mut self.transfer, buf);
-        while let Ok(got @ 1..) = result
-            && self.skip > 0
-        {
-            let skipped = got.min(usize::try_from(self.skip).unwrap_or(usize::MAX));
-            self.skip -= skipped as u64;
-            if skipped < got {
-                buf.copy_within(skipped..got, 0);
-                return Ok(got - skipped);
+        loop {
+            let got = self.session.receive(&mut self.transfer, buf);
+            if let Some(got) = self.without_skipped(got, buf)? {
+                return Ok(got);
             }
-            result = self.session.receive(&mut self.transfer, buf);
         }
-        if result.is_err() {
-            self.is_over = true;
+    }
+
+    /// The next bytes that are here already; none when [`Download::read`] would wait for them.
+    pub fn read_now(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Error> {
+        loop {
+            let Some(got) = self.session.receive_now(&mut self.transfer, buf).transpose() else {
+                return Ok(None);
+            };
+            if let Some(got) = self.without_skipped(got, buf)? {
+                return Ok(Some(got));
+            }
         }
-        result
+    }
+
+    /// What has come, less what was not asked for; none when nothing is left of it.
+    fn without_skipped(&mut self, got: Result<usize, Error>, buf: &mut [u8]) -> Result<Option<usize>, Error> {
+        let got = got.inspect_err(|_| self.is_over = true)?;
+        let skipped = got.min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+        self.skip -= skipped as u64;
+        if skipped > 0 {
+            buf.copy_within(skipped..got, 0);
+        }
+        Ok((got == 0 || skipped < got).then(|| got - skipped))
     }
 
     /// After `read` gave 0: reads the final reply. Ok only on 2xx.

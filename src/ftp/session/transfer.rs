@@ -196,6 +196,22 @@ impl Session {
         }
     }
 
+    /// The bytes that are here already; none when they must be waited for, as [`Session::receive`] does.
+    pub(super) fn receive_now(
+        &mut self,
+        transfer: &mut Transfer,
+        buf: &mut [u8],
+    ) -> Result<Option<usize>, Error> {
+        match transfer.receive_now(&mut self.control, buf) {
+            Ok(Ok(n)) => {
+                self.features.counters().received(n);
+                Ok(Some(n))
+            }
+            Ok(Err(_)) => Ok(None),
+            Err(failure) => Err(self.failed(transfer, failure)),
+        }
+    }
+
     /// Reads the final reply once the data has ended, and asks for the next data connection meanwhile where that may be.
     /// Ok on 2xx only.
     pub(super) fn conclude(&mut self, transfer: &mut Transfer) -> Result<Reply, Error> {
@@ -325,21 +341,34 @@ impl Transfer {
     ) -> Result<usize, Failure> {
         let deadline = Instant::now() + timeout;
         loop {
-            let Some(data) = &mut self.data else { return Ok(0) };
-            let needs = match data.read(buf) {
-                Ok(Step::Done(0)) => {
-                    if let Some(data) = self.data.take() {
-                        data.close();
-                    }
-                    return Ok(0);
+            match self.receive_now(control, buf)? {
+                Ok(n) => return Ok(n),
+                Err(needs) => {
+                    self.look(control)?;
+                    self.wait(control, needs, deadline)?;
                 }
-                Ok(Step::Done(n)) => return Ok(n),
-                Ok(Step::NeedsRead) => PollFlags::POLLIN,
-                Ok(Step::NeedsWrite) => PollFlags::POLLOUT,
-                Err(error) => return Err(self.broken(control, &error)),
-            };
-            self.look(control)?;
-            self.wait(control, needs, deadline)?;
+            }
+        }
+    }
+
+    /// What is here, or what to wait for.
+    fn receive_now(
+        &mut self,
+        control: &mut Control,
+        buf: &mut [u8],
+    ) -> Result<Result<usize, PollFlags>, Failure> {
+        let Some(data) = &mut self.data else { return Ok(Ok(0)) };
+        match data.read(buf) {
+            Ok(Step::Done(0)) => {
+                if let Some(data) = self.data.take() {
+                    data.close();
+                }
+                Ok(Ok(0))
+            }
+            Ok(Step::Done(n)) => Ok(Ok(n)),
+            Ok(Step::NeedsRead) => Ok(Err(PollFlags::POLLIN)),
+            Ok(Step::NeedsWrite) => Ok(Err(PollFlags::POLLOUT)),
+            Err(error) => Err(self.broken(control, &error)),
         }
     }
 

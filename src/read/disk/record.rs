@@ -70,8 +70,8 @@ fn checksum(key: &Key, index: u64, data: &[u8]) -> [u8; 32] {
 
 /// Bytes in front of a block's own.
 pub const HEAD: usize = MARK.len() + 32;
-/// The number changes with the form.
-const MARK: &[u8; 8] = b"ftpfs-1\n";
+/// The number changes with the form, and with the size of a block.
+const MARK: &[u8; 8] = b"ftpfs-2\n";
 
 #[cfg(test)]
 mod tests {
