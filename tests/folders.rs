@@ -46,6 +46,83 @@ fn the_first_entries_of_a_huge_folder_are_there_while_the_rest_still_comes() {
 }
 
 #[test]
+fn a_listing_that_breaks_off_anywhere_is_whole_in_the_end_or_an_error() {
+    for without in [vec![], vec!["MLSD", "MLST"]] {
+        let served = Scratch::new("served");
+        fs::create_dir(served.path().join("huge")).unwrap();
+        (0..6000).for_each(|i| fs::write(served.path().join(format!("huge/{i:05}")), "").unwrap());
+        let options = Options { without, ..Options::default() };
+        let server = Server::start_with(served.path(), options).unwrap();
+        let mount = Mount::new(&server, &["timeout=1", "cache_timeout=0"]);
+        let huge = mount.path().join("huge");
+        assert_eq!(fs::read_dir(&huge).unwrap().count(), 6000);
+        let replies =
+            ["426 Connection closed.", "451 Local error.", "421 Service not available.", "550 Gone."];
+        let mut ends: Vec<Then> = replies.iter().map(|text| Then::Reply((*text).to_owned())).collect();
+        ends.extend([Then::Close, Then::Silent]);
+        // Nothing of it, before and behind the first entries that are handed out, and all of it but the final reply.
+        for (after, then) in
+            [50_000, 300_000, u64::MAX].into_iter().flat_map(|at| ends.iter().map(move |end| (at, end)))
+        {
+            for (end, times) in [(DataEnd::Closed, 1), (DataEnd::Closed, 100), (DataEnd::Reset, 1)] {
+                if matches!(then, Then::Silent) && (end, times) != (DataEnd::Closed, 1) {
+                    continue;
+                }
+                for verb in ["MLSD", "LIST"] {
+                    let fault = Fault::Data { after, end, then: then.clone() };
+                    server.faults().add(Rule::on(verb).times(times).act(fault));
+                }
+                let found: std::io::Result<Vec<_>> = fs::read_dir(&huge).and_then(Iterator::collect);
+                server.faults().clear();
+                if let Ok(found) = found {
+                    assert_eq!(found.len(), 6000, "after {after} bytes, {end:?}, {then:?}");
+                    assert!(
+                        times == 1,
+                        "after {after} bytes, {end:?}, {then:?}: there never was a whole listing"
+                    );
+                }
+            }
+        }
+        // What came of the listings that were cut is nobody's whole folder.
+        assert_eq!(fs::read_dir(&huge).unwrap().count(), 6000);
+        assert!(huge.join("05999").exists());
+    }
+}
+
+#[test]
+fn what_is_removed_while_a_huge_folder_still_comes_is_not_its_end() {
+    let served = Scratch::new("served");
+    fs::create_dir(served.path().join("huge")).unwrap();
+    (0..6000).for_each(|i| fs::write(served.path().join(format!("huge/{i:05}")), "").unwrap());
+    let server = Server::start(served.path()).unwrap();
+    let mount = Mount::new(&server, &["timeout=5"]);
+    shell::ok(mount.path(), "ls > ../out");
+    let stalled = Fault::Data { after: 300_000, end: DataEnd::Stalled, then: Then::Silent };
+    server.faults().add(Rule::on("MLSD").once().act(stalled));
+    let mut entries = fs::read_dir(mount.path().join("huge")).unwrap();
+    let one = entries.next().unwrap().unwrap();
+    // As another program would, which is ahead of this one.
+    let ahead: Vec<_> = fs::read_dir(mount.path().join("huge"))
+        .unwrap()
+        .take(4000)
+        .map_while(Result::ok)
+        .map(|entry| entry.path())
+        .collect();
+    assert!(ahead.len() > 2000 && ahead[0] == one.path(), "{}", ahead.len());
+    for path in &ahead[600..1800] {
+        fs::remove_file(path).unwrap();
+    }
+    let mut failed = false;
+    let mut count = 1;
+    for entry in entries {
+        failed |= entry.is_err();
+        count += 1;
+    }
+    // Those in front of the gap, those behind it, and what the second attempt brings; or an error.
+    assert!(failed || count >= 4800, "{count} of 4800 entries, and no error");
+}
+
+#[test]
 fn a_huge_folder_is_shown_whole_and_the_second_time_from_memory() {
     // The long one is more than the nodes that are kept.
     let count = if std::env::var_os("FTPFS_LONG").is_some() { 900_000 } else { 20_000 };

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::handles::Handle;
 use super::{Answer, Caller, FileSystem, Then};
 use crate::ftp::{Error, Name};
-use crate::tree::Ino;
+use crate::tree::{Ino, Tree};
 
 /// The entries so far.
 #[derive(Default)]
@@ -53,22 +53,33 @@ impl Arriving {
         std::mem::take(&mut state.readers)
     }
 
-    /// Some entries from `at` on; none at the end.
-    pub fn from(&self, at: usize) -> Vec<(Name, Ino)> {
+    /// Some entries, beginning with the first from `at` on that is still there, and the place of that one; none at the end.
+    /// What has been removed since it was listed must not fill an answer: one without an entry is the end of the folder.
+    pub fn from(&self, at: usize, tree: &Tree) -> (usize, Vec<(Name, Ino)>) {
         let state = self.0.lock();
-        state.entries.iter().skip(at).take(AT_ONCE).cloned().collect()
+        let at = state.next(at, tree).unwrap_or(state.entries.len());
+        (at, state.entries.iter().skip(at).take(AT_ONCE).cloned().collect())
     }
 
-    /// Calls `then` when there is an entry at `at`, or will never be.
+    /// Calls `then` when there is an entry at `at` or behind it, or will never be.
     fn wait_for(&self, fs: &FileSystem, at: usize, then: Then) {
+        let tree = fs.tree.lock();
         let mut state = self.0.lock();
         let outcome = match &state.outcome {
-            _ if at < state.entries.len() => Ok(()),
+            _ if state.next(at, &tree).is_some() => Ok(()),
             Some(outcome) => outcome.clone(),
             None => return state.readers.push(then),
         };
-        drop(state);
+        drop((state, tree));
         then(fs, outcome);
+    }
+}
+
+impl State {
+    /// The place of the first entry from `at` on that is still there.
+    fn next(&self, at: usize, tree: &Tree) -> Option<usize> {
+        let mut left = self.entries.iter().enumerate().skip(at);
+        left.find(|(_, (_, ino))| tree.node(*ino).is_some()).map(|(at, _)| at)
     }
 }
 
@@ -96,8 +107,9 @@ impl FileSystem {
 
     fn await_arriving_again(&self, folder: Ino, arriving: Arc<Arriving>, at: usize, answer: Answer<()>) {
         let is_ready = {
+            let tree = self.tree.lock();
             let state = arriving.0.lock();
-            at < state.entries.len() || state.outcome.is_some()
+            state.next(at, &tree).is_some() || state.outcome.is_some()
         };
         if is_ready { answer.ok(()) } else { self.await_arriving(folder, arriving, at, answer) }
     }
@@ -115,16 +127,30 @@ const AT_ONCE: usize = 512;
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::ftp::{Kind, RemotePath};
+    use crate::tree::Lifetimes;
 
     #[test]
     fn entries_that_come_again_count_once_and_the_end_is_told() {
-        let name = |i: u64| (Name::new(format!("{i}").as_bytes()).unwrap(), Ino(i));
+        let root = RemotePath::root();
+        let life = Duration::from_secs(1);
+        let mut tree = Tree::new(root, Lifetimes { attributes: life, absence: life, listings: life });
+        let mut name = |i: u64| {
+            let name = Name::new(format!("{i}").as_bytes()).unwrap();
+            let ino = tree.insert(Ino::ROOT, &name, Tree::fresh_attributes(Kind::File, None), Instant::now());
+            (name, ino.unwrap())
+        };
+        let (one, two, three) = (name(1), name(2), name(3));
         let arriving = Arriving::default();
-        arriving.add(&[name(1), name(2)]);
-        arriving.add(&[name(2), name(3)]);
-        assert_eq!(arriving.from(1), [name(2), name(3)]);
+        arriving.add(&[one, two.clone()]);
+        arriving.add(&[two.clone(), three.clone()]);
+        assert_eq!(arriving.from(1, &tree), (1, vec![two.clone(), three.clone()]));
+        tree.remove(Ino::ROOT, &two.0, Instant::now());
+        assert_eq!(arriving.from(1, &tree), (2, vec![three]));
         arriving.end(Ok(()));
-        assert!(arriving.from(3).is_empty());
+        assert!(arriving.from(3, &tree).1.is_empty());
     }
 }

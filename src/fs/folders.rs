@@ -90,18 +90,22 @@ impl FileSystem {
         mut add: impl FnMut(FolderEntry<'_>) -> bool,
     ) -> Result<(), Errno> {
         let first = offset.saturating_sub(DOTS) as usize;
-        // The entries, and the place of the first of them in the folder.
-        let (folder, mut entries, base) = match self.handles.at(handle) {
-            Some(Handle::Folder { ino, entries }) => (ino, entries, 0),
-            Some(Handle::Arriving { ino, entries }) => (ino, Arc::new(entries.from(first)), first),
-            _ => return Err(Errno::BADF),
-        };
+        let open = self.handles.at(handle);
         let now = Instant::now();
         let mut tree = self.tree.lock();
+        // The entries, and the place of the first of them in the folder.
+        let (folder, mut entries, mut base) = match open {
+            Some(Handle::Folder { ino, entries }) => (ino, entries, 0),
+            Some(Handle::Arriving { ino, entries }) => {
+                let (base, entries) = entries.from(first, &tree);
+                (ino, Arc::new(entries), base)
+            }
+            _ => return Err(Errno::BADF),
+        };
         if offset == 0
             && let Some(now) = tree.entries(folder, now).filter(|now| !Arc::ptr_eq(now, &entries))
         {
-            entries = now;
+            (entries, base) = (now, 0);
             self.handles.replace(handle, Handle::Folder { ino: folder, entries: entries.clone() });
         }
         let parent = tree.node(folder).and_then(|node| node.parent).unwrap_or(Ino::ROOT);
@@ -114,7 +118,7 @@ impl FileSystem {
                 return Ok(());
             }
         }
-        for (at, (name, ino)) in (base..).zip(entries.iter()).skip(first - base) {
+        for (at, (name, ino)) in (base..).zip(entries.iter()).skip(first.saturating_sub(base)) {
             let Some(stat) = self.stat_of(&tree, *ino) else { continue };
             let coarse = tree.node(*ino).is_some_and(|node| node.has_coarse_time());
             let life = if coarse { Duration::ZERO } else { tree.attributes_life(*ino, now) };
