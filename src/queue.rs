@@ -42,7 +42,7 @@ pub(crate) use state::Readiness;
 use state::{Slot, SlotState, State};
 pub use turn::Turn;
 
-use crate::ftp::Error;
+use crate::ftp::{Error, RemotePath};
 
 /// Where jobs wait, one per mount.
 pub struct Queue {
@@ -265,6 +265,13 @@ impl Queue {
         false
     }
 
+    /// Whether a job waits that takes away what is at this path.
+    pub fn unlinks(&self, path: &RemotePath) -> bool {
+        let state = self.state.lock();
+        let at = |job: &Job| job.claims.iter().any(|claim| claim.path() == path);
+        state.waiting.iter().any(|job| job.unlinks && at(job))
+    }
+
     /// Whether no job waits.
     pub fn is_empty(&self) -> bool {
         self.state.lock().waiting.is_empty()
@@ -311,7 +318,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::ftp::RemotePath;
 
     fn queue(limit: usize) -> (Arc<Queue>, Arc<Mutex<Vec<SlotId>>>) {
         let started = Arc::new(Mutex::new(Vec::new()));

@@ -11,11 +11,13 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use harness::files::store;
+use harness::patience::eventually;
 use harness::scratch::Scratch;
-use harness::scripted::{Options, Server};
+use harness::scripted::{Fault, Options, Rule, Server};
 use harness::{Mount, shell};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -58,6 +60,58 @@ fn ten_thousand_open_files_are_only_memory() {
         nix::unistd::close(file.into_raw_fd()).unwrap();
     }
     assert_eq!(fs::read(scratch.path().join("new999")).unwrap(), b"new 999");
+}
+
+#[test]
+fn a_file_is_removed_while_its_endless_upload_runs_whoever_still_waits_for_that() {
+    for sessions in [1, 8] {
+        let scratch = Scratch::new("served");
+        fs::write(scratch.path().join("big"), "ten bytes\n").unwrap();
+        fs::write(scratch.path().join("other"), "ten bytes\n").unwrap();
+        let options = Options { discards: true, max_sessions: sessions, ..Options::default() };
+        let server = Server::start_with(scratch.path(), options).unwrap();
+        let mount = Mount::new(&server, &["timeout=10"]);
+        let running = || {
+            let before = server.counters().now().bytes_received;
+            eventually("an upload", || server.counters().now().bytes_received > before + (20 << 20));
+        };
+        // Killed: nobody waits for it any more.
+        let mut grower =
+            Command::new("truncate").args(["-s", "1P"]).arg(mount.path().join("big")).spawn().unwrap();
+        running();
+        grower.kill().unwrap();
+        grower.wait().unwrap();
+        shell::ok(mount.path(), "rm big && test ! -e big");
+        // This one waits in close(). What it has written went the way of its file, as on a local disk.
+        let mut grower =
+            Command::new("truncate").args(["-s", "1P"]).arg(mount.path().join("other")).spawn().unwrap();
+        running();
+        shell::ok(mount.path(), "rm other && test ! -e other");
+        assert!(grower.wait().unwrap().success());
+        eventually("an idle queue", || mount.status(&[]).contains(" 0 jobs for a connection, 0 calls"));
+        let left: Vec<_> =
+            fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
+fn an_upload_that_made_way_for_a_removal_is_brought_there_when_the_server_does_not_remove() {
+    let scratch = Scratch::new("served");
+    fs::write(scratch.path().join("big"), "ten bytes\n").unwrap();
+    let server =
+        Server::start_with(scratch.path(), Options { discards: true, ..Options::default() }).unwrap();
+    // It is open: it would be moved out of sight.
+    server.faults().add(Rule::on("RNFR").path("/big").act(Fault::Reply("550 Permission denied.".into())));
+    let mount = Mount::new(&server, &[]);
+    let mut grower =
+        Command::new("truncate").args(["-s", "3G"]).arg(mount.path().join("big")).spawn().unwrap();
+    eventually("an upload", || server.counters().now().bytes_received > 20 << 20);
+    shell::fails(mount.path(), "rm big");
+    assert!(grower.wait().unwrap().success());
+    assert_eq!(fs::metadata(scratch.path().join("big")).unwrap().len(), 3 << 30);
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    assert!(server.counters().of("STOR") > 1, "it was not under way when it was to be removed");
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub struct Job {
     pub(crate) claims: Vec<Claim>,
     pub(crate) needs_data: bool,
     pub(crate) deadline: Option<Instant>,
+    pub(crate) unlinks: bool,
     /// When it was made.
     pub(crate) since: Instant,
     pub(crate) number: u64,
@@ -35,7 +36,8 @@ impl Job {
     /// A job from a task with state of its own.
     pub fn of(priority: Priority, task: Box<dyn Task>) -> Self {
         let (claims, since) = (Vec::new(), Instant::now());
-        Self { priority, claims, needs_data: false, deadline: None, since, number: 0, attempts: 0, task }
+        let (needs_data, deadline, unlinks) = (false, None, false);
+        Self { priority, claims, needs_data, deadline, unlinks, since, number: 0, attempts: 0, task }
     }
 
     /// The paths that it touches.
@@ -47,6 +49,12 @@ impl Job {
     /// It will need a data connection: prefer a session that has one ready.
     pub fn with_data(mut self) -> Self {
         self.needs_data = true;
+        self
+    }
+
+    /// It takes away what is under the paths that it claims: an upload to one of them makes way for it.
+    pub fn unlinking(mut self) -> Self {
+        self.unlinks = true;
         self
     }
 

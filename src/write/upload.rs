@@ -10,6 +10,9 @@
 //! asked for in the same segment as those of the upload, or before a patch, and when they are not what they were the
 //! upload ends with an error, and the file stays as somebody else left it.
 //!
+//! A file that is about to be removed needs no upload: what runs makes way for that ([`is_making_way`]), and is repeated where the
+//! server does not let it be removed.
+//!
 //! Success means 226 *and* the right size. After a lost connection the attempt looks at what the server has before it
 //! repeats anything that must not happen twice.
 
@@ -49,11 +52,16 @@ pub struct Upload {
     renaming: bool,
     sending: Sending,
     temporary: Option<RemotePath>,
+    /// Somebody waits to remove the file.
+    is_unlinked: IsUnlinked,
     /// An earlier upload of the same bytes may have come through in part.
     is_repeated: bool,
     product: Option<Uploaded>,
     end: Box<dyn FnOnce(Result<Uploaded, Error>, Sending) + Send>,
 }
+
+/// Whether a file is about to be removed: then its upload makes way.
+pub type IsUnlinked = Box<dyn Fn() -> bool + Send>;
 
 /// What the user chose.
 pub struct Policy {
@@ -114,6 +122,7 @@ impl Upload {
             renaming: false,
             sending,
             temporary: None,
+            is_unlinked: Box::new(|| false),
             is_repeated: false,
             product: None,
             end,
@@ -123,6 +132,11 @@ impl Upload {
     /// Reads the bytes from a copy of the draft as it was when this was made, so that writers may go on.
     pub fn reads(&mut self, copy: Draft) {
         self.draft = Arc::new(Mutex::new(copy));
+    }
+
+    /// Ends with [`is_making_way`] when this says so.
+    pub fn makes_way(&mut self, when: IsUnlinked) {
+        self.is_unlinked = when;
     }
 
     /// Some of it may be on the server already, from an upload that was cut: it is looked at before anything is added.
@@ -161,6 +175,9 @@ impl Task for Upload {
         };
         if self.draft.lock().is_lost() {
             return Err(Error::Local { errno: libc::EIO });
+        }
+        if (self.is_unlinked)() {
+            return Err(MAKING_WAY);
         }
         let done = match self.change.clone() {
             Change::Added(range) if session.features().can_append() => {
@@ -206,7 +223,7 @@ impl Upload {
             }
         }
         self.sending.failed_before = true;
-        let mut source = Source { draft: &self.draft, at: start, end: range.end };
+        let mut source = self.source(start..range.end);
         let stored = session.store(path, How::Append, &mut source, &self.after(None))?;
         match stored.size {
             // Theirs and ours are both there: nothing was overwritten, but the file is not what the program believes.
@@ -281,6 +298,10 @@ impl Upload {
             let mut at = gap.start;
             let mut download = session.retrieve(path, at)?;
             while at < gap.end {
+                if (self.is_unlinked)() {
+                    download.abandon();
+                    return Err(MAKING_WAY);
+                }
                 let len = buffer.len().min((gap.end - at) as usize);
                 let got = download.read(&mut buffer[..len])?;
                 if got == 0 {
@@ -330,12 +351,16 @@ impl Upload {
         about: Option<RemotePath>,
     ) -> Result<(Uploaded, Option<Told>), Error> {
         let size = self.draft.lock().size();
-        let mut source = Source { draft: &self.draft, at: 0, end: size };
+        let mut source = self.source(0..size);
         let mode = Some(mode).filter(|&mode| mode != NEW_FILE_MODE);
         let after = After { about, ..self.after(mode) };
         let stored = session.store(path, How::Replace, &mut source, &after)?;
         let seen = stored.about;
         Ok((confirmed(session, path, stored, size)?, seen))
+    }
+
+    fn source(&self, range: Range<u64>) -> Source<'_> {
+        Source { draft: &self.draft, is_unlinked: &self.is_unlinked, at: range.start, end: range.end }
     }
 
     fn after(&self, mode: Option<u32>) -> After {
@@ -386,14 +411,23 @@ fn local(error: io::Error) -> Error {
     Error::Local { errno: error.raw_os_error().unwrap_or(libc::EIO) }
 }
 
+/// Whether an upload ended because the file is to be removed. Where that fails it is to be repeated.
+pub fn is_making_way(error: &Error) -> bool {
+    matches!(error, Error::Local { errno: libc::ECANCELED })
+}
+
 struct Source<'d> {
     draft: &'d Mutex<Draft>,
+    is_unlinked: &'d IsUnlinked,
     at: u64,
     end: u64,
 }
 
 impl io::Read for Source<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if (self.is_unlinked)() {
+            return Err(io::Error::from_raw_os_error(libc::ECANCELED));
+        }
         let len = buffer.len().min((self.end - self.at) as usize);
         let buffer = &mut buffer[..len];
         let mut draft = self.draft.lock();
@@ -404,6 +438,8 @@ impl io::Read for Source<'_> {
     }
 }
 
+/// No disk says so.
+const MAKING_WAY: Error = Error::Local { errno: libc::ECANCELED };
 const CHUNK: usize = 128 * 1024;
 /// With `-o in_place` the whole file would be written in place, too: a small change is worth it in smaller files.
 const PATCH_IN_PLACE_FROM: u64 = 64 << 10;

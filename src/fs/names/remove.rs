@@ -160,7 +160,7 @@ impl FileSystem {
                 answer.ok(());
             }
         };
-        self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
+        self.submit(Job::new(Priority::Names, attempt, end).claim(claims).unlinking().until(self.deadline()));
     }
 
     /// What stood under this name is gone for good: nothing of it needs to be uploaded any more. `act` takes the name away.
@@ -205,7 +205,7 @@ impl FileSystem {
                 answer.ok(());
             }
         };
-        self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
+        self.submit(Job::new(Priority::Names, attempt, end).claim(claims).unlinking().until(self.deadline()));
     }
 
     /// The last handle of a removed file is closed: now it goes on the server too.

@@ -20,6 +20,7 @@ use crate::read::Content;
 use crate::tree::Ino;
 use crate::write::draft::Sending;
 use crate::write::journal::Place;
+use crate::write::upload::is_making_way;
 use crate::write::{Draft, Policy, Upload, Uploaded, kept};
 
 impl FileSystem {
@@ -87,6 +88,7 @@ impl FileSystem {
             let care = care.clone();
             Box::new(move |outcome: Result<Uploaded, Error>, sending| match care {
                 Some(care) if fs.ended_otherwise(ino, &care, outcome.is_ok()) => {}
+                None if outcome.as_ref().is_err_and(is_making_way) => fs.upload_makes_way(ino, sending),
                 _ => fs.uploaded(ino, outcome, sending),
             })
         };
@@ -97,6 +99,10 @@ impl FileSystem {
             spool_dir: self.options.spool_dir.clone(),
         };
         let mut upload = Upload::new(draft, locate, exists, keep_mode, policy, end);
+        if care.is_none() {
+            let (queue, locate) = (self.queue.clone(), usual.clone());
+            upload.makes_way(Box::new(move || locate().is_some_and(|path| queue.unlinks(&path))));
+        }
         if let Some(copy) = care.as_ref().and_then(|care| self.copy_for(ino, care, &real)) {
             upload.reads(copy);
         }
@@ -123,6 +129,13 @@ impl FileSystem {
             Ok(uploaded) => self.upload_confirmed(ino, uploaded),
             Err(error) => self.upload_failed(ino, &error, sending),
         }
+    }
+
+    /// The file is to be removed. Behind that in line the upload begins anew: it finds that the file is gone, or brings it there.
+    fn upload_makes_way(&self, ino: Ino, sending: Sending) {
+        let Some(draft) = self.drafts.find(ino) else { return };
+        draft.lock().upload_failed(sending);
+        self.upload(ino, Priority::Upload);
     }
 
     fn upload_confirmed(&self, ino: Ino, uploaded: Uploaded) {

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use log::debug;
 
-use super::{CHUNK, Source, Upload, Uploaded, confirmed, local};
+use super::{CHUNK, Upload, Uploaded, confirmed, local};
 use crate::ftp::{After, Error, How, Modified, Precision, Refusal, RemotePath, Session, Told};
 use crate::write::draft::Draft;
 use crate::write::temporary::temporary_name;
@@ -96,7 +96,7 @@ impl Upload {
             size = size.max(range.end);
             let is_last = number + 1 == ranges.len();
             let after = if is_last { self.after(None) } else { After::default() };
-            let mut source = Source { draft: &self.draft, at: range.start, end: range.end };
+            let mut source = self.source(range.clone());
             let stored = session.store(path, How::From(range.start), &mut source, &after)?;
             // A repeated patch finds what the one before has added.
             let expected = if is_last || is_first { size } else { stored.size.unwrap_or(size) };
