@@ -92,6 +92,52 @@ fn never_a_mixture(at: &mut Mounted, replace: fn(&Path, &[u8])) {
 }
 
 #[test]
+fn a_file_that_is_replaced_before_its_first_byte_is_read_is_read_as_it_is_now() {
+    for size in [100, 3 << 20] {
+        let at = Place::new(Options::default(), &["cache_timeout=600"], |root| {
+            for name in ["shorter", "same", "seen"] {
+                fs::write(root.join(name), vec![b'o'; size]).unwrap();
+                date(&root.join(name), 3600);
+            }
+        });
+        let open = |name: &str| {
+            fs::metadata(at.path(name)).unwrap();
+            File::open(at.path(name)).unwrap()
+        };
+        let replace = |name: &str, new: &[u8]| {
+            fs::write(at.server.root().join(name), new).unwrap();
+            date(&at.server.root().join(name), 1800);
+        };
+        let read = |mut file: &File| {
+            let mut found = Vec::new();
+            file.read_to_end(&mut found).map(|_| found)
+        };
+        // Its size tells when the first bytes are asked for.
+        let file = open("shorter");
+        replace("shorter", &vec![b'n'; size - 50]);
+        assert!(read(&file).unwrap() == vec![b'n'; size - 50]);
+        // It is known from elsewhere that it is another one.
+        let file = open("same");
+        replace("same", &vec![b'n'; size]);
+        at.mount.signal(nix::sys::signal::Signal::SIGHUP);
+        let listings = || at.server.counters().of("MLSD");
+        let before = listings();
+        eventually_within(Duration::from_secs(20), "another look", || {
+            drop(File::open(at.path("same")).unwrap());
+            listings() > before
+        });
+        assert!(read(&file).unwrap() == vec![b'n'; size]);
+        // Something of it has been seen: the rest of another one is not put behind it.
+        let file = open("seen");
+        file.read_exact_at(&mut [0; 10], 0).unwrap();
+        replace("seen", &vec![b'n'; size - 50]);
+        at.mount.signal(nix::sys::signal::Signal::SIGHUP);
+        let seen = read(&file);
+        assert!(seen.as_ref().map_or(true, |seen| *seen == vec![b'o'; size]), "a mixture");
+    }
+}
+
+#[test]
 fn several_tails_follow_a_log_that_grows_all_the_time() {
     let at = Place::new(Options::default(), &["attr_timeout=0.2,dir_timeout=0.2"], |root| {
         fs::write(root.join("log"), content(b'x')).unwrap();

@@ -326,6 +326,43 @@ fn free_space_is_asked_for_on_the_only_session_too() {
     eventually("the server's word", || blocks().trim() == "100000*4096");
 }
 
+#[test]
+fn close_has_its_turn_on_the_only_session_while_others_ask_without_end() {
+    let scratch = Scratch::new("served");
+    fs::write(scratch.path().join("letter"), "text").unwrap();
+    (0..8).for_each(|n| fs::create_dir(scratch.path().join(format!("d{n}"))).unwrap());
+    let server =
+        Server::start_with(scratch.path(), Options { max_sessions: 1, ..Options::default() }).unwrap();
+    // So that there is always somebody else in line.
+    server.faults().add(Rule::on("MLSD").act(Fault::Delay(Duration::from_millis(20))));
+    let mount = Mount::new(&server, &["attr_timeout=600", "dir_timeout=0", "no_prefetch"]);
+    let stop = AtomicBool::new(false);
+    let closed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let (folder, stop) = (mount.path().join(format!("d{n}")), &stop);
+            scope.spawn(move || while !stop.load(Ordering::SeqCst) && fs::read_dir(&folder).is_ok() {});
+        }
+        eventually("many questions", || server.counters().of("MLSD") > 50);
+        let (path, closed) = (mount.path().join("new"), &closed);
+        scope.spawn(move || {
+            store(&path, b"text").unwrap();
+            closed.store(true, Ordering::SeqCst);
+        });
+        let until = Instant::now() + STUCK;
+        while !closed.load(Ordering::SeqCst) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        stop.store(true, Ordering::SeqCst);
+        assert!(
+            Instant::now() < until,
+            "close() has waited for {STUCK:?}: {} listings",
+            server.counters().of("MLSD")
+        );
+    });
+    assert_eq!(fs::read(scratch.path().join("new")).unwrap(), b"text");
+}
+
 const WORKERS: u64 = 16;
 /// Nothing at all has come to its end for so long: it never will. Twice the default time-out.
 const STUCK: Duration = Duration::from_secs(60);

@@ -25,6 +25,8 @@ pub enum Handle {
         writable: bool,
         /// The content that it was opened with, or has followed since.
         version: Version,
+        /// The size that it had when it was opened, for readers whose kernel had no pages of it.
+        unread: Option<u64>,
     },
     /// The entries as they were when the folder was opened (or rewound).
     Folder { ino: Ino, entries: Entries },

@@ -5,7 +5,7 @@
 //! came from.
 //!
 //! A change behind an open file is noticed when more of it is fetched ([`crate::read`]): one that was only added to is
-//! read on, any other is stale for whoever has it open. A file whose size the server does not tell at all is read past the
+//! read on, any other is stale for whoever has it open and has seen something of it. A file whose size the server does not tell at all is read past the
 //! kernel's cache, to the end of its transfer; it can be replaced, but not changed in part.
 
 use super::handles::Handle;
@@ -102,7 +102,7 @@ impl FileSystem {
     }
 
     fn opened(&self, ino: Ino, mode: OpenMode) -> Result<Opened, Errno> {
-        let (keep_pages, has_unknown_size) = {
+        let (keep_pages, has_unknown_size, size) = {
             let mut tree = self.tree.lock();
             // The kernel believes in a name that is gone: ESTALE makes it look again (and create, if it may).
             if tree.path(ino).is_none() {
@@ -122,7 +122,7 @@ impl FileSystem {
             let keep = node.kernel_version == Some(node.version);
             node.kernel_version = Some(node.version);
             node.opens += 1;
-            (keep, has_unknown_size && !mode.write)
+            (keep, has_unknown_size && !mode.write, node.attributes.size)
         };
         self.drafts.forget_if_outdated(ino, self.version(ino));
         if mode.truncate && mode.write {
@@ -133,7 +133,9 @@ impl FileSystem {
         if !mode.write {
             self.reads_ahead_of(ino);
         }
-        let handle = self.handles.add(Handle::File { ino, writable: mode.write, version: self.version(ino) });
+        let unread = (!mode.write && !keep_pages && !has_unknown_size).then_some(size);
+        let version = self.version(ino);
+        let handle = self.handles.add(Handle::File { ino, writable: mode.write, version, unread });
         Ok(Opened { handle, keep_pages, has_unknown_size })
     }
 
@@ -163,17 +165,19 @@ impl FileSystem {
                 }
                 _ => {
                     let miss = match self.reads.at_hand(&content, offset, len) {
-                        Ok(bytes) => return answer.ok(bytes),
+                        Ok(bytes) if self.shows(call, content.version) => return answer.ok(bytes),
+                        Ok(_) => return self.read_here(call, answer),
                         Err(miss) => miss,
                     };
                     let answer = self.hold(caller, answer);
                     let fs = self.this.clone();
                     let version = content.version;
-                    let done = move |outcome| match outcome {
-                        Ok(data) => answer.ok(data),
-                        Err(error) => {
-                            let Some(fs) = fs.upgrade() else { return };
-                            fs.read_failed(call, version, &error, answer);
+                    let done = move |outcome| {
+                        let Some(fs) = fs.upgrade() else { return };
+                        match outcome {
+                            Ok(data) if fs.shows(call, version) => answer.ok(data),
+                            Ok(_) => fs.read_here(call, answer),
+                            Err(error) => fs.read_failed(call, version, &error, answer),
                         }
                     };
                     self.reads.fetch(&content, miss, Box::new(done));
@@ -181,6 +185,7 @@ impl FileSystem {
             };
         };
         let piece = draft.lock().read(offset, len);
+        self.shows(call, self.version(ino));
         match piece {
             Err(error) => answer.error(error.into()),
             Ok(Piece::Here(data)) => answer.ok(data.into()),
@@ -225,7 +230,11 @@ impl FileSystem {
         let Call { caller, ino, handle, offset, len, .. } = call;
         let same_since = self.tree.lock().node(ino).map(|node| node.same_since);
         if same_since.is_none_or(|since| version < since) {
-            return answer.error(Errno::STALE);
+            return if self.begins_anew(call) {
+                self.read_here(call, answer)
+            } else {
+                answer.error(Errno::STALE)
+            };
         }
         let Some(fs) = self.arc() else { return };
         let from = (offset - offset % PAGE).saturating_sub(PAGE);
@@ -245,9 +254,48 @@ impl FileSystem {
                 return answer.error(Errno::STALE);
             }
             fs.handles.follow(handle, followed);
+            fs.shows(call, followed);
             answer.ok(data.get(skip..).unwrap_or_default().to_vec().into());
         };
         self.reads.read(&content, from, len + skip, Box::new(done));
+    }
+
+    /// Something of a content is about to be answered: nobody can begin anew with another one from here on. False when the
+    /// reader has done so meanwhile: this content is not for it any more.
+    fn shows(&self, call: Call, version: Version) -> bool {
+        let mut tree = self.tree.lock();
+        if let Some(Handle::File { version: now, .. }) = self.handles.at(call.handle)
+            && now > version
+        {
+            return false;
+        }
+        if let Some(node) = tree.node_mut(call.ino) {
+            node.shown = node.shown.max(version);
+        }
+        true
+    }
+
+    /// A reader that has seen nothing yet of a file that has been replaced goes on with the new one, unless that is longer: its
+    /// kernel would end it where the old one ended.
+    fn begins_anew(&self, call: Call) -> bool {
+        let tree = self.tree.lock();
+        let (Some(node), Some(Handle::File { version, unread: Some(size), .. })) =
+            (tree.node(call.ino), self.handles.at(call.handle))
+        else {
+            return false;
+        };
+        let is_unseen = node.shown < version && !node.local && !node.has_unknown_size();
+        let begins = is_unseen && node.attributes.size <= size;
+        if begins {
+            self.handles.follow(call.handle, node.version);
+        }
+        begins
+    }
+
+    fn has_seen_nothing(&self, call: Call) -> bool {
+        let open = self.handles.at(call.handle);
+        let shown = self.tree.lock().node(call.ino).map(|node| node.shown);
+        matches!((open, shown), (Some(Handle::File { version, unread: Some(_), .. }), Some(shown)) if shown < version)
     }
 
     /// The content that is known of a file now.
@@ -262,7 +310,15 @@ impl FileSystem {
         if call.tries > 0 && matches!(error, Error::Replaced(_)) && has_grown() {
             return self.read_here(Call { tries: call.tries - 1, ..call }, answer);
         }
-        answer.error(self.fail_at("read", call.ino, error));
+        let is_other = matches!(error, Error::Replaced(_) | Error::WrongLength { .. });
+        if !(is_other && call.tries == TRIES && self.has_seen_nothing(call)) {
+            return answer.error(self.fail_at("read", call.ino, error));
+        }
+        let then = move |fs: &FileSystem, outcome: Result<(), Error>| match outcome {
+            Ok(()) => fs.read_here(Call { tries: call.tries - 1, ..call }, answer),
+            Err(error) => answer.error(fs.fail_at("read", call.ino, &error)),
+        };
+        self.renew(call.ino, Box::new(then));
     }
 
     /// What a failure shows about a file.

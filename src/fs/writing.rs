@@ -103,6 +103,7 @@ impl FileSystem {
     fn show_local(&self, ino: Ino, size: u64) {
         if let Some(node) = self.tree.lock().node_mut(ino) {
             node.local = true;
+            node.shown = node.version;
             node.attributes.size = size;
             node.attributes.modified = SystemTime::now();
         }

@@ -2,7 +2,7 @@
 //!
 //! Made by `fs`, `read` and `write`; run by `connection`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Claim, Turn};
 use crate::ftp::{Error, Session};
@@ -58,6 +58,15 @@ impl Job {
         self
     }
 
+    /// How urgent it is by now: whoever has waited for long is overtaken by nobody any more.
+    pub(crate) fn urgency(&self) -> Priority {
+        match self.priority {
+            Priority::ReadAhead => Priority::ReadAhead,
+            _ if self.since.elapsed() > LONG => Priority::Names,
+            priority => priority,
+        }
+    }
+
     /// After this moment nobody waits for it any more: it is not started, and not tried again.
     pub fn until(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
@@ -93,6 +102,9 @@ pub enum Priority {
     /// A reader will probably come.
     ReadAhead,
 }
+
+/// Where there are few sessions, there is always something more urgent than a close().
+const LONG: Duration = Duration::from_secs(2);
 
 struct Closures<T, A, E> {
     attempt: A,

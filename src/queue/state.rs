@@ -32,7 +32,7 @@ impl State {
         }
         // Whoever prepares now is ready before whoever has not begun to: a job that needs a data connection waits for that.
         let mut soon_ready = self.preparing();
-        let mut order: Vec<_> = self.waiting.iter().map(|job| (job.priority, job.number)).collect();
+        let mut order: Vec<_> = self.waiting.iter().map(|job| (job.urgency(), job.number)).collect();
         order.sort_unstable();
         let mut is_left = false;
         let mut unready = 0;

@@ -31,7 +31,8 @@ impl<'q> Turn<'q> {
         let crowded = state.slots.len() >= state.limit
             && !state.slots.iter().any(|s| matches!(s.state, SlotState::Idle(_) | SlotState::Starting));
         state.waiting.iter().any(|job| {
-            let urgent = job.priority < *priority || (fair && job.priority == *priority);
+            let urgency = job.urgency();
+            let urgent = urgency < *priority || (fair && urgency == *priority);
             (crowded && urgent && state.may_run(job))
                 || claim::conflict(&job.claims, claims) && job.number > *number
         })

@@ -39,6 +39,8 @@ pub struct Node {
     pub same_since: Version,
     /// The version whose pages the kernel may still hold.
     pub kernel_version: Option<Version>,
+    /// The newest version of which a reader may have seen something: what was answered to a read, or written here.
+    pub shown: Version,
     /// When the server last told about it.
     pub(super) seen: Instant,
     expired: bool,
@@ -83,6 +85,7 @@ impl Node {
             version: Version(1),
             same_since: Version(1),
             kernel_version: None,
+            shown: Version(0),
             seen: now,
             expired: false,
             unknown_size: false,

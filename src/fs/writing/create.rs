@@ -85,7 +85,8 @@ impl FileSystem {
         draft.mode = Some(bits & 0o7777).filter(|&mode| mode != NEW_FILE_MODE);
         self.drafts.add(ino, draft, true);
         let found = self.remembered(ino).ok_or(Errno::STALE)?;
-        let handle = self.handles.add(Handle::File { ino, writable: true, version: self.version(ino) });
+        let version = self.version(ino);
+        let handle = self.handles.add(Handle::File { ino, writable: true, version, unread: None });
         Ok((found, Opened { handle, keep_pages: true, has_unknown_size: false }))
     }
 
