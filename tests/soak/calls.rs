@@ -19,8 +19,8 @@ pub struct Tally {
     pub compared: AtomicU64,
     calls: AtomicU64,
     under_way: Mutex<BTreeMap<u64, Call>>,
-    /// The longest first.
-    longest: Mutex<Vec<(Duration, Call)>>,
+    /// Of each kind.
+    longest: Mutex<BTreeMap<&'static str, (Duration, Call)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,7 +34,12 @@ struct Call {
 
 impl Tally {
     /// Makes one system call on a path, and remembers how long it took.
-    pub fn call<T>(&self, name: &str, path: &Path, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub fn call<T>(
+        &self,
+        name: &'static str,
+        path: &Path,
+        make: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let folder = path.parent().and_then(Path::file_name).unwrap_or_default().display();
         let what = format!("{name} {folder}/{}", path.file_name().unwrap_or_default().display());
@@ -43,13 +48,13 @@ impl Tally {
         let outcome = make();
         let mut call = self.under_way.lock().unwrap().remove(&number).unwrap();
         let took = call.began.elapsed();
+        call.what += &outcome.as_ref().err().map_or(String::new(), |error| format!(" ({error})"));
         let mut longest = self.longest.lock().unwrap();
-        if longest.len() < TOLD || longest.last().is_some_and(|(least, _)| took > *least) {
-            call.what += &outcome.as_ref().err().map_or(String::new(), |error| format!(" ({error})"));
-            longest.push((took, call));
-            longest.sort_by_key(|(took, _)| std::cmp::Reverse(*took));
-            longest.truncate(TOLD);
+        let entry = longest.entry(name).or_insert_with(|| (took, call.clone()));
+        if took > entry.0 {
+            *entry = (took, call);
         }
+        drop(longest);
         outcome
     }
 
@@ -66,15 +71,20 @@ impl Tally {
         found
     }
 
-    pub fn longest(&self) -> Duration {
-        self.longest.lock().unwrap().first().map_or(Duration::ZERO, |(took, _)| *took)
+    /// The longest call that the server need not have confirmed a file for, and the longest for which it must.
+    pub fn longest(&self) -> (Duration, Duration) {
+        let longest = self.longest.lock().unwrap();
+        let (confirmed, other): (Vec<_>, Vec<_>) =
+            longest.iter().partition(|(name, _)| ["close", "fsync"].contains(*name));
+        let most = |of: Vec<(_, &(Duration, Call))>| of.into_iter().map(|(_, call)| call.0).max();
+        (most(other).unwrap_or_default(), most(confirmed).unwrap_or_default())
     }
 
-    /// The longest calls, a line each.
+    /// The longest call of each kind, a line each.
     pub fn say(&self) -> String {
         let mut text = format!("{} calls; the longest:\n", self.calls.load(Ordering::Relaxed));
-        for (took, call) in &*self.longest.lock().unwrap() {
-            text += &format!("    {took:8.3?} since {}: {}\n", call.at, call.what);
+        for (took, call) in self.longest.lock().unwrap().values() {
+            text += &format!("    {:.3} s since {}: {}\n", took.as_secs_f64(), call.at, call.what);
         }
         text
     }
@@ -125,6 +135,3 @@ impl Tally {
         Ok(names)
     }
 }
-
-/// So many calls are told in the end.
-const TOLD: usize = 12;

@@ -109,7 +109,9 @@ fn soak(label: &str, relay: &Relay, root: &Path, fault: impl Fn(&mut Dice) + Syn
         tally.say(),
     );
     assert!(operations > 20 && errors < operations / 2, "hardly anything was done");
-    assert!(tally.longest() < TOO_LONG, "a call took much longer than the time-out");
+    let (longest, confirmed) = tally.longest();
+    assert!(longest < TOO_LONG, "a call took much longer than the time-out");
+    assert!(confirmed < CONFIRMED_LATE, "a close() took much longer than others have the only session for");
     assert!(after.threads <= before.threads + 2, "threads: {before:?}, {after:?}");
     assert!(after.descriptors <= before.descriptors + 4, "descriptors: {before:?}, {after:?}");
     assert!(after.sockets <= before.sockets + 2, "sockets: {before:?}, {after:?}");
@@ -227,3 +229,5 @@ fn held(mount: &Mount) -> Held {
 const WORKERS: u64 = 6;
 /// `timeout=6`, for a look at the path and for the call itself, on a busy machine.
 const TOO_LONG: Duration = Duration::from_secs(15);
+/// An upload waits in line, is cut again and again, and is told so when nothing comes of it.
+const CONFIRMED_LATE: Duration = Duration::from_secs(60);
