@@ -134,7 +134,9 @@ impl Connection {
     fn log_in_ahead(&mut self) -> bool {
         let Err(error) = self.connect() else { return true };
         debug!("no further session now: {error}");
-        if !matches!(error, Error::TooManySessions { .. }) || !self.queue.refuse_growth(self.slot) {
+        let is_limit = matches!(&error, Error::TooManySessions { is_said, .. }
+            if self.queue.refuse_growth(self.slot, *is_said));
+        if !is_limit {
             self.queue.pause_growth();
         }
         false
@@ -167,7 +169,9 @@ impl Connection {
                         Err(Error::Cancelled)
                     })
                 }
-                (Err(Error::TooManySessions { text }), _) if self.queue.refuse_growth(self.slot) => {
+                (Err(Error::TooManySessions { text, is_said }), _)
+                    if self.queue.refuse_growth(self.slot, is_said) =>
+                {
                     debug!("no further session: {text}");
                     self.queue.give_back(job);
                     return false;

@@ -64,6 +64,7 @@ impl Queue {
                 limit_wanted: limit,
                 limit_lowered: None,
                 growth_failed: None,
+                was_silent: false,
                 closing: false,
             }),
             spawn: Box::new(spawn),
@@ -159,17 +160,24 @@ impl Queue {
 
     /// Marks whether a session is logged in on `slot`.
     pub(crate) fn set_live(&self, slot: SlotId, live: bool) {
-        if let Some(entry) = self.state.lock().slot(slot) {
+        let mut state = self.state.lock();
+        state.was_silent &= !live;
+        if let Some(entry) = state.slot(slot) {
             entry.live = live;
         }
     }
 
-    /// The server refused a further session: keep to those that live. False when there are none: then it is an error.
-    pub(crate) fn refuse_growth(&self, slot: SlotId) -> bool {
+    /// The server refused a further session: keep to those that live. False when there are none: then it is an error. Where it
+    /// has not said why, that may have been the line, and it is asked once more before it is believed.
+    pub(crate) fn refuse_growth(&self, slot: SlotId, is_said: bool) -> bool {
         let mut state = self.state.lock();
         let live = state.slots.iter().filter(|s| s.id != slot && s.live).count();
         if live == 0 {
             return false;
+        }
+        if !is_said && !std::mem::replace(&mut state.was_silent, true) {
+            state.growth_failed = Some(Instant::now());
+            return true;
         }
         if live < state.limit {
             debug!("the server allows {live} sessions");

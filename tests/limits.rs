@@ -363,6 +363,32 @@ fn close_has_its_turn_on_the_only_session_while_others_ask_without_end() {
     assert_eq!(fs::read(scratch.path().join("new")).unwrap(), b"text");
 }
 
+#[test]
+fn a_connection_that_ends_without_a_word_is_a_limit_only_when_the_next_one_does_too() {
+    let scratch = Scratch::new("served");
+    (0..8).for_each(|n| fs::create_dir(scratch.path().join(format!("d{n}"))).unwrap());
+    let server = Server::start(scratch.path()).unwrap();
+    let mount = Mount::new(&server, &["dir_timeout=0", "no_prefetch"]);
+    server.faults().add(Rule::on("MLSD").act(Fault::Delay(Duration::from_millis(20))));
+    server.drop_sessions();
+    shell::ok(mount.path(), "ls > ../out");
+    // The line broke just then, perhaps.
+    server.faults().add(Rule::on("CONNECT").once().act(Fault::Close));
+    let all = || shell::ok(mount.path(), "for n in 0 1 2 3 4 5 6 7; do ls d$n & done; wait");
+    eventually("several sessions", || {
+        all();
+        server.counters().now().open >= 3
+    });
+    assert!(!mount.status(&[]).contains("at most 1\n"), "{}", mount.log());
+    // And here it is what the server does.
+    server.faults().add(Rule::on("CONNECT").after(1).act(Fault::Close));
+    server.drop_sessions();
+    eventually("a limit", || {
+        all();
+        mount.status(&[]).contains("at most 1\n")
+    });
+}
+
 const WORKERS: u64 = 16;
 /// Nothing at all has come to its end for so long: it never will. Twice the default time-out.
 const STUCK: Duration = Duration::from_secs(60);

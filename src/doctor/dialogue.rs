@@ -120,7 +120,7 @@ impl Dialogue {
     pub fn open(config: &Config) -> Result<Self, Error> {
         let mut dialogue = Self::connect(config)?;
         let refused = |reply: Reply| match reply.code {
-            421 => Error::TooManySessions { text: reply.to_string() },
+            421 => Error::TooManySessions { text: reply.to_string(), is_said: true },
             _ => Error::Login { reply },
         };
         if let Some(greeting) = dialogue.greeting.clone().filter(|greeting| !greeting.is_success()) {

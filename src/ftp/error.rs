@@ -18,8 +18,9 @@ pub enum Error {
     Refused { command: &'static str, meaning: Refusal, reply: Reply },
     /// The server did not let us log in, or needs something that we do not have (a TLS session, an account).
     Login { reply: Reply },
-    /// The server allows no further session just now (421 or 530 with such words, or a silent end at connect).
-    TooManySessions { text: String },
+    /// The server allows no further session just now: it said so (421, or 530 with such words), or ended the connection without
+    /// a greeting, as a broken line does, too.
+    TooManySessions { text: String, is_said: bool },
     /// The control connection is gone: closed, reset, or ended by 421/221. The session cannot be used again.
     Lost { during: &'static str, text: String },
     /// The data connection could not be made or broke; the session itself may live.
@@ -129,7 +130,7 @@ impl fmt::Display for Error {
         match self {
             Self::Refused { command, reply, .. } => write!(f, "{command}: the server said {reply}"),
             Self::Login { reply } => write!(f, "login failed: the server said {reply}"),
-            Self::TooManySessions { text } => write!(f, "the server allows no further session: {text}"),
+            Self::TooManySessions { text, .. } => write!(f, "the server allows no further session: {text}"),
             Self::Lost { during, text } => write!(f, "the connection was lost during {during}: {text}"),
             Self::Data { during, text } => write!(f, "the data connection failed during {during}: {text}"),
             Self::TimedOut { during } => write!(f, "no answer from the server during {during}"),

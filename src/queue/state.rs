@@ -19,6 +19,8 @@ pub(super) struct State {
     pub(super) limit_wanted: usize,
     pub(super) limit_lowered: Option<Instant>,
     pub(super) growth_failed: Option<Instant>,
+    /// The last attempt at a further session was ended without a word.
+    pub(super) was_silent: bool,
     pub(super) closing: bool,
 }
 

@@ -117,7 +117,9 @@ impl Session {
                     }
                     return Err(error);
                 }
-                Err(Error::Lost { text, .. }) => return Err(Error::TooManySessions { text }),
+                Err(Error::Lost { text, .. }) => {
+                    return Err(Error::TooManySessions { text, is_said: false });
+                }
                 Err(error) => return Err(error),
             };
             if reply.is_preliminary() {
@@ -287,7 +289,7 @@ impl Session {
             return Error::Tls { text: format!("this server wants TLS (use ftps:// or -o tls): {reply}") };
         }
         if reply.code == 421 || refusal::says_too_many(&reply) {
-            return Error::TooManySessions { text: reply.to_string() };
+            return Error::TooManySessions { text: reply.to_string(), is_said: true };
         }
         Error::Login { reply }
     }
