@@ -138,7 +138,7 @@ fn data_connections_are_made_in_every_way() {
                 config.data.mode = mode;
                 config.data.pasv_address = address;
             });
-            let mut session = Session::open(&config, &Features::new()).unwrap();
+            let mut session = open_when_there_is_room(&config);
             for _ in 0..3 {
                 session.store(&path("/f"), How::Replace, &mut &b"0123456789"[..], &After::default()).unwrap();
                 assert_eq!(read(&mut session, "/f", 4).unwrap(), b"456789", "{mode:?}");
@@ -152,7 +152,7 @@ fn a_wrong_password_is_told_from_a_full_server() {
     for_each(&Options { max_sessions: Some(1), ..Options::default() }, |server| {
         let wrong = config_with(server, |config| config.password = Secret::new("wrong"));
         assert!(matches!(Session::open(&wrong, &Features::new()), Err(Error::Login { .. })));
-        let first = open_when_there_is_room(server);
+        let first = open_when_there_is_room(&config(server));
         let result = Session::open(&config(server), &Features::new());
         assert!(matches!(result, Err(Error::TooManySessions { .. })), "{:?}", result.err());
         drop(first);
@@ -160,9 +160,9 @@ fn a_wrong_password_is_told_from_a_full_server() {
 }
 
 /// The server may still be counting a session that has just ended.
-fn open_when_there_is_room(server: &Server) -> Session {
+fn open_when_there_is_room(config: &Arc<Config>) -> Session {
     for _ in 0..100 {
-        match Session::open(&config(server), &Features::new()) {
+        match Session::open(config, &Features::new()) {
             Ok(session) => return session,
             Err(Error::TooManySessions { .. }) => std::thread::sleep(std::time::Duration::from_millis(50)),
             Err(error) => panic!("{error}"),

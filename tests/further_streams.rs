@@ -82,7 +82,8 @@ fn a_seek_ends_further_streams_and_what_is_sent_in_vain_is_bounded() {
 #[test]
 fn real_servers_that_limit_each_session_are_read_over_several() {
     for (kind, limit) in [(Kind::Vsftpd, "local_max_rate=6000000"), (Kind::PureFtpd, "-T:6000")] {
-        let options = Options { extra: vec![limit.into()], ..Options::default() };
+        // Also where FTPFS_MAX_SESSIONS says one: this is about several.
+        let options = Options { extra: vec![limit.into()], max_sessions: Some(8), ..Options::default() };
         let Some(server) = harness::Server::start_with(kind, &options) else { continue };
         let size = 64 * MIB;
         server.put("big", content(size));

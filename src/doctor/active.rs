@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Report;
 use super::dialogue::{Dialogue, Listed};
+use super::sessions::when_there_is_room;
 use crate::ftp::command::Command;
 use crate::ftp::data::Data;
 use crate::ftp::session::{eprt_argument, port_argument};
@@ -11,7 +12,7 @@ use crate::ftp::{Config, Error};
 
 /// Tries EPRT, then PORT, with a real listing. Reports a failure as a note: passive is what most mounts need.
 pub fn check(config: &Config, report: &mut Report<'_>) -> bool {
-    let worked = Dialogue::open(config).and_then(|mut dialogue| {
+    let worked = when_there_is_room(|| Dialogue::open(config)).and_then(|mut dialogue| {
         let worked = attempt(config, &mut dialogue, report)?;
         dialogue.quit();
         Ok(worked)

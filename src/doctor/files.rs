@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Report;
 use super::login::Known;
 use super::report::Failing;
+use super::sessions::when_there_is_room;
 use crate::ftp::config::DataMode;
 use crate::ftp::features::Capability;
 use crate::ftp::{After, Config, Error, Features, How, Kind, Listing, Name, Precision, RemotePath, Session};
@@ -19,7 +20,8 @@ pub fn check(config: &Config, known: &Known, write_test: Option<&[u8]>, report: 
         config.data.mode = DataMode::Active;
     }
     let features = Features::new();
-    let outcome = Session::open(&Arc::new(config), &features).and_then(|mut session| {
+    let config = Arc::new(config);
+    let outcome = when_there_is_room(|| Session::open(&config, &features)).and_then(|mut session| {
         let folder = session.root().clone();
         let listing = list(&mut session, &folder, known, report)?;
         zone(&mut session, &folder, &listing, report)?;

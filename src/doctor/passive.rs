@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::Report;
 use super::dialogue::{Dialogue, Listed};
+use super::sessions::when_there_is_room;
 use crate::ftp::command::Command;
 use crate::ftp::data::Data;
 use crate::ftp::reply;
@@ -24,7 +25,7 @@ fn attempt(
     command: &'static str,
     try_it: fn(&Config, &mut Dialogue, &mut Report<'_>) -> Result<bool, Error>,
 ) -> bool {
-    let worked = Dialogue::open(config).and_then(|mut dialogue| {
+    let worked = when_there_is_room(|| Dialogue::open(config)).and_then(|mut dialogue| {
         let worked = try_it(config, &mut dialogue, report)?;
         dialogue.quit();
         Ok(worked)
