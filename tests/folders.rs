@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use harness::patience::eventually;
 use harness::scratch::Scratch;
 use harness::scripted::faults::{DataEnd, Fault, Rule, Then};
 use harness::scripted::{Options, Server};
@@ -53,9 +54,12 @@ fn a_listing_that_breaks_off_anywhere_is_whole_in_the_end_or_an_error() {
         (0..6000).for_each(|i| fs::write(served.path().join(format!("huge/{i:05}")), "").unwrap());
         let options = Options { without, ..Options::default() };
         let server = Server::start_with(served.path(), options).unwrap();
-        let mount = Mount::new(&server, &["timeout=1", "cache_timeout=0"]);
+        let mount = Mount::new(&server, &["timeout=2", "cache_timeout=0"]);
         let huge = mount.path().join("huge");
-        assert_eq!(fs::read_dir(&huge).unwrap().count(), 6000);
+        let list = || fs::read_dir(&huge).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        // Two seconds may be too short for it on a busy machine: that is an error, then.
+        let is_whole = || list().is_ok_and(|found| found.len() == 6000);
+        eventually("a listing", is_whole);
         let replies =
             ["426 Connection closed.", "451 Local error.", "421 Service not available.", "550 Gone."];
         let mut ends: Vec<Then> = replies.iter().map(|text| Then::Reply((*text).to_owned())).collect();
@@ -65,14 +69,16 @@ fn a_listing_that_breaks_off_anywhere_is_whole_in_the_end_or_an_error() {
             [50_000, 300_000, u64::MAX].into_iter().flat_map(|at| ends.iter().map(move |end| (at, end)))
         {
             for (end, times) in [(DataEnd::Closed, 1), (DataEnd::Closed, 100), (DataEnd::Reset, 1)] {
-                if matches!(then, Then::Silent) && (end, times) != (DataEnd::Closed, 1) {
+                // A time-out each: not for every combination.
+                let is_costly = matches!(then, Then::Silent);
+                if is_costly && (server.counters().of("LIST") > 0 || (end, times) != (DataEnd::Closed, 1)) {
                     continue;
                 }
                 for verb in ["MLSD", "LIST"] {
                     let fault = Fault::Data { after, end, then: then.clone() };
                     server.faults().add(Rule::on(verb).times(times).act(fault));
                 }
-                let found: std::io::Result<Vec<_>> = fs::read_dir(&huge).and_then(Iterator::collect);
+                let found = list();
                 server.faults().clear();
                 if let Ok(found) = found {
                     assert_eq!(found.len(), 6000, "after {after} bytes, {end:?}, {then:?}");
@@ -84,8 +90,8 @@ fn a_listing_that_breaks_off_anywhere_is_whole_in_the_end_or_an_error() {
             }
         }
         // What came of the listings that were cut is nobody's whole folder.
-        assert_eq!(fs::read_dir(&huge).unwrap().count(), 6000);
-        assert!(huge.join("05999").exists());
+        eventually("a listing", is_whole);
+        eventually("a look-up", || huge.join("05999").exists());
     }
 }
 
@@ -95,7 +101,7 @@ fn what_is_removed_while_a_huge_folder_still_comes_is_not_its_end() {
     fs::create_dir(served.path().join("huge")).unwrap();
     (0..6000).for_each(|i| fs::write(served.path().join(format!("huge/{i:05}")), "").unwrap());
     let server = Server::start(served.path()).unwrap();
-    let mount = Mount::new(&server, &["timeout=5"]);
+    let mount = Mount::new(&server, &["timeout=10"]);
     shell::ok(mount.path(), "ls > ../out");
     let stalled = Fault::Data { after: 300_000, end: DataEnd::Stalled, then: Then::Silent };
     server.faults().add(Rule::on("MLSD").once().act(stalled));
