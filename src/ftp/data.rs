@@ -198,6 +198,21 @@ impl Data {
         }
     }
 
+    /// See [`Stream::untransmitted`].
+    pub fn untransmitted(&self) -> usize {
+        match &self.channel {
+            Channel::Open(stream) => stream.untransmitted(),
+            _ => usize::MAX,
+        }
+    }
+
+    /// See [`Stream::wake_when_transmitted`].
+    pub fn wake_when_transmitted(&self) {
+        if let Channel::Open(stream) = &self.channel {
+            stream.wake_when_transmitted();
+        }
+    }
+
     /// See [`Stream::was_reset`].
     pub fn was_reset(&self) -> bool {
         matches!(&self.channel, Channel::Open(stream) if stream.was_reset())

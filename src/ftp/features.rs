@@ -65,6 +65,8 @@ struct State {
     way_ever: bool,
     /// None of the ways works: until when that is believed.
     blocked_until: Option<Instant>,
+    /// So many uploads are not ended by a reset.
+    unhurried: u32,
     /// Folders with names that break a reply apart.
     distrusted: HashSet<RemotePath>,
 }
@@ -321,6 +323,20 @@ impl Features {
         Ok(made)
     }
 
+    /// Whether the next small upload may end with a reset.
+    pub(super) fn may_hurry(&self) -> bool {
+        let mut state = self.0.state.lock();
+        let left = state.unhurried;
+        state.unhurried = left.saturating_sub(1);
+        left == 0
+    }
+
+    /// One that did has come to nothing, and is to be repeated.
+    pub(super) fn hurry_failed(&self) {
+        log::debug!("an upload that ended with a reset did not come through");
+        self.0.state.lock().unhurried = UNHURRIED;
+    }
+
     /// The root of the mount, once a session has found it.
     pub(super) fn root(&self) -> Option<RemotePath> {
         self.0.state.lock().root.clone()
@@ -389,6 +405,8 @@ const QUARTER: i64 = 15 * 60;
 const WIDEST_ZONE: i64 = 14 * 3600 + SLOW_CLOCK;
 /// How far the server's clock may be off for a zone to be believed.
 const SLOW_CLOCK: i64 = 120;
+/// After an upload whose reset did harm: with fewer than one such in a hundred, what they cost is less than what they save.
+const UNHURRIED: u32 = 100;
 /// So many folders may break replies apart before STAT is given up for all of them.
 const MAX_DISTRUSTED: usize = 32;
 

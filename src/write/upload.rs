@@ -241,7 +241,7 @@ impl Upload {
             return Err(error);
         }
         if self.in_place {
-            return self.store(session, path, NEW_FILE_MODE);
+            return self.store(session, path, How::Replace);
         }
         let temporary = match &self.temporary {
             Some(name) => name.clone(),
@@ -250,7 +250,7 @@ impl Upload {
         self.temporary = Some(temporary.clone());
         let about = self.old.as_ref().map(|_| path.clone());
         let mode = self.keep_mode.unwrap_or(NEW_FILE_MODE);
-        let stored = match self.store_and_ask(session, &temporary, mode, about) {
+        let stored = match self.store_and_ask(session, &temporary, How::New, mode, about) {
             Ok((stored, None)) => stored,
             Ok((stored, Some(now))) => {
                 // After a rename whose answer was lost it may be our own content already.
@@ -264,7 +264,7 @@ impl Upload {
             }
             Err(error) if forbids_new_files(session, &temporary, &error) => {
                 debug!("{path}: no new file can be made beside it ({error}): writing in place");
-                return self.store(session, path, NEW_FILE_MODE);
+                return self.store(session, path, How::Replace);
             }
             Err(error) => {
                 if session.is_alive() {
@@ -280,7 +280,7 @@ impl Upload {
             Err(error) if error.refusal().is_some() || matches!(error, Error::Unsupported { .. }) => {
                 debug!("{path}: nothing can be renamed to it ({error}): writing in place");
                 let _ = session.delete(&temporary);
-                self.store(session, path, NEW_FILE_MODE)
+                self.store(session, path, How::Replace)
             }
             Err(error) => Err(error),
         }
@@ -324,7 +324,7 @@ impl Upload {
 
     fn store_new(&self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
         spelling::check_before(session, path)?;
-        let stored = match self.store(session, path, NEW_FILE_MODE) {
+        let stored = match self.store(session, path, How::New) {
             Err(error) if matches!(error.refusal(), Some(Refusal::NoSpace | Refusal::Quota)) => {
                 // Half a file would only take more room.
                 let _ = session.delete(path);
@@ -338,8 +338,8 @@ impl Upload {
         }
     }
 
-    fn store(&self, session: &mut Session, path: &RemotePath, mode: u32) -> Result<Uploaded, Error> {
-        Ok(self.store_and_ask(session, path, mode, None)?.0)
+    fn store(&self, session: &mut Session, path: &RemotePath, how: How) -> Result<Uploaded, Error> {
+        Ok(self.store_and_ask(session, path, how, NEW_FILE_MODE, None)?.0)
     }
 
     /// Stores all of it, and asks for size and time of another file on the way.
@@ -347,6 +347,7 @@ impl Upload {
         &self,
         session: &mut Session,
         path: &RemotePath,
+        how: How,
         mode: u32,
         about: Option<RemotePath>,
     ) -> Result<(Uploaded, Option<Told>), Error> {
@@ -354,7 +355,7 @@ impl Upload {
         let mut source = self.source(0..size);
         let mode = Some(mode).filter(|&mode| mode != NEW_FILE_MODE);
         let after = After { about, ..self.after(mode) };
-        let stored = session.store(path, How::Replace, &mut source, &after)?;
+        let stored = session.store(path, how, &mut source, &after)?;
         let seen = stored.about;
         Ok((confirmed(session, path, stored, size)?, seen))
     }

@@ -35,6 +35,8 @@ pub struct Traffic {
     pub commands: u64,
     /// Times that a client spoke on a control connection after its server had: command batches that had to wait.
     pub turns: u64,
+    /// Data connections that the client had reset before the server's end of them came to it.
+    pub resets: u64,
     pub bytes_up: u64,
     pub bytes_down: u64,
 }
@@ -96,6 +98,7 @@ impl Relay {
             data_connections: of(&count.data),
             commands: of(&count.commands),
             turns: of(&count.turns),
+            resets: of(&count.resets),
             bytes_up: of(&count.up),
             bytes_down: of(&count.down),
         }
@@ -103,7 +106,10 @@ impl Relay {
 
     pub fn reset(&self) {
         let count = &self.line.count;
-        for counter in [&count.control, &count.data, &count.commands, &count.turns, &count.up, &count.down] {
+        for counter in [&count.control, &count.data, &count.commands, &count.turns, &count.resets] {
+            counter.store(0, Ordering::SeqCst);
+        }
+        for counter in [&count.up, &count.down] {
             counter.store(0, Ordering::SeqCst);
         }
     }
@@ -178,6 +184,7 @@ struct Counters {
     data: AtomicU64,
     commands: AtomicU64,
     turns: AtomicU64,
+    resets: AtomicU64,
     up: AtomicU64,
     down: AtomicU64,
 }
@@ -344,7 +351,10 @@ fn write(
             return connection.cut();
         }
         if bytes.is_empty() {
-            let _ = to.shutdown(Shutdown::Write);
+            let is_gone = to.shutdown(Shutdown::Write).is_err();
+            if is_gone && std::ptr::eq(to, &connection.client) {
+                line.count.resets.fetch_add(1, Ordering::SeqCst);
+            }
             return;
         }
         let bytes = changed(&bytes);

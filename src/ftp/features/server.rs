@@ -92,6 +92,12 @@ impl Server {
         self == Self::Vsftpd
     }
 
+    /// Whether the 226 of an upload waits until we have acknowledged the server's end of the data connection (SO_LINGER): a
+    /// round trip that a reset saves.
+    pub fn lingers(self) -> bool {
+        self == Self::Vsftpd
+    }
+
     /// Whether 0xFF in a name must be sent twice.
     pub fn doubles_iac(self) -> bool {
         matches!(self, Self::Proftpd | Self::Busybox | Self::Inetutils | Self::LinuxFtpd)

@@ -7,6 +7,8 @@
 //! STOR's own segment on servers known to answer it after the 226, and in one segment after the 226 elsewhere. vsftpd gets
 //! the EPSV of the next transfer there, too.
 
+mod ending;
+
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,16 +19,17 @@ use super::attributes::Setter;
 use super::download::Told;
 use super::transfer::{Failure, Transfer};
 use crate::ftp::command::Command;
-use crate::ftp::data::Data;
 use crate::ftp::features::{Ability, Capability, Server};
 use crate::ftp::listing::{self, Modified, Precision};
 use crate::ftp::reply::Reply;
-use crate::ftp::stream::{self, Step};
+use crate::ftp::stream::Step;
 use crate::ftp::{Error, RemotePath};
 
 /// How an upload meets what is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
+    /// STOR to a name that nothing is lost under: what breaks off is sent again.
+    New,
     /// STOR: replaces.
     Replace,
     /// APPE: adds at the end.
@@ -81,7 +84,7 @@ impl Session {
         after: &After,
     ) -> Result<Stored, Error> {
         let (before, command) = match how {
-            How::Replace | How::From(0) => (None, Command::Stor(path)),
+            How::New | How::Replace | How::From(0) => (None, Command::Stor(path)),
             How::Append if self.features.ability(Capability::Append) == Ability::No => {
                 return Err(Error::Unsupported { command: "APPE" });
             }
@@ -102,7 +105,8 @@ impl Session {
         // A STOR that was sent although its REST was refused replaces the file: so never in one segment.
         let careful = before.is_some();
         let mut transfer = self.start(before, command, &behind, path, careful)?;
-        let (outcome, sent) = self.upload(&mut transfer, source);
+        let mut hurried = false;
+        let (outcome, sent) = self.upload(&mut transfer, how, source, &mut hurried);
         let mut replies = Vec::new();
         // The answers to what was sent behind STOR come whatever became of it.
         if asks_behind && !self.control.has_ended() {
@@ -121,12 +125,15 @@ impl Session {
             self.take_port_behind();
         }
         if let Err(error) = outcome {
+            if hurried && matches!(error, Error::Data { .. }) {
+                self.features.hurry_failed();
+            }
             return Err(self.learn_from(how, error));
         }
         match how {
             How::Append => self.features.learn(Capability::Append, true),
             How::From(_) => self.features.learn(Capability::RestStor, true),
-            How::Replace => {}
+            How::New | How::Replace => {}
         }
         if !asks_behind && !commands.is_empty() {
             // The upload is confirmed: that the connection is lost now does not make it undone.
@@ -135,10 +142,21 @@ impl Session {
                 Vec::new()
             });
         }
-        Ok(self.stored(path, sent, after, &thoughts, replies))
+        let stored = self.stored(path, sent, after, &thoughts, replies);
+        if hurried && stored.size != Some(sent) {
+            self.features.hurry_failed();
+        }
+        Ok(stored)
     }
 
-    fn upload(&mut self, transfer: &mut Transfer, source: &mut dyn io::Read) -> (Result<(), Error>, u64) {
+    /// Sends it all and waits for the confirmation; `hurried` tells whether the end was a reset.
+    fn upload(
+        &mut self,
+        transfer: &mut Transfer,
+        how: How,
+        source: &mut dyn io::Read,
+        hurried: &mut bool,
+    ) -> (Result<(), Error>, u64) {
         let mut sent = 0;
         if self.features.ability(Capability::EarlyData) == Ability::No {
             let deadline = Instant::now() + self.config.timeout;
@@ -170,7 +188,8 @@ impl Session {
                 break;
             }
         }
-        let outcome = match self.close_and_confirm(transfer, is_early) {
+        *hurried = self.may_hurry(transfer, how, sent);
+        let outcome = match self.close_and_confirm(transfer, is_early, hurried) {
             Ok(_) => Ok(()),
             Err(failure) => Err(self.failed(transfer, failure)),
         };
@@ -206,84 +225,6 @@ impl Session {
         let Some(reply) = &transfer.last else { return Ok(()) };
         let text = format!("the server ended the upload early: {reply}");
         Err(Error::Data { during: transfer.command, text }.into())
-    }
-
-    /// FIN, then the final reply. The wait is renewed while the server still takes what the kernel holds. It is cut short when
-    /// the server has dropped the data connection of an upload whose first bytes may have overtaken their command, and says
-    /// no more than 150: it waits for another connection, and the next attempt waits for its 150.
-    fn close_and_confirm(&mut self, transfer: &mut Transfer, is_early: bool) -> Result<Reply, Failure> {
-        let mut deadline = Instant::now() + self.config.timeout;
-        if self.server() == Server::FtpSrv && self.protects_data {
-            transfer.wait_until_begun(&mut self.control, deadline)?;
-        }
-        while let Some(data) = &mut transfer.data {
-            let needs = match data.shut_write() {
-                Ok(Step::Done(_)) => break,
-                Ok(Step::NeedsRead) => PollFlags::POLLIN,
-                Ok(Step::NeedsWrite) => PollFlags::POLLOUT,
-                Err(error) => return Err(transfer.broken(&mut self.control, &error)),
-            };
-            self.still_wanted(transfer)?;
-            transfer.wait(&self.control, needs, deadline)?;
-        }
-        let mut unsent = transfer.data.as_ref().map_or(0, Data::unsent);
-        // Inside TLS the server sends session tickets: closing before they are read resets the connection, and with it
-        // the last bytes of the file (facts: tls, pitfall 1).
-        let mut drains = transfer.data.as_ref().is_some_and(Data::is_tls);
-        let mut confirmed_at = None;
-        let mut dropped_at = None;
-        loop {
-            if drains && !drain(transfer) {
-                drains = false;
-            }
-            transfer.look(&mut self.control)?;
-            let now = Instant::now();
-            if let Some(reply) = &transfer.last {
-                if !transfer.has_begun {
-                    return Err(transfer.unfounded(reply).into());
-                }
-                let since = *confirmed_at.get_or_insert(now);
-                if !drains || now.duration_since(since) >= DRAIN_WAIT {
-                    let reply = reply.clone();
-                    if let Some(data) = transfer.data.take() {
-                        data.close();
-                    }
-                    self.restart_pending = false;
-                    return Ok(reply);
-                }
-                deadline = since + DRAIN_WAIT;
-            }
-            let slice = (now + PROGRESS).min(deadline);
-            let waited = if drains {
-                transfer.wait(&self.control, PollFlags::POLLIN, slice)
-            } else {
-                stream::wait(&mut [self.control.poll_fd()], slice)
-                    .map_err(|error| Error::control(transfer.command, &error).into())
-            };
-            match waited {
-                Err(Failure::Error(Error::TimedOut { .. })) if confirmed_at.is_none() => {
-                    let left = transfer.data.as_ref().map_or(0, Data::unsent);
-                    if is_early && transfer.data.as_ref().is_some_and(Data::was_reset) {
-                        dropped_at = Some(now);
-                    }
-                    if transfer.has_begun
-                        && dropped_at.is_some_and(|at| at.elapsed() > self.config.timeout / 3)
-                    {
-                        self.features.learn(Capability::EarlyData, false);
-                        let text = "the server dropped it and does not say why".to_owned();
-                        return Err(Error::Data { during: transfer.command, text }.into());
-                    }
-                    if left < unsent {
-                        unsent = left;
-                        deadline = Instant::now() + self.config.timeout;
-                    } else if Instant::now() >= deadline {
-                        return Err(Error::TimedOut { during: transfer.command }.into());
-                    }
-                }
-                Err(Failure::Error(Error::TimedOut { .. })) | Ok(()) => {}
-                Err(failure) => return Err(failure),
-            }
-        }
     }
 
     fn afterthoughts(&self, after: &After) -> Vec<Afterthought> {
@@ -406,7 +347,7 @@ impl Session {
         let capability = match how {
             How::Append => Capability::Append,
             How::From(_) => Capability::RestStor,
-            How::Replace => return error,
+            How::New | How::Replace => return error,
         };
         // ProFTPD's default: "451 Append/Restart not permitted, try again".
         let forbids = matches!(&error, Error::Refused { reply, .. } if reply.words().contains("not permitted, try again"));
@@ -416,19 +357,6 @@ impl Session {
         }
         error
     }
-}
-
-/// Takes what the server sends on the connection of an upload. False once it has closed it.
-fn drain(transfer: &mut Transfer) -> bool {
-    let mut buffer = [0; 4096];
-    for _ in 0..MAX_DRAIN {
-        match transfer.data.as_mut().map(|data| data.read(&mut buffer)) {
-            Some(Ok(Step::Done(n))) if n > 0 => {}
-            Some(Ok(Step::NeedsRead | Step::NeedsWrite)) => return true,
-            _ => return false,
-        }
-    }
-    false
 }
 
 /// Reads until the buffer is full or the source has ended.
@@ -458,9 +386,3 @@ fn whole_seconds(at: SystemTime) -> SystemTime {
 
 /// Big enough that the look at the source and the socket costs nothing beside the copy, small enough for many mounts.
 const CHUNK: usize = 256 * 1024;
-/// How long the server may take to close its side after its 226: some never do.
-const DRAIN_WAIT: Duration = Duration::from_secs(2);
-/// Nothing but tickets is expected: whoever sends more than this is not listened to.
-const MAX_DRAIN: usize = 64;
-/// How often it is looked whether a server still takes data after our FIN.
-const PROGRESS: Duration = Duration::from_secs(1);
