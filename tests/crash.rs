@@ -18,25 +18,25 @@ use harness::moments::{Moment, content, moments};
 use harness::patience::at_once;
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
-use harness::{Kind, Mount, Relay, Server, shell};
+use harness::{Kind, Mount, Relay, Scripted, Server, shell};
 use nix::sys::signal::Signal;
 
 #[test]
 fn killing_ftpfs_at_any_moment_of_replacing_a_file_leaves_the_old_or_the_new_one() {
     at_once(4, moments(), |moment| {
-        let mut day = Day::new(&["f"]);
-        store(&day.mount.path().join("acknowledged"), &content(7)).unwrap();
-        let outcome = day.at(moment, |day| day.mount.signal(Signal::SIGKILL));
-        day.check(moment, "f", outcome);
-        assert!(fs::read(day.root().join("acknowledged")).unwrap() == content(7), "{moment:?}");
+        let mut at = Scripted::serving(&["f"]);
+        store(&at.path("acknowledged"), &content(7)).unwrap();
+        let outcome = at.struck(moment, |at| at.mount.signal(Signal::SIGKILL));
+        at.check(moment, "f", outcome);
+        assert!(fs::read(at.root().join("acknowledged")).unwrap() == content(7), "{moment:?}");
         // The dead mount is taken away (by its watchdog, or now), and a new one shows nothing of it.
-        day.server.faults().clear();
-        shell::ok(Path::new("/"), &format!("umount -l '{}' 2>&1 || true", day.mount.path().display()));
-        assert!(day.mount.wait(Duration::from_secs(20)).is_some());
-        let again = Mount::new(&day.server, &[]);
+        at.server.faults().clear();
+        shell::ok(Path::new("/"), &format!("umount -l '{}' 2>&1 || true", at.mount.path().display()));
+        assert!(at.mount.wait(Duration::from_secs(20)).is_some());
+        let again = Mount::new(&at.server, &[]);
         assert_eq!(shell::ok(again.path(), "ls -A"), "acknowledged\nf\n", "{moment:?}");
         store(&again.path().join("f"), &content(3)).unwrap();
-        assert!(fs::read(day.root().join("f")).unwrap() == content(3), "{moment:?}");
+        assert!(fs::read(at.root().join("f")).unwrap() == content(3), "{moment:?}");
     });
 }
 
@@ -46,39 +46,39 @@ fn killing_ftpfs_while_it_uploads_a_new_file_never_tells_a_success_that_is_none(
         if moment.verb.starts_with("RN") {
             return;
         }
-        let mut day = Day::new(&[]);
-        let outcome = day.at(moment, |day| day.mount.signal(Signal::SIGKILL));
-        assert!(outcome.is_err() || fs::read(day.root().join("f")).unwrap() == content(2), "{moment:?}");
+        let mut at = Scripted::new();
+        let outcome = at.struck(moment, |at| at.mount.signal(Signal::SIGKILL));
+        assert!(outcome.is_err() || fs::read(at.root().join("f")).unwrap() == content(2), "{moment:?}");
     });
 }
 
 #[test]
 fn a_line_cut_at_any_moment_is_mended_and_the_file_gets_there() {
     at_once(4, moments(), |moment| {
-        let mut day = Day::new(&["f"]);
-        let outcome = day.at(moment, |day| {
-            day.server.faults().clear();
-            day.server.drop_sessions();
+        let mut at = Scripted::serving(&["f"]);
+        let outcome = at.struck(moment, |at| {
+            at.server.faults().clear();
+            at.server.drop_sessions();
         });
         assert!(outcome.is_ok(), "{moment:?}: {outcome:?}");
-        day.check(moment, "f", outcome);
-        assert_eq!(shell::ok(day.mount.path(), "ls -A"), "f\n", "{moment:?}");
+        at.check(moment, "f", outcome);
+        assert_eq!(shell::ok(at.mount.path(), "ls -A"), "f\n", "{moment:?}");
     });
 }
 
 #[test]
 fn appending_over_a_line_that_is_cut_adds_once_or_says_so() {
     at_once(4, vec![0, 1, 5_000, 20_000], |&after: &u64| {
-        let day = Day::new(&["reset", "closed"]);
+        let at = Scripted::serving(&["reset", "closed"]);
         let (old, more) = (content(1), vec![b'+'; 20_000]);
         let whole = [old.clone(), more.clone()].concat();
         for (end, name) in [(DataEnd::Reset, "reset"), (DataEnd::Closed, "closed")] {
             let fault = Fault::Data { after, end, then: Then::Close };
-            day.server.faults().add(Rule::on("APPE").path(name).once().act(fault));
-            let mut file = File::options().append(true).open(day.mount.path().join(name)).unwrap();
+            at.server.faults().add(Rule::on("APPE").path(name).once().act(fault));
+            let mut file = File::options().append(true).open(at.path(name)).unwrap();
             file.write_all(&more).unwrap();
             let outcome = close(file);
-            let now = fs::read(day.root().join(name)).unwrap();
+            let now = fs::read(at.root().join(name)).unwrap();
             assert!(outcome.is_err() || now == whole, "{after} {name}: a success that is none");
             assert!(now.starts_with(&old), "{after} {name}: what was there is lost");
             assert!(whole.starts_with(&now), "{after} {name}: added twice");
@@ -160,31 +160,16 @@ fn rewrite_while(server: &mut Server, strike: impl Fn(&mut Server, &Relay)) {
     }
 }
 
-/// A scripted server and its mount.
-struct Day {
-    mount: Mount,
-    server: scripted::Server,
-    _served: Scratch,
-}
-
-impl Day {
-    /// The files are there before it is mounted: what appears behind the mount's back is seen only after a while.
-    fn new(files: &[&str]) -> Self {
-        let served = Scratch::new("served");
-        for name in files {
-            fs::write(served.path().join(name), content(1)).unwrap();
-        }
-        let server = scripted::Server::start(served.path()).unwrap();
-        let mount = Mount::new(&server, &[]);
-        Self { mount, server, _served: served }
-    }
-
-    fn root(&self) -> &Path {
-        self.server.root()
+impl Scripted {
+    /// With these files, each of which has version 1 as its content.
+    fn serving(files: &[&str]) -> Self {
+        Self::prepared(scripted::Options::default(), &[], |server| {
+            files.iter().for_each(|name| server.put(name, content(1)));
+        })
     }
 
     /// Writes version 2 of `f`, and strikes when the upload has come to this moment. Gives what the program was told.
-    fn at(&mut self, moment: &Moment, strike: impl FnOnce(&Self)) -> io::Result<()> {
+    fn struck(&mut self, moment: &Moment, strike: impl FnOnce(&Self)) -> io::Result<()> {
         self.server.counters().reset();
         self.server.faults().add(Rule::on(moment.verb).act(moment.fault.clone()));
         let path = self.mount.path().join("f");

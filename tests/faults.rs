@@ -10,29 +10,33 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::time::Duration;
 
-use harness::day::{Day, How, LONGEST, content, ok226, reply, store};
-use harness::files::names;
-use harness::patience::{at_once, eventually, within};
+use harness::files::{content, names, store};
+use harness::mounted::IMPATIENT;
+use harness::patience::{LONGEST, at_once, eventually, within};
 use harness::scratch::Scratch;
 use harness::scripted::{DataEnd, Fault, Options, Rule, Server, Then};
 use harness::shell::Script;
-use harness::{Mount, Relay, Target, fetch, shell};
+use harness::{Mount, Relay, Scripted, Target, fetch, shell};
 
 #[test]
 fn a_download_that_ends_early_is_never_a_short_file() {
     let mut cases = Vec::new();
     for end in [DataEnd::Closed, DataEnd::Reset] {
-        for then in
-            [ok226(), reply("426 Connection closed."), reply("451 Local error."), Then::Close, Then::Silent]
-        {
+        for then in [
+            Then::confirmed(),
+            Then::reply("426 Connection closed."),
+            Then::reply("451 Local error."),
+            Then::Close,
+            Then::Silent,
+        ] {
             cases.extend([0, 1, 100_000].map(|after| Fault::Data { after, end, then: then.clone() }));
         }
     }
     at_once(8, cases, |fault| {
-        let day = Day::new();
-        day.put("film", &content());
-        day.server.faults().add(Rule::on("RETR").act(fault.clone()));
-        if let Ok(bytes) = within(LONGEST, || fs::read(day.path("film"))) {
+        let at = Scripted::impatient();
+        at.put("film", content());
+        at.server.faults().add(Rule::on("RETR").act(fault.clone()));
+        if let Ok(bytes) = within(LONGEST, || fs::read(at.path("film"))) {
             assert!(bytes == content(), "{} bytes: {fault:?}", bytes.len());
         }
     });
@@ -41,15 +45,15 @@ fn a_download_that_ends_early_is_never_a_short_file() {
 #[test]
 fn a_download_that_breaks_once_is_completed() {
     for end in [DataEnd::Closed, DataEnd::Reset] {
-        for then in [ok226(), reply("426 Connection closed."), Then::Close] {
-            let day = Day::new();
-            day.put("film", &content());
-            day.server.faults().add(Rule::on("RETR").once().act(Fault::Data {
+        for then in [Then::confirmed(), Then::reply("426 Connection closed."), Then::Close] {
+            let at = Scripted::impatient();
+            at.put("film", content());
+            at.server.faults().add(Rule::on("RETR").once().act(Fault::Data {
                 after: 70_000,
                 end,
                 then: then.clone(),
             }));
-            assert!(fs::read(day.path("film")).unwrap() == content(), "{end:?} {then:?}");
+            assert!(fs::read(at.path("film")).unwrap() == content(), "{end:?} {then:?}");
         }
     }
 }
@@ -59,17 +63,17 @@ fn inside_tls_an_end_without_close_notify_is_not_the_end_of_a_file() {
     let (certificate, key) = fetch::certificate().unwrap();
     let authority = format!("cacert={}", certificate.display());
     for after in [0, 1, 70_000, u64::MAX] {
-        for then in [ok226(), reply("426 Connection closed."), Then::Cut] {
+        for then in [Then::confirmed(), Then::reply("426 Connection closed."), Then::Cut] {
             let options = Options {
                 tls: Some((certificate.clone(), key.clone())),
                 without: vec!["SIZE", "MLSD", "MLST"],
                 ..Options::default()
             };
-            let day = Day::with(options, &["timeout=2", "shutdown_timeout=2", &authority]);
-            day.put("film", &content());
+            let at = Scripted::with(options, &[&IMPATIENT[..], &[&authority]].concat());
+            at.put("film", content());
             let fault = Fault::Data { after, end: DataEnd::Cut, then: then.clone() };
-            day.server.faults().add(Rule::on("RETR").act(fault));
-            if let Ok(bytes) = within(LONGEST, || fs::read(day.path("film"))) {
+            at.server.faults().add(Rule::on("RETR").act(fault));
+            if let Ok(bytes) = within(LONGEST, || fs::read(at.path("film"))) {
                 assert!(bytes == content(), "{} bytes: {after} {then:?}", bytes.len());
             }
         }
@@ -78,29 +82,29 @@ fn inside_tls_an_end_without_close_notify_is_not_the_end_of_a_file() {
 
 #[test]
 fn a_download_that_stalls_is_an_error_in_time() {
-    let day = Day::new();
-    day.put("film", &content());
+    let at = Scripted::impatient();
+    at.put("film", content());
     // Nothing at all comes: a few bytes at each try would be progress, and be taken for it.
     let fault = Fault::Data { after: 0, end: DataEnd::Stalled, then: Then::Silent };
-    day.server.faults().add(Rule::on("RETR").act(fault));
+    at.server.faults().add(Rule::on("RETR").act(fault));
     // Resumed after each stall, it may arrive in the end; but never short.
-    if let Ok(read) = within(LONGEST, || fs::read(day.path("film"))) {
+    if let Ok(read) = within(LONGEST, || fs::read(at.path("film"))) {
         assert!(read == content());
     }
-    day.server.faults().clear();
-    eventually("all is well afterwards", || fs::read(day.path("film")).is_ok_and(|bytes| bytes == content()));
+    at.server.faults().clear();
+    eventually("all is well afterwards", || fs::read(at.path("film")).is_ok_and(|bytes| bytes == content()));
 }
 
 #[test]
 fn a_data_connection_that_never_comes_is_an_error_in_time() {
     for verb in ["RETR", "MLSD", "STOR"] {
-        let day = Day::new();
-        day.put("file", b"text");
-        day.server.faults().add(Rule::on(verb).act(Fault::NoData(Then::Silent)));
+        let at = Scripted::impatient();
+        at.put("file", b"text");
+        at.server.faults().add(Rule::on(verb).act(Fault::NoData(Then::Silent)));
         let outcome = within(LONGEST, || match verb {
-            "RETR" => fs::read(day.path("file")).map(|_| ()),
-            "MLSD" => names(day.mount.path()).map(|_| ()),
-            _ => store(&day.path("new"), b"new", How::Close),
+            "RETR" => fs::read(at.path("file")).map(|_| ()),
+            "MLSD" => names(at.mount.path()).map(|_| ()),
+            _ => store(&at.path("new"), b"new"),
         });
         assert!(outcome.is_err(), "{verb}");
     }
@@ -108,17 +112,17 @@ fn a_data_connection_that_never_comes_is_an_error_in_time() {
 
 #[test]
 fn a_server_that_says_nothing_any_more_holds_nobody_for_ever() {
-    let day = Day::new();
-    day.put("folder/file", b"text");
-    assert_eq!(names(day.mount.path()).unwrap(), ["folder"]);
-    day.server.faults().add(Rule::on("*").act(Fault::Silent));
-    assert!(within(LONGEST, || fs::read(day.path("folder/file"))).is_err());
-    assert!(within(LONGEST, || fs::create_dir(day.path("new"))).is_err());
-    assert!(within(LONGEST, || store(&day.path("new"), b"x", How::Close)).is_err());
+    let at = Scripted::impatient();
+    at.put("folder/file", b"text");
+    assert_eq!(names(at.mount.path()).unwrap(), ["folder"]);
+    at.server.faults().add(Rule::on("*").act(Fault::Silent));
+    assert!(within(LONGEST, || fs::read(at.path("folder/file"))).is_err());
+    assert!(within(LONGEST, || fs::create_dir(at.path("new"))).is_err());
+    assert!(within(LONGEST, || store(&at.path("new"), b"x")).is_err());
     // df asks nobody.
-    shell::ok(day.mount.path(), "stat -f . > ../df");
-    day.server.faults().clear();
-    eventually("life afterwards", || fs::read(day.path("folder/file")).is_ok_and(|b| b == b"text"));
+    shell::ok(at.mount.path(), "stat -f . > ../df");
+    at.server.faults().clear();
+    eventually("life afterwards", || fs::read(at.path("folder/file")).is_ok_and(|b| b == b"text"));
 }
 
 #[test]
@@ -128,15 +132,15 @@ fn a_black_hole_ends_in_errors_and_light_brings_everything_back() {
     fs::write(scratch.path().join("unseen"), "text").unwrap();
     let server = Server::start(scratch.path()).unwrap();
     let relay = Relay::new(&server);
-    let mount = Mount::new(&relay, &["timeout=2", "shutdown_timeout=2"]);
+    let mount = Mount::new(&relay, &IMPATIENT);
     assert!(fs::read(mount.path().join("seen")).unwrap() == content());
     relay.black_hole();
     assert!(within(LONGEST, || fs::read(mount.path().join("unseen"))).is_err());
-    assert!(within(LONGEST, || store(&mount.path().join("new"), b"new", How::Close)).is_err());
+    assert!(within(LONGEST, || store(&mount.path().join("new"), b"new")).is_err());
     relay.cut();
     relay.heal();
     eventually("light", || fs::read(mount.path().join("unseen")).is_ok_and(|b| b == b"text"));
-    store(&mount.path().join("new"), b"new", How::Close).unwrap();
+    store(&mount.path().join("new"), b"new").unwrap();
     assert_eq!(fs::read(scratch.path().join("new")).unwrap(), b"new");
 }
 
@@ -169,32 +173,32 @@ fn a_cut_line_is_mended_in_the_middle_of_a_file() {
 
 #[test]
 fn everything_works_with_one_session() {
-    let day = Day::with(Options { max_sessions: 1, ..Options::default() }, &[]);
+    let at = Scripted::with(Options { max_sessions: 1, ..Options::default() }, &[]);
     for i in 0..20 {
-        day.put(&format!("d{}/f{i}", i % 4), &content());
+        at.put(&format!("d{}/f{i}", i % 4), content());
     }
-    shell::ok(day.mount.path(), "cp -r d0 d1 d2 d3 .. && for i in 0 1 2 3; do diff -r d$i ../d$i; done");
+    shell::ok(at.mount.path(), "cp -r d0 d1 d2 d3 .. && for i in 0 1 2 3; do diff -r d$i ../d$i; done");
     shell::ok(
-        day.mount.path(),
+        at.mount.path(),
         "cp -r ../d1 new && cat d2/f2 > n & cat d3/f3 > m & wait; cmp n d2/f2 && cmp m d3/f3",
     );
-    assert_eq!(day.server.counters().now().most_open, 1);
+    assert_eq!(at.server.counters().now().most_open, 1);
 }
 
 #[test]
 fn an_idle_session_that_was_closed_is_not_noticed() {
     let options = Options { idle: Duration::from_millis(200), ..Options::default() };
-    let day = Day::with(options, &[]);
-    day.put("one", b"1");
-    day.put("two", b"2");
-    assert_eq!(fs::read(day.path("one")).unwrap(), b"1");
-    eventually("the server to close", || day.server.counters().now().open == 0);
-    assert_eq!(fs::read(day.path("two")).unwrap(), b"2");
-    eventually("the server to close", || day.server.counters().now().open == 0);
-    store(&day.path("three"), b"3", How::Close).unwrap();
-    assert!(day.holds("three", b"3"));
-    eventually("the server to close", || day.server.counters().now().open == 0);
-    fs::rename(day.path("three"), day.path("four")).unwrap();
+    let at = Scripted::with(options, &[]);
+    at.put("one", b"1");
+    at.put("two", b"2");
+    assert_eq!(fs::read(at.path("one")).unwrap(), b"1");
+    eventually("the server to close", || at.server.counters().now().open == 0);
+    assert_eq!(fs::read(at.path("two")).unwrap(), b"2");
+    eventually("the server to close", || at.server.counters().now().open == 0);
+    store(&at.path("three"), b"3").unwrap();
+    assert!(at.holds("three", b"3"));
+    eventually("the server to close", || at.server.counters().now().open == 0);
+    fs::rename(at.path("three"), at.path("four")).unwrap();
 }
 
 #[test]
@@ -223,8 +227,7 @@ fn a_server_that_is_not_there_or_is_none_fails_the_mount() {
         let scratch = Scratch::new("served");
         let server = Server::start(scratch.path()).unwrap();
         server.faults().add(Rule::on("CONNECT").act(Fault::Raw(greeting.into())));
-        let refused =
-            Mount::attempt(&server, &["timeout=2", "shutdown_timeout=2"]).err().expect("it must not mount");
+        let refused = Mount::attempt(&server, &IMPATIENT).err().expect("it must not mount");
         assert!(refused.status.is_some_and(|status| !status.success()), "{greeting}: {refused:?}");
     }
 }

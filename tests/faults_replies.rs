@@ -5,9 +5,10 @@ mod harness;
 
 use std::fs;
 
-use harness::day::{Day, How, LONGEST, store};
-use harness::files::names;
-use harness::patience::{at_once, eventually, within};
+use harness::Scripted;
+use harness::files::{names, store};
+use harness::mounted::IMPATIENT;
+use harness::patience::{LONGEST, at_once, eventually, within};
 use harness::scripted::{Fault, Options, Rule};
 use nix::libc;
 
@@ -34,16 +35,16 @@ fn a_hostile_listing_harms_nobody() {
     ] {
         let shown = &bad[..bad.len().min(60)];
         for text in [format!("{bad}{good}"), format!("{good}{bad}"), format!("{good}{}", bad.trim_end())] {
-            let day = Day::new();
-            day.put("good", b"good");
-            day.server.faults().add(Rule::on("MLSD").act(Fault::Content(text.clone().into_bytes())));
-            match within(LONGEST, || names(day.mount.path())) {
+            let at = Scripted::impatient();
+            at.put("good", b"good");
+            at.server.faults().add(Rule::on("MLSD").act(Fault::Content(text.clone().into_bytes())));
+            match within(LONGEST, || names(at.mount.path())) {
                 Ok(names) => assert!(names.iter().any(|name| name == "good"), "{shown}: {names:?}"),
                 // A line beyond all bounds may spoil its listing, not the mount.
                 Err(e) => assert!(bad.len() > 1 << 20, "{shown}: {e}"),
             }
-            day.server.faults().clear();
-            assert_eq!(fs::read(day.path("good")).unwrap(), b"good", "{shown}");
+            at.server.faults().clear();
+            assert_eq!(fs::read(at.path("good")).unwrap(), b"good", "{shown}");
         }
     }
 }
@@ -67,13 +68,13 @@ fn odd_lines_in_a_plain_listing_do_not_hide_the_good_ones() {
         "drwx",
     ] {
         let server_options = Options { without: vec!["MLSD", "MLST"], ..Options::default() };
-        let day = Day::with(server_options, &["timeout=2", "shutdown_timeout=2"]);
-        day.put("good", b"good");
+        let at = Scripted::with(server_options, &IMPATIENT);
+        at.put("good", b"good");
         let text = format!("{bad}\r\n-rw-r--r-- 1 x x 4 Jan  1  2020 good\r\n{bad}");
-        day.server.faults().add(Rule::on("LIST").act(Fault::Content(text.into_bytes())));
-        let found = within(LONGEST, || names(day.mount.path())).unwrap_or_else(|e| panic!("{bad:?}: {e}"));
+        at.server.faults().add(Rule::on("LIST").act(Fault::Content(text.into_bytes())));
+        let found = within(LONGEST, || names(at.mount.path())).unwrap_or_else(|e| panic!("{bad:?}: {e}"));
         assert!(found.iter().any(|name| name == "good"), "{bad:?}: {found:?}");
-        assert_eq!(fs::read(day.path("good")).unwrap(), b"good", "{bad:?}");
+        assert_eq!(fs::read(at.path("good")).unwrap(), b"good", "{bad:?}");
     }
 }
 
@@ -93,23 +94,23 @@ fn replies_that_are_no_replies_end_in_errors_not_in_the_program() {
     ];
     at_once(8, cases, |bytes| {
         for verb in ["EPSV", "MLSD", "RETR", "STOR", "MKD"] {
-            let day = Day::new();
-            day.put("file", b"text");
-            day.server.faults().add(Rule::on(verb).act(Fault::Raw(bytes.clone())));
+            let at = Scripted::impatient();
+            at.put("file", b"text");
+            at.server.faults().add(Rule::on(verb).act(Fault::Raw(bytes.clone())));
             let shown = bytes[..bytes.len().min(20)].escape_ascii();
-            let _ = within(LONGEST, || names(day.mount.path()));
-            if let Ok(read) = within(LONGEST, || fs::read(day.path("file"))) {
+            let _ = within(LONGEST, || names(at.mount.path()));
+            if let Ok(read) = within(LONGEST, || fs::read(at.path("file"))) {
                 assert_eq!(read, b"text", "{verb}: {shown}");
             }
-            if within(LONGEST, || store(&day.path("new"), b"new", How::Close)).is_ok() {
-                assert!(day.holds("new", b"new"), "{verb}: {shown}");
+            if within(LONGEST, || store(&at.path("new"), b"new")).is_ok() {
+                assert!(at.holds("new", b"new"), "{verb}: {shown}");
             }
-            if within(LONGEST, || fs::create_dir(day.path("folder"))).is_ok() {
-                assert!(day.server.root().join("folder").is_dir(), "{verb}: {shown}");
+            if within(LONGEST, || fs::create_dir(at.path("folder"))).is_ok() {
+                assert!(at.server.root().join("folder").is_dir(), "{verb}: {shown}");
             }
-            day.server.faults().clear();
+            at.server.faults().clear();
             eventually(&format!("life after {verb}: {shown}"), || {
-                fs::read(day.path("file")).is_ok_and(|b| b == b"text")
+                fs::read(at.path("file")).is_ok_and(|b| b == b"text")
             });
         }
     });
@@ -126,35 +127,32 @@ fn passive_replies_lead_nowhere_else() {
         "227 Entering Passive Mode (1,2,3,4,5)",
         "500 Unknown command.",
     ] {
-        let day = Day::new();
-        day.put("file", b"text");
-        day.server.faults().add(Rule::on("EPSV").act(Fault::Reply(text.into())));
-        if let Ok(bytes) = within(LONGEST, || fs::read(day.path("file"))) {
+        let at = Scripted::impatient();
+        at.put("file", b"text");
+        at.server.faults().add(Rule::on("EPSV").act(Fault::Reply(text.into())));
+        if let Ok(bytes) = within(LONGEST, || fs::read(at.path("file"))) {
             assert_eq!(bytes, b"text", "{text}");
         }
-        day.server.faults().clear();
-        eventually(text, || fs::read(day.path("file")).is_ok_and(|b| b == b"text"));
+        at.server.faults().clear();
+        eventually(text, || fs::read(at.path("file")).is_ok_and(|b| b == b"text"));
     }
     // PASV's address is not believed: it may lie behind a translation, or be somebody else's.
-    let day = Day::with(
-        Options { without: vec!["EPSV"], ..Options::default() },
-        &["timeout=2", "shutdown_timeout=2"],
-    );
-    day.put("file", b"text");
-    day.server.faults().add(Rule::on("PASV").act(Fault::Address([10, 1, 2, 3])));
-    assert_eq!(within(LONGEST, || fs::read(day.path("file"))).unwrap(), b"text");
+    let at = Scripted::with(Options { without: vec!["EPSV"], ..Options::default() }, &IMPATIENT);
+    at.put("file", b"text");
+    at.server.faults().add(Rule::on("PASV").act(Fault::Address([10, 1, 2, 3])));
+    assert_eq!(within(LONGEST, || fs::read(at.path("file"))).unwrap(), b"text");
 }
 
 #[test]
 fn a_name_cannot_smuggle_a_command() {
-    let day = Day::new();
-    day.put("victim", b"x");
+    let at = Scripted::impatient();
+    at.put("victim", b"x");
     for name in ["a\r\nDELE /victim", "a\nDELE /victim", "a\rb"] {
-        assert_eq!(fs::write(day.path(name), "x").unwrap_err().raw_os_error(), Some(libc::EINVAL));
-        assert_eq!(fs::create_dir(day.path(name)).unwrap_err().raw_os_error(), Some(libc::EINVAL));
-        assert!(fs::read(day.path(name)).is_err() && fs::remove_file(day.path(name)).is_err());
+        assert_eq!(fs::write(at.path(name), "x").unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(fs::create_dir(at.path(name)).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert!(fs::read(at.path(name)).is_err() && fs::remove_file(at.path(name)).is_err());
     }
-    let counts = day.server.counters().now();
+    let counts = at.server.counters().now();
     assert_eq!(counts.commands.get("DELE"), None);
     assert!(counts.lines.iter().all(|(_, line)| !line.contains("victim")), "{:?}", counts.lines);
 }

@@ -9,11 +9,10 @@ use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
-use harness::day::{Day, How, LONGEST, content, ok226, reply, store};
-use harness::fetch;
-use harness::files::close;
-use harness::patience::{at_once, eventually, within};
+use harness::files::{close, content, store};
+use harness::patience::{LONGEST, at_once, eventually, within};
 use harness::scripted::{DataEnd, Fault, Options, Rule, Then};
+use harness::{Scripted, fetch};
 use nix::libc;
 
 #[test]
@@ -21,16 +20,15 @@ fn an_upload_that_breaks_once_is_done_again() {
     let broken = |after, end, then| Fault::Data { after, end, then };
     for fault in [
         Fault::Close,
-        broken(1000, DataEnd::Reset, reply("426 Connection closed.")),
+        broken(1000, DataEnd::Reset, Then::reply("426 Connection closed.")),
         broken(1000, DataEnd::Closed, Then::Close),
         broken(u64::MAX, DataEnd::Closed, Then::Close),
-        broken(1000, DataEnd::Swallowed, ok226()),
+        broken(1000, DataEnd::Swallowed, Then::confirmed()),
     ] {
-        let day = Day::new();
-        day.server.faults().add(Rule::on("STOR").once().act(fault.clone()));
-        within(LONGEST, || store(&day.path("new"), &content(), How::Close))
-            .unwrap_or_else(|e| panic!("{fault:?}: {e}"));
-        assert!(day.holds("new", &content()), "{fault:?}");
+        let at = Scripted::impatient();
+        at.server.faults().add(Rule::on("STOR").once().act(fault.clone()));
+        within(LONGEST, || store(&at.path("new"), &content())).unwrap_or_else(|e| panic!("{fault:?}: {e}"));
+        assert!(at.holds("new", &content()), "{fault:?}");
     }
 }
 
@@ -41,12 +39,12 @@ fn a_full_disk_and_a_quota_have_their_own_numbers() {
     {
         for fault in [
             Fault::Reply(text.into()),
-            Fault::Data { after: 1000, end: DataEnd::Reset, then: reply(text) },
-            Fault::Data { after: u64::MAX, end: DataEnd::Closed, then: reply(text) },
+            Fault::Data { after: 1000, end: DataEnd::Reset, then: Then::reply(text) },
+            Fault::Data { after: u64::MAX, end: DataEnd::Closed, then: Then::reply(text) },
         ] {
-            let day = Day::new();
-            day.server.faults().add(Rule::on("STOR").act(fault.clone()));
-            let error = within(LONGEST, || store(&day.path("new"), &content(), How::Close)).unwrap_err();
+            let at = Scripted::impatient();
+            at.server.faults().add(Rule::on("STOR").act(fault.clone()));
+            let error = within(LONGEST, || store(&at.path("new"), &content())).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(errno), "{fault:?}");
         }
     }
@@ -56,18 +54,15 @@ fn a_full_disk_and_a_quota_have_their_own_numbers() {
 fn a_rename_that_is_refused_is_an_error_and_loses_nothing() {
     for verb in ["RNFR", "RNTO"] {
         for fault in [Fault::Reply("550 Permission denied.".into()), Fault::Close, Fault::Silent] {
-            let day = Day::new();
-            day.put("a", b"a");
-            day.put("b", b"b");
-            day.server.faults().add(Rule::on(verb).act(fault.clone()));
-            assert!(
-                within(LONGEST, || fs::rename(day.path("a"), day.path("b"))).is_err(),
-                "{verb} {fault:?}"
-            );
-            assert!(day.holds("a", b"a") && day.holds("b", b"b"), "{verb} {fault:?}");
+            let at = Scripted::impatient();
+            at.put("a", b"a");
+            at.put("b", b"b");
+            at.server.faults().add(Rule::on(verb).act(fault.clone()));
+            assert!(within(LONGEST, || fs::rename(at.path("a"), at.path("b"))).is_err(), "{verb} {fault:?}");
+            assert!(at.holds("a", b"a") && at.holds("b", b"b"), "{verb} {fault:?}");
             // Saving over a file may use a rename too.
-            let saved = within(LONGEST, || store(&day.path("b"), b"new", How::Close));
-            let found = fs::read(day.server.root().join("b"));
+            let saved = within(LONGEST, || store(&at.path("b"), b"new"));
+            let found = fs::read(at.server.root().join("b"));
             let whole = found.as_ref().is_ok_and(|found| found == b"new" || saved.is_err() && found == b"b");
             assert!(whole, "{verb} {fault:?}: close() said {saved:?}, the server has {found:?}");
         }
@@ -76,18 +71,18 @@ fn a_rename_that_is_refused_is_an_error_and_loses_nothing() {
 
 #[test]
 fn a_confirmation_that_was_lost_does_not_append_twice() {
-    for then in [Then::Close, reply("426 Connection closed."), Then::Silent] {
-        let day = Day::new();
-        day.put("log", b"first\n");
+    for then in [Then::Close, Then::reply("426 Connection closed."), Then::Silent] {
+        let at = Scripted::impatient();
+        at.put("log", b"first\n");
         let fault = Fault::Data { after: u64::MAX, end: DataEnd::Closed, then: then.clone() };
-        day.server.faults().add(Rule::on("APPE").once().act(fault.clone()));
-        day.server.faults().add(Rule::on("STOR").once().act(fault));
+        at.server.faults().add(Rule::on("APPE").once().act(fault.clone()));
+        at.server.faults().add(Rule::on("STOR").once().act(fault));
         let appended = within(LONGEST, || {
-            let mut file = OpenOptions::new().append(true).open(day.path("log"))?;
+            let mut file = OpenOptions::new().append(true).open(at.path("log"))?;
             file.write_all(b"second\n")?;
             close(file)
         });
-        let found = fs::read(day.server.root().join("log")).unwrap();
+        let found = fs::read(at.server.root().join("log")).unwrap();
         assert!(
             found == b"first\nsecond\n" || appended.is_err() && found == b"first\n",
             "{then:?}: {found:?}"
@@ -138,7 +133,7 @@ enum Upload {
 
 fn play(kind: Upload) {
     let all = std::env::var("FTPFS_FAULTS").is_ok_and(|which| which == "all");
-    let more = Fault::Data { after: 60_001, end: DataEnd::Swallowed, then: ok226() };
+    let more = Fault::Data { after: 60_001, end: DataEnd::Swallowed, then: Then::confirmed() };
     let in_the_clear = bad_uploads().into_iter().chain([more]).map(|fault| (fault, false));
     let faults = in_the_clear.chain(cuts().into_iter().map(|fault| (fault, true)));
     let hows = [How::Close, How::Fsync];
@@ -161,27 +156,27 @@ fn check(kind: Upload, how: How, fault: &Fault, is_tls: bool) {
         options.tls = Some((certificate, key));
     }
     let mount_options: Vec<&str> = mount_options.iter().map(String::as_str).collect();
-    let day = Day::with(options, &mount_options);
+    let at = Scripted::with(options, &mount_options);
     let strike = || {
         for verb in ["STOR", "APPE"] {
-            day.server.faults().add(Rule::on(verb).path("f").act(fault.clone()));
+            at.server.faults().add(Rule::on(verb).path("f").act(fault.clone()));
         }
     };
     let old = bytes(1, 90_000);
     if kind != Upload::New {
-        day.put("f", &old);
+        at.put("f", &old);
     }
     if kind == Upload::Patch {
         // The first change makes the server prove that it keeps the rest. On a loaded machine a time-out of a second is short.
-        eventually("a first change", || write(&day, "r+", 20, &bytes(2, 10), How::Close) == Some(true));
+        eventually("a first change", || write(&at, "r+", 20, &bytes(2, 10), How::Close) == Some(true));
     }
     strike();
     let outcome = match kind {
-        Upload::New => write(&day, "w", 0, &bytes(2, 400_003), how),
-        Upload::Overwrite => write(&day, "w", 0, &bytes(2, 9_000), how),
-        Upload::Big => write(&day, "w", 0, &bytes(2, 700_000), how),
-        Upload::Append => write(&day, "a", 0, &bytes(2, 70_000), how),
-        Upload::Patch => write(&day, "r+", 40_000, &bytes(2, 20_000), how),
+        Upload::New => write(&at, "w", 0, &bytes(2, 400_003), how),
+        Upload::Overwrite => write(&at, "w", 0, &bytes(2, 9_000), how),
+        Upload::Big => write(&at, "w", 0, &bytes(2, 700_000), how),
+        Upload::Append => write(&at, "a", 0, &bytes(2, 70_000), how),
+        Upload::Patch => write(&at, "r+", 40_000, &bytes(2, 20_000), how),
     };
     let Some(is_success) = outcome else {
         return eprintln!("{how:?} of {kind:?} under {fault:?}: not even opened");
@@ -198,7 +193,7 @@ fn check(kind: Upload, how: How, fault: &Fault, is_tls: bool) {
             new
         }
     };
-    let found = fs::read(day.server.root().join("f"));
+    let found = fs::read(at.server.root().join("f"));
     if is_success {
         assert!(found.is_ok_and(|found| found == new), "{how:?} of {kind:?} lied about {fault:?}");
         return;
@@ -223,27 +218,34 @@ fn check(kind: Upload, how: How, fault: &Fault, is_tls: bool) {
         Upload::Big => return,
     };
     let is_kept = || {
-        let Ok(kept) = fs::read_dir(day.mount.spool().join("unsent")) else { return false };
+        let Ok(kept) = fs::read_dir(at.mount.spool().join("unsent")) else { return false };
         kept.flatten().any(|entry| {
             fs::read(entry.path()).is_ok_and(|kept| kept.get(part.clone()) == Some(&new[part.clone()]))
         })
     };
-    let is_there = || fs::read(day.server.root().join("f")).is_ok_and(|found| found == new);
-    assert!(is_kept() || is_there(), "{how:?} of {kind:?}: nobody has it: {fault:?}\n{}", day.mount.log());
+    let is_there = || fs::read(at.server.root().join("f")).is_ok_and(|found| found == new);
+    assert!(is_kept() || is_there(), "{how:?} of {kind:?}: nobody has it: {fault:?}\n{}", at.mount.log());
+}
+
+/// When a program learns that its bytes are safe.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Close,
+    Fsync,
 }
 
 /// Writes to the file in a process of its own: in this one others are started meanwhile, which close copies of what is open here, and
 /// so have it uploaded. Whether all of it was a success, in bounded time; none when it could not even be opened.
-fn write(day: &Day, mode: &str, at: u64, bytes: &[u8], how: How) -> Option<bool> {
+fn write(at: &Scripted, mode: &str, offset: u64, bytes: &[u8], how: How) -> Option<bool> {
     const SCRIPT: &str = "
 import os, sys, time
-name, mode, at, how, source = sys.argv[1:]
+name, mode, offset, how, source = sys.argv[1:]
 data = open(source, 'rb').read()
 try:
     file = open(name, mode + 'b', buffering=0)
 except OSError:
     sys.exit(3)
-file.seek(int(at), os.SEEK_END if mode == 'a' else os.SEEK_SET)
+file.seek(int(offset), os.SEEK_END if mode == 'a' else os.SEEK_SET)
 began = time.monotonic()
 try:
     while data:
@@ -255,13 +257,13 @@ except OSError:
 print(time.monotonic() - began, flush=True)
 os._exit(failed)
 ";
-    let source = day.mount.spool().with_file_name("in");
+    let source = at.mount.spool().with_file_name("in");
     fs::write(&source, bytes).unwrap();
     let mut python = Command::new("python3");
     python
         .args(["-c", SCRIPT])
-        .arg(day.path("f"))
-        .args([mode, &at.to_string(), &format!("{how:?}")])
+        .arg(at.path("f"))
+        .args([mode, &offset.to_string(), &format!("{how:?}")])
         .arg(source);
     let output = python.output().unwrap();
     if output.status.code() == Some(3) {
@@ -288,25 +290,25 @@ fn bad_uploads() -> Vec<Fault> {
         Fault::Reply("226 Transfer complete.".into()),
         Fault::Close,
         Fault::Silent,
-        Fault::NoData(reply("425 Cannot open data connection.")),
-        Fault::NoData(ok226()),
+        Fault::NoData(Then::reply("425 Cannot open data connection.")),
+        Fault::NoData(Then::confirmed()),
         Fault::NoData(Then::Silent),
-        data(0, DataEnd::Closed, ok226()),
-        data(1000, DataEnd::Closed, ok226()),
-        data(1000, DataEnd::Swallowed, ok226()),
-        data(1000, DataEnd::Reset, ok226()),
-        data(1000, DataEnd::Reset, reply("426 Connection closed.")),
-        data(1000, DataEnd::Reset, reply("451 Error writing.")),
-        data(1000, DataEnd::Swallowed, reply("452 No space.")),
+        data(0, DataEnd::Closed, Then::confirmed()),
+        data(1000, DataEnd::Closed, Then::confirmed()),
+        data(1000, DataEnd::Swallowed, Then::confirmed()),
+        data(1000, DataEnd::Reset, Then::confirmed()),
+        data(1000, DataEnd::Reset, Then::reply("426 Connection closed.")),
+        data(1000, DataEnd::Reset, Then::reply("451 Error writing.")),
+        data(1000, DataEnd::Swallowed, Then::reply("452 No space.")),
         data(1000, DataEnd::Reset, Then::Close),
         data(1000, DataEnd::Reset, Then::Silent),
         data(1000, DataEnd::Stalled, Then::Silent),
         data(u64::MAX, DataEnd::Closed, Then::Silent),
         data(u64::MAX, DataEnd::Closed, Then::Close),
-        data(u64::MAX, DataEnd::Closed, reply("426 Connection closed.")),
-        data(u64::MAX, DataEnd::Closed, reply("451 Error writing.")),
-        data(u64::MAX, DataEnd::Closed, reply("552 Quota exceeded.")),
-        Fault::Done(reply("550 Permission denied.")),
+        data(u64::MAX, DataEnd::Closed, Then::reply("426 Connection closed.")),
+        data(u64::MAX, DataEnd::Closed, Then::reply("451 Error writing.")),
+        data(u64::MAX, DataEnd::Closed, Then::reply("552 Quota exceeded.")),
+        Fault::Done(Then::reply("550 Permission denied.")),
     ]
 }
 
@@ -315,14 +317,19 @@ fn cuts() -> Vec<Fault> {
     let data = |after, end, then| Fault::Data { after, end, then };
     let mut faults = Vec::new();
     for after in [0, 5_000, u64::MAX] {
-        for then in [ok226(), reply("426 Connection closed."), reply("451 Error writing."), Then::Cut] {
+        for then in [
+            Then::confirmed(),
+            Then::reply("426 Connection closed."),
+            Then::reply("451 Error writing."),
+            Then::Cut,
+        ] {
             faults.push(data(after, DataEnd::Cut, then));
         }
     }
     // The confirmation itself.
     faults.push(data(u64::MAX, DataEnd::Closed, Then::Cut));
     faults.push(data(u64::MAX, DataEnd::Closed, Then::Close));
-    faults.push(data(5_000, DataEnd::Closed, ok226()));
+    faults.push(data(5_000, DataEnd::Closed, Then::confirmed()));
     faults.push(data(5_000, DataEnd::Reset, Then::Cut));
     faults.push(Fault::Done(Then::Cut));
     faults

@@ -13,11 +13,10 @@ use std::time::Duration;
 
 use harness::files::date;
 use harness::patience::eventually_within;
-use harness::scratch::Scratch;
 use harness::scripted::Options;
 use harness::servers::own;
 use harness::shell::Script;
-use harness::{Kind, Mount, Mounted, scripted};
+use harness::{Kind, Mounted, Scripted};
 
 mod main_servers {
     use super::*;
@@ -94,10 +93,11 @@ fn never_a_mixture(at: &mut Mounted, replace: fn(&Path, &[u8])) {
 #[test]
 fn a_file_that_is_replaced_before_its_first_byte_is_read_is_read_as_it_is_now() {
     for size in [100, 3 << 20] {
-        let at = Place::new(Options::default(), &["cache_timeout=600"], |root| {
+        let at = Scripted::prepared(Options::default(), &["cache_timeout=600"], |server| {
             for name in ["shorter", "same", "seen"] {
-                fs::write(root.join(name), vec![b'o'; size]).unwrap();
-                date(&root.join(name), 3600);
+                let file = server.root().join(name);
+                fs::write(&file, vec![b'o'; size]).unwrap();
+                date(&file, 3600);
             }
         });
         let open = |name: &str| {
@@ -139,8 +139,8 @@ fn a_file_that_is_replaced_before_its_first_byte_is_read_is_read_as_it_is_now() 
 
 #[test]
 fn several_tails_follow_a_log_that_grows_all_the_time() {
-    let at = Place::new(Options::default(), &["attr_timeout=0.2,dir_timeout=0.2"], |root| {
-        fs::write(root.join("log"), content(b'x')).unwrap();
+    let at = Scripted::prepared(Options::default(), &["attr_timeout=0.2,dir_timeout=0.2"], |server| {
+        server.put("log", content(b'x'));
     });
     let served = at.server.root().join("log");
     let mut files: Vec<_> = (0..3).map(|_| File::open(at.path("log")).unwrap()).collect();
@@ -162,9 +162,9 @@ fn several_tails_follow_a_log_that_grows_all_the_time() {
 
 #[test]
 fn a_file_that_nobody_has_changed_is_fetched_once_and_asked_for_anew_when_told_so() {
-    let at = Place::new(Options::default(), &["attr_timeout=0.1,dir_timeout=0.1"], |root| {
-        fs::write(root.join("file"), content(b'x')).unwrap();
-        date(&root.join("file"), 3600);
+    let at = Scripted::prepared(Options::default(), &["attr_timeout=0.1,dir_timeout=0.1"], |server| {
+        server.put("file", content(b'x'));
+        date(&server.root().join("file"), 3600);
     });
     let whole = content(b'x');
     for _ in 0..3 {
@@ -187,7 +187,7 @@ fn a_file_that_nobody_has_changed_is_fetched_once_and_asked_for_anew_when_told_s
 
 #[test]
 fn whoever_opens_a_file_sees_what_another_client_has_written_though_a_writer_still_holds_it_open() {
-    let at = Place::new(Options::default(), &["attr_timeout=0,dir_timeout=0"], |_| {});
+    let at = Scripted::prepared(Options::default(), &["attr_timeout=0,dir_timeout=0"], |_| {});
     let mut writer = Script::start(
         at.mount.path(),
         "f = os.open('file', os.O_RDWR | os.O_CREAT)\nos.write(f, b'ours, and longer')\nos.fsync(f)\npause()\n\
@@ -204,8 +204,8 @@ fn whoever_opens_a_file_sees_what_another_client_has_written_though_a_writer_sti
 
 #[test]
 fn the_question_whether_a_file_is_still_the_same_costs_no_round_trip() {
-    let at = Place::new(Options::default(), &["max_conns=1"], |root| {
-        fs::write(root.join("file"), content(b'x')).unwrap();
+    let at = Scripted::prepared(Options::default(), &["max_conns=1"], |server| {
+        server.put("file", content(b'x'));
     });
     let file = File::open(at.path("file")).unwrap();
     nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_RANDOM).unwrap();
@@ -216,27 +216,6 @@ fn the_question_whether_a_file_is_still_the_same_costs_no_round_trip() {
     let retrieved: Vec<_> = lines.iter().filter(|(_, line)| line.starts_with("RETR")).collect();
     assert_eq!(retrieved.len(), 5, "{lines:?}");
     assert_eq!(at.server.counters().of("MLST"), 5, "one with every RETR: {lines:?}");
-}
-
-/// A scripted server and its mount.
-struct Place {
-    mount: Mount,
-    server: scripted::Server,
-    _served: Scratch,
-}
-
-impl Place {
-    fn new(server: Options, options: &[&str], sample: impl FnOnce(&Path)) -> Self {
-        let served = Scratch::new("served");
-        sample(served.path());
-        let server = scripted::Server::start_with(served.path(), server).unwrap();
-        let mount = Mount::new(&server, options);
-        Self { mount, server, _served: served }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.mount.path().join(name)
-    }
 }
 
 /// As `tail -f` does it: looks whether there is more, and reads on.

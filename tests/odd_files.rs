@@ -6,15 +6,14 @@ mod harness;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use harness::scratch::Scratch;
-use harness::scripted::{DataEnd, Fault, Options, Rule, Server, Then};
-use harness::{Mount, shell};
+use harness::Scripted;
+use harness::scripted::{DataEnd, Fault, Options, Rule, Then};
 
 #[test]
 fn a_file_of_unknown_size_is_read_to_the_end_of_its_transfer() {
-    let at = Place::without_sizes();
-    at.ok("cmp stream $served/stream && cat stream | cmp - $served/stream && cp stream ../copy && cmp ../copy $served/stream");
-    at.ok(
+    let at = Scripted::without_sizes();
+    at.sh("cmp stream $served/stream && cat stream | cmp - $served/stream && cp stream ../copy && cmp ../copy $served/stream");
+    at.sh(
         "head -c 1000000 stream | cmp -n 1000000 - $served/stream; test $(tail -c 100 stream | wc -c) = 100",
     );
     at.ok(
@@ -32,7 +31,7 @@ fn a_file_of_unknown_size_is_read_to_the_end_of_its_transfer() {
 
 #[test]
 fn a_file_of_unknown_size_that_has_changed_is_read_anew() {
-    let at = Place::without_sizes();
+    let at = Scripted::without_sizes();
     assert_eq!(at.ok("cat small"), "small\n");
     fs::write(at.server.root().join("small"), "a longer one\n").unwrap();
     assert_eq!(at.ok("cat small"), "a longer one\n");
@@ -40,14 +39,14 @@ fn a_file_of_unknown_size_that_has_changed_is_read_anew() {
 
 #[test]
 fn a_transfer_that_breaks_is_no_end_of_a_file_of_unknown_size() {
-    let at = Place::without_sizes();
+    let at = Scripted::without_sizes();
     let broken = |times| {
         let then = Then::Reply("426 Connection closed; transfer aborted.".into());
         let fault = Fault::Data { after: 1_000_001, end: DataEnd::Closed, then };
         at.server.faults().add(Rule::on("RETR").times(times).act(fault));
     };
     broken(1);
-    at.ok("cmp stream $served/stream");
+    at.sh("cmp stream $served/stream");
     at.server.faults().clear();
     at.lists_no_sizes();
     let then = Then::Reply("451 Local error.".into());
@@ -58,7 +57,7 @@ fn a_transfer_that_breaks_is_no_end_of_a_file_of_unknown_size() {
 
 #[test]
 fn a_file_of_unknown_size_is_replaced_but_not_changed_in_part() {
-    let at = Place::without_sizes();
+    let at = Scripted::without_sizes();
     at.ok("! sh -c 'echo more >> small' && ! truncate -s 3 small && cat small | grep -q small");
     assert_eq!(fs::read(at.server.root().join("small")).unwrap(), b"small\n");
     // An upload is confirmed by its size: from here on listings tell it.
@@ -71,7 +70,7 @@ fn a_file_of_unknown_size_is_replaced_but_not_changed_in_part() {
 
 #[test]
 fn without_rest_one_transfer_serves_whoever_comes_forward() {
-    let at = Place::new(Options { without: vec!["REST"], ..Options::default() });
+    let at = Scripted::without(&["REST"]);
     let file = File::open(at.path("stream")).unwrap();
     nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_RANDOM).unwrap();
     let mut block = [0; 4096];
@@ -80,32 +79,23 @@ fn without_rest_one_transfer_serves_whoever_comes_forward() {
         file.read_exact_at(&mut block, offset).unwrap();
         assert_eq!(block, content()[offset as usize..][..4096]);
     }
-    at.ok("cmp stream $served/stream");
+    at.sh("cmp stream $served/stream");
     let counters = at.server.counters();
     assert!(counters.of("RETR") <= 7, "{:?}", counters.now());
     assert!(counters.of("REST") <= 2, "it is asked no more: {:?}", counters.now());
 }
 
-/// A scripted server and its mount.
-struct Place {
-    mount: Mount,
-    server: Server,
-    _served: Scratch,
-}
-
-impl Place {
-    fn new(options: Options) -> Self {
-        let served = Scratch::new("served");
-        fs::write(served.path().join("stream"), content()).unwrap();
-        fs::write(served.path().join("small"), "small\n").unwrap();
-        fs::write(served.path().join("empty"), "").unwrap();
-        let server = Server::start_with(served.path(), options).unwrap();
-        let mount = Mount::new(&server, &[]);
-        Self { mount, server, _served: served }
+impl Scripted {
+    fn without(commands: &[&'static str]) -> Self {
+        Self::prepared(Options { without: commands.to_vec(), ..Options::default() }, &[], |server| {
+            server.put("stream", content());
+            server.put("small", "small\n");
+            server.put("empty", "");
+        })
     }
 
     fn without_sizes() -> Self {
-        let at = Self::new(Options { without: vec!["SIZE", "MLSD", "MLST"], ..Options::default() });
+        let at = Self::without(&["SIZE", "MLSD", "MLST"]);
         at.lists_no_sizes();
         at
     }
@@ -117,13 +107,9 @@ impl Place {
         self.server.faults().add(Rule::on("LIST").act(Fault::Content(listing.into_bytes())));
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.mount.path().join(name)
-    }
-
-    fn ok(&self, script: &str) -> String {
-        let served = self.server.root().display();
-        shell::ok(self.mount.path(), &format!("served={served}; {script}"))
+    /// Runs a script that knows the folder on the server as `$served`.
+    fn sh(&self, script: &str) -> String {
+        self.ok(&format!("served={}; {script}", self.root().display()))
     }
 }
 

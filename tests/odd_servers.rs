@@ -11,9 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use harness::scratch::Scratch;
+use harness::Scripted;
 use harness::scripted::{Fault, Options, Rule, Server};
-use harness::{Mount, shell};
 
 #[test]
 fn names_in_the_servers_encoding_are_utf8_in_the_mount_both_ways() {
@@ -27,41 +26,41 @@ fn names_in_the_servers_encoding_are_utf8_in_the_mount_both_ways() {
     ] {
         for without in [vec![], vec!["MLSD", "MLST"]] {
             let option = format!("codepage={codepage}");
-            let odd = Odd::new(without, &[&option], |root| {
-                fs::create_dir(root.join(OsStr::from_bytes(wire))).unwrap();
-                fs::write(root.join(OsStr::from_bytes(wire)).join("ascii"), "there").unwrap();
+            let at = scripted(without, &[&option], |server| {
+                fs::create_dir(server.root().join(OsStr::from_bytes(wire))).unwrap();
+                fs::write(server.root().join(OsStr::from_bytes(wire)).join("ascii"), "there").unwrap();
             });
-            assert_eq!(odd.ok("ls").trim_end(), name, "{codepage}");
-            assert_eq!(odd.ok(&format!("cat '{name}/ascii'")), "there");
-            odd.ok(&format!(
+            assert_eq!(at.ok("ls").trim_end(), name, "{codepage}");
+            assert_eq!(at.ok(&format!("cat '{name}/ascii'")), "there");
+            at.ok(&format!(
                 "mkdir 'd-{name}' && echo new > 'd-{name}/{name}' && mv '{name}/ascii' '{name}/{name}'"
             ));
-            let on_server = |parts: &[&[u8]]| odd.root().join(OsStr::from_bytes(&parts.concat()));
+            let on_server = |parts: &[&[u8]]| at.root().join(OsStr::from_bytes(&parts.concat()));
             assert_eq!(fs::read(on_server(&[b"d-", wire, b"/", wire])).unwrap(), b"new\n");
             assert_eq!(fs::read(on_server(&[wire, b"/", wire])).unwrap(), b"there");
-            odd.ok(&format!("rm -r 'd-{name}' '{name}'"));
-            assert_eq!(fs::read_dir(odd.root()).unwrap().count(), 0);
+            at.ok(&format!("rm -r 'd-{name}' '{name}'"));
+            assert_eq!(fs::read_dir(at.root()).unwrap().count(), 0);
         }
     }
 }
 
 #[test]
 fn a_letter_that_the_encoding_lacks_is_an_error_and_makes_nothing() {
-    let odd = Odd::new(vec![], &["codepage=iso-8859-1"], |_| {});
+    let at = scripted(vec![], &["codepage=iso-8859-1"], |_| {});
     for action in [fs::write::<_, &str> as fn(PathBuf, &'static str) -> _, |path, _| fs::create_dir(path)] {
-        let error = action(odd.path("中"), "x").unwrap_err();
+        let error = action(at.path("中"), "x").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(nix::libc::EILSEQ));
     }
-    assert_eq!(fs::read_dir(odd.root()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(at.root()).unwrap().count(), 0);
 }
 
 #[test]
 fn a_name_that_is_not_in_the_encoding_keeps_its_bytes() {
     let raw = OsStr::from_bytes(b"x\x81 y.txt");
-    let odd = Odd::new(vec![], &["codepage=gbk"], |root| fs::write(root.join(raw), "raw").unwrap());
-    assert_eq!(fs::read(odd.mount.path().join(raw)).unwrap(), b"raw");
-    fs::rename(odd.mount.path().join(raw), odd.path("plain")).unwrap();
-    assert_eq!(fs::read(odd.root().join("plain")).unwrap(), b"raw");
+    let at = scripted(vec![], &["codepage=gbk"], |server| fs::write(server.root().join(raw), "raw").unwrap());
+    assert_eq!(fs::read(at.mount.path().join(raw)).unwrap(), b"raw");
+    fs::rename(at.mount.path().join(raw), at.path("plain")).unwrap();
+    assert_eq!(fs::read(at.root().join("plain")).unwrap(), b"raw");
 }
 
 #[test]
@@ -73,23 +72,25 @@ fn without_rest_and_without_size_files_are_read_at_any_offset() {
         vec!["REST", "SIZE", "MDTM", "MLSD", "MLST", "FEAT"],
     ] {
         let content: Vec<u8> = (0..700_000u32).flat_map(u32::to_le_bytes).collect();
-        let odd = Odd::new(without.clone(), &[], |root| fs::write(root.join("data"), &content).unwrap());
-        assert!(fs::read(odd.path("data")).unwrap() == content, "{without:?}");
-        let odd = Odd::new(without.clone(), &[], |root| fs::write(root.join("data"), &content).unwrap());
-        let file = fs::File::open(odd.path("data")).unwrap();
+        let at =
+            scripted(without.clone(), &[], |server| fs::write(server.root().join("data"), &content).unwrap());
+        assert!(fs::read(at.path("data")).unwrap() == content, "{without:?}");
+        let at =
+            scripted(without.clone(), &[], |server| fs::write(server.root().join("data"), &content).unwrap());
+        let file = fs::File::open(at.path("data")).unwrap();
         for offset in [2_799_990usize, 1_500_001, 3] {
             let mut bytes = [0; 10];
             file.read_exact_at(&mut bytes, offset as u64).unwrap();
             assert_eq!(bytes, content[offset..offset + 10], "{without:?} at {offset}");
         }
-        fs::write(odd.path("new"), "written").unwrap();
-        assert_eq!(fs::read(odd.path("new")).unwrap(), b"written");
+        fs::write(at.path("new"), "written").unwrap();
+        assert_eq!(fs::read(at.path("new")).unwrap(), b"written");
     }
 }
 
 #[test]
 fn a_listing_of_names_alone_is_completed_by_asking() {
-    let odd = Odd::with(vec!["MLSD", "MLST"], &[], |server| {
+    let at = scripted(vec!["MLSD", "MLST"], &[], |server| {
         fs::create_dir(server.root().join("folder")).unwrap();
         fs::write(server.root().join("file one"), "12345").unwrap();
         server
@@ -99,17 +100,17 @@ fn a_listing_of_names_alone_is_completed_by_asking() {
             .faults()
             .add(Rule::on("NLST").act(Fault::Content(b"file one\r\nfolder\r\nnot there\r\n".to_vec())));
     });
-    assert_eq!(odd.ok("ls -p"), "file one\nfolder/\n");
-    assert_eq!(odd.ok("cat 'file one'"), "12345");
+    assert_eq!(at.ok("ls -p"), "file one\nfolder/\n");
+    assert_eq!(at.ok("cat 'file one'"), "12345");
 }
 
 #[test]
 fn a_zone_that_is_given_is_believed() {
-    let odd = Odd::with(vec!["MLSD", "MLST", "MDTM"], &["tz=+05:30"], |server| {
+    let at = scripted(vec!["MLSD", "MLST", "MDTM"], &["tz=+05:30"], |server| {
         let line = b"-rw-r--r-- 1 a b 5 May 03 2020 day\r\n-rw-r--r-- 1 a b 5 Jan 02 1971 old\r\n";
         server.faults().add(Rule::on("LIST").act(Fault::Content(line.to_vec())));
     });
-    let modified = fs::metadata(odd.path("old")).unwrap().modified().unwrap();
+    let modified = fs::metadata(at.path("old")).unwrap().modified().unwrap();
     let midnight = SystemTime::UNIX_EPOCH + Duration::from_secs(366 * 86_400);
     assert_eq!(midnight.duration_since(modified).unwrap(), Duration::from_secs(5 * 3600 + 1800));
 }
@@ -117,42 +118,15 @@ fn a_zone_that_is_given_is_believed() {
 #[test]
 fn mlsd_can_be_switched_off_and_list_be_given_other_options() {
     for option in ["disable_mlsd", "custom_list=LIST -la"] {
-        let odd = Odd::new(vec![], &[option], |root| fs::write(root.join(".hidden"), "12345").unwrap());
-        assert_eq!(odd.ok("ls -A"), ".hidden\n");
-        let commands = odd.server.counters().now().commands;
+        let at =
+            scripted(vec![], &[option], |server| fs::write(server.root().join(".hidden"), "12345").unwrap());
+        assert_eq!(at.ok("ls -A"), ".hidden\n");
+        let commands = at.server.counters().now().commands;
         assert!(!commands.contains_key("MLSD") && commands.contains_key("LIST"), "{option}: {commands:?}");
     }
 }
 
-/// A scripted server and its mount.
-struct Odd {
-    mount: Mount,
-    server: Server,
-    _served: Scratch,
-}
-
-impl Odd {
-    fn new(without: Vec<&'static str>, options: &[&str], sample: impl FnOnce(&std::path::Path)) -> Self {
-        Self::with(without, options, |server| sample(server.root()))
-    }
-
-    fn with(without: Vec<&'static str>, options: &[&str], prepare: impl FnOnce(&Server)) -> Self {
-        let served = Scratch::new("served");
-        let server = Server::start_with(served.path(), Options { without, ..Options::default() }).unwrap();
-        prepare(&server);
-        let mount = Mount::new(&server, options);
-        Self { mount, server, _served: served }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.mount.path().join(name)
-    }
-
-    fn root(&self) -> &std::path::Path {
-        self.server.root()
-    }
-
-    fn ok(&self, script: &str) -> String {
-        shell::ok(self.mount.path(), script)
-    }
+/// What the server does not know, and what it holds.
+fn scripted(without: Vec<&'static str>, options: &[&str], prepare: impl FnOnce(&Server)) -> Scripted {
+    Scripted::prepared(Options { without, ..Options::default() }, options, prepare)
 }

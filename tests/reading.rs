@@ -6,16 +6,15 @@ mod harness;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use harness::scratch::Scratch;
-use harness::scripted::Server;
-use harness::{Mount, shell};
+use harness::Scripted;
+use harness::scripted::{Options, Server};
 
 #[test]
 fn the_files_of_a_folder_read_in_order_come_ahead() {
-    let at = Place::new(&[], |root| (0..40).for_each(|i| put(root, &format!("d/{i:02}"), b"content")));
+    let at =
+        Scripted::serving(&[], |server| (0..40).for_each(|i| server.put(&format!("d/{i:02}"), b"content")));
     at.ok("ls d; cat d/00 d/01 d/02");
     // Ten files after the third are planned; nobody asks for them.
     wait_until(|| at.retrieved() > 3);
@@ -25,7 +24,8 @@ fn the_files_of_a_folder_read_in_order_come_ahead() {
 
 #[test]
 fn one_file_after_another_out_of_order_fetches_nothing_else() {
-    let at = Place::new(&[], |root| (0..40).for_each(|i| put(root, &format!("d/{i:02}"), b"content")));
+    let at =
+        Scripted::serving(&[], |server| (0..40).for_each(|i| server.put(&format!("d/{i:02}"), b"content")));
     at.ok("ls d; cat d/30 d/20 d/10 d/05");
     at.settle();
     assert_eq!(at.retrieved(), 4);
@@ -33,8 +33,9 @@ fn one_file_after_another_out_of_order_fetches_nothing_else() {
 
 #[test]
 fn a_metered_mount_fetches_only_what_is_asked_for() {
-    let at =
-        Place::new(&["no_prefetch"], |root| (0..40).for_each(|i| put(root, &format!("d/{i:02}/f"), b"x")));
+    let at = Scripted::serving(&["no_prefetch"], |server| {
+        (0..40).for_each(|i| server.put(&format!("d/{i:02}/f"), b"x"))
+    });
     at.ok("ls d; cat d/00/f d/01/f d/02/f d/03/f");
     at.settle();
     assert_eq!(at.retrieved(), 4);
@@ -43,7 +44,7 @@ fn a_metered_mount_fetches_only_what_is_asked_for() {
 
 #[test]
 fn sub_folders_listed_in_order_come_ahead_and_each_is_listed_once() {
-    let at = Place::new(&[], |root| (0..30).for_each(|i| put(root, &format!("d/{i:02}/f"), b"x")));
+    let at = Scripted::serving(&[], |server| (0..30).for_each(|i| server.put(&format!("d/{i:02}/f"), b"x")));
     at.ok("ls d; ls d/00 d/01 d/02");
     wait_until(|| at.listed() > 1 + 3);
     at.ok("test $(find d | wc -l) = 61");
@@ -52,7 +53,8 @@ fn sub_folders_listed_in_order_come_ahead_and_each_is_listed_once() {
 
 #[test]
 fn of_large_files_only_the_beginning_comes_ahead() {
-    let at = Place::new(&[], |root| (0..6).for_each(|i| put(root, &format!("d/{i}"), &vec![i; 8 << 20])));
+    let at =
+        Scripted::serving(&[], |server| (0..6).for_each(|i| server.put(&format!("d/{i}"), vec![i; 8 << 20])));
     at.ok("ls d; for i in 0 1 2 3 4 5; do head -c 1000 d/$i | tail -c 1 > /dev/null; done");
     at.settle();
     at.ok("for i in 0 1 2 3 4 5; do tail -c 100000 d/$i | cmp - /dev/null > /dev/null; test $(wc -c < d/$i) = 8388608; done");
@@ -60,7 +62,7 @@ fn of_large_files_only_the_beginning_comes_ahead() {
     assert!(at.retrieved() <= 24, "{:?}", at.server.counters().now());
     for i in 0..6 {
         assert_eq!(
-            fs::read(at.path(&format!("d/{i}"))).unwrap(),
+            fs::read(at.path(format!("d/{i}"))).unwrap(),
             vec![i; 8 << 20],
             "the rest is read as ever"
         );
@@ -69,7 +71,7 @@ fn of_large_files_only_the_beginning_comes_ahead() {
 
 #[test]
 fn a_file_that_grows_is_followed_through_an_open_handle() {
-    let at = Place::new(&["cache_timeout=0"], |root| put(root, "log", b"one\n"));
+    let at = Scripted::serving(&["cache_timeout=0"], |server| server.put("log", b"one\n"));
     let mut log = File::open(at.path("log")).unwrap();
     let mut text = String::new();
     log.read_to_string(&mut text).unwrap();
@@ -88,7 +90,7 @@ fn a_file_that_grows_is_followed_through_an_open_handle() {
 #[test]
 fn a_file_replaced_while_it_is_open_is_stale_not_a_mixture() {
     let old = vec![b'o'; 1 << 20];
-    let at = Place::new(&["cache_timeout=0"], |root| put(root, "file", &old));
+    let at = Scripted::serving(&["cache_timeout=0"], |server| server.put("file", &old));
     for new in [vec![b'n'; 1 << 20], vec![b'm'; 900_000], vec![b'l'; 2 << 20]] {
         let before = fs::read(at.server.root().join("file")).unwrap();
         let file = File::open(at.path("file")).unwrap();
@@ -96,7 +98,7 @@ fn a_file_replaced_while_it_is_open_is_stale_not_a_mixture() {
         file.read_exact_at(&mut block, 65_536).unwrap();
         assert_eq!(block, before[..4096]);
         fs::remove_file(at.server.root().join("file")).unwrap();
-        put(at.server.root(), "file", &new);
+        at.put("file", &new);
         let time = std::time::SystemTime::now() + Duration::from_secs(3600 + new.len() as u64 / 1000);
         File::options().write(true).open(at.server.root().join("file")).unwrap().set_modified(time).unwrap();
         // Somebody looks, so that the change is known.
@@ -109,28 +111,9 @@ fn a_file_replaced_while_it_is_open_is_stale_not_a_mixture() {
     }
 }
 
-/// A scripted server and its mount.
-struct Place {
-    mount: Mount,
-    server: Server,
-    _served: Scratch,
-}
-
-impl Place {
-    fn new(options: &[&str], sample: impl FnOnce(&Path)) -> Self {
-        let served = Scratch::new("served");
-        sample(served.path());
-        let server = Server::start(served.path()).unwrap();
-        let mount = Mount::new(&server, options);
-        Self { mount, server, _served: served }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.mount.path().join(name)
-    }
-
-    fn ok(&self, script: &str) {
-        shell::ok(self.mount.path(), script);
+impl Scripted {
+    fn serving(options: &[&str], prepare: impl FnOnce(&Server)) -> Self {
+        Self::prepared(Options::default(), options, prepare)
     }
 
     fn retrieved(&self) -> u64 {
@@ -155,12 +138,6 @@ impl Place {
             }
         }
     }
-}
-
-fn put(root: &Path, name: &str, content: &[u8]) {
-    let at = root.join(name);
-    fs::create_dir_all(at.parent().unwrap()).unwrap();
-    fs::write(at, content).unwrap();
 }
 
 fn wait_until(mut condition: impl FnMut() -> bool) {

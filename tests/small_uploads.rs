@@ -9,9 +9,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use harness::day::{How, LONGEST, ok226, reply, store};
-use harness::files::close;
-use harness::patience::{eventually, within};
+use harness::files::{close, store};
+use harness::patience::{LONGEST, eventually, within};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::{Kind, Mount, Relay, Server};
@@ -26,13 +25,13 @@ fn a_small_new_file_does_not_wait_for_the_end_of_vsftpds_side() {
     for (number, size) in [0, 1, 13_000, 100_000].into_iter().enumerate() {
         let content: Vec<u8> = (0..size).map(|at| (at / 3) as u8).collect();
         relay.reset();
-        store(&mount.path().join(format!("new{number}")), &content, How::Close).unwrap();
+        store(&mount.path().join(format!("new{number}")), &content).unwrap();
         eventually("the reset", || relay.traffic().resets == 1);
         assert_eq!(fs::read(server.root().join(format!("new{number}"))).unwrap(), content);
     }
     // What replaces a file goes to a name of its own first.
     relay.reset();
-    store(&mount.path().join("old"), b"newer", How::Close).unwrap();
+    store(&mount.path().join("old"), b"newer").unwrap();
     eventually("the reset", || relay.traffic().resets == 1);
     assert_eq!(fs::read(server.root().join("old")).unwrap(), b"newer");
 }
@@ -46,8 +45,8 @@ fn what_must_not_be_stored_twice_is_ended_in_the_ordinary_way() {
     let mount = Mount::new(&relay, &["in_place"]);
     relay.delay(Duration::from_millis(20));
     append(&mount.path().join("log"), b"a line\n").unwrap();
-    store(&mount.path().join("written"), b"new", How::Close).unwrap();
-    store(&mount.path().join("large"), &vec![7; 300_000], How::Close).unwrap();
+    store(&mount.path().join("written"), b"new").unwrap();
+    store(&mount.path().join("large"), &vec![7; 300_000]).unwrap();
     assert_eq!(relay.traffic().resets, 0);
     assert_eq!(fs::read(server.root().join("written")).unwrap(), b"new");
     assert_eq!(fs::metadata(server.root().join("log")).unwrap().len(), 100_007);
@@ -57,9 +56,9 @@ fn what_must_not_be_stored_twice_is_ended_in_the_ordinary_way() {
 fn a_small_file_whose_end_was_lost_is_sent_again_and_the_next_ones_wait() {
     let broken = |after, end, then| Fault::Data { after, end, then };
     for fault in [
-        broken(3, DataEnd::Reset, reply("426 Failure reading network stream.")),
+        broken(3, DataEnd::Reset, Then::reply("426 Failure reading network stream.")),
         // What lies between has made a clean end of half of it.
-        broken(3, DataEnd::Closed, ok226()),
+        broken(3, DataEnd::Closed, Then::confirmed()),
         // All of it was lost, and the server does not know that there is nothing to wait for.
         broken(0, DataEnd::Stalled, Then::Silent),
     ] {
@@ -70,13 +69,13 @@ fn a_small_file_whose_end_was_lost_is_sent_again_and_the_next_ones_wait() {
         let mount = Mount::new(&relay, &["timeout=4"]);
         let at = |name: &str| mount.path().join(name);
         server.faults().add(Rule::on("STOR").path("first").once().act(fault.clone()));
-        within(LONGEST, || store(&at("first"), b"content", How::Close))
+        within(LONGEST, || store(&at("first"), b"content"))
             .unwrap_or_else(|e| panic!("{fault:?}: {e}\n{}", mount.log()));
         assert_eq!(fs::read(server.root().join("first")).unwrap(), b"content", "{fault:?}");
         assert!(mount.log().contains("an upload that ended with a reset did not come through"), "{fault:?}");
         relay.delay(Duration::from_millis(20));
         relay.reset();
-        store(&at("second"), b"content", How::Close).unwrap();
+        store(&at("second"), b"content").unwrap();
         assert_eq!(relay.traffic().resets, 0, "{fault:?}");
         assert_eq!(fs::read(server.root().join("second")).unwrap(), b"content");
     }

@@ -9,7 +9,7 @@ mod harness;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,45 +17,45 @@ use harness::files::close;
 use harness::patience::eventually_within;
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
-use harness::{Kind, Mount, Options, Relay, Server, shell};
+use harness::{Kind, Mount, Options, Relay, Scripted, Server, shell};
 use nix::libc;
 use nix::sys::signal::Signal;
 
 #[test]
 fn most_of_a_file_is_there_before_it_is_closed_and_its_name_only_after() {
     let _alone = alone();
-    let day = Day::new(&[], &[]);
+    let at = Scripted::new();
     let content = content(12 << 20);
-    let mut file = File::create(day.path("film")).unwrap();
+    let mut file = File::create(at.path("film")).unwrap();
     file.write_all(&content).unwrap();
-    day.wait("the server has nearly all of it", |day| day.received() > 11 << 20);
-    assert!(!day.server.root().join("film").exists(), "half a file has its name");
-    assert_eq!(shell::ok(day.mount.path(), "ls -A"), "film\n");
-    day.server.counters().reset();
+    at.wait("the server has nearly all of it", |at| at.received() > 11 << 20);
+    assert!(!at.server.root().join("film").exists(), "half a file has its name");
+    assert_eq!(shell::ok(at.mount.path(), "ls -A"), "film\n");
+    at.server.counters().reset();
     close(file).unwrap();
-    assert!(day.received() < 1 << 20);
-    assert_eq!(fs::read(day.server.root().join("film")).unwrap(), content);
-    assert_eq!(day.server.counters().of("STOR"), 0, "{:?}", day.server.counters().now().lines);
-    assert_eq!(day.names_there(), ["film"]);
+    assert!(at.received() < 1 << 20);
+    assert_eq!(fs::read(at.server.root().join("film")).unwrap(), content);
+    assert_eq!(at.server.counters().of("STOR"), 0, "{:?}", at.server.counters().now().lines);
+    assert_eq!(at.names_there(), ["film"]);
 }
 
 #[test]
 fn an_old_content_stays_until_the_new_one_is_complete() {
     let _alone = alone();
-    let day = Day::new(&["film"], SMALL);
-    let mut file = File::create(day.path("film")).unwrap();
+    let at = Scripted::prepared(scripted::Options::default(), SMALL, |server| server.put("film", OLD));
+    let mut file = File::create(at.path("film")).unwrap();
     file.write_all(&content(500_000)).unwrap();
-    day.wait("the upload has begun", |day| day.received() > 100_000);
-    assert_eq!(fs::read(day.server.root().join("film")).unwrap(), OLD);
+    at.wait("the upload has begun", |at| at.received() > 100_000);
+    assert_eq!(fs::read(at.server.root().join("film")).unwrap(), OLD);
     shell::ok(
         Path::new("/"),
-        &format!("chmod 640 '{0}' && touch -d @1000000000 '{0}'", day.path("film").display()),
+        &format!("chmod 640 '{0}' && touch -d @1000000000 '{0}'", at.path("film").display()),
     );
     close(file).unwrap();
-    assert_eq!(fs::read(day.server.root().join("film")).unwrap(), content(500_000));
-    let attributes = shell::ok(day.server.root(), "stat -c '%a %Y' film");
+    assert_eq!(fs::read(at.server.root().join("film")).unwrap(), content(500_000));
+    let attributes = shell::ok(at.server.root(), "stat -c '%a %Y' film");
     assert_eq!(attributes, "640 1000000000\n");
-    assert_eq!(day.names_there(), ["film"]);
+    assert_eq!(at.names_there(), ["film"]);
 }
 
 #[test]
@@ -85,18 +85,21 @@ fn a_writer_that_is_too_far_ahead_waits_and_the_spool_stays_small() {
 fn a_server_that_takes_nothing_any_more_holds_no_writer_for_ever() {
     let _alone = alone();
     for after in [0, 100_000, 3 << 20] {
-        let day = Day::new(&[], &["timeout=2", "stream_from=64K", "spool_size=1M", "shutdown_timeout=2"]);
+        let at = Scripted::with(
+            scripted::Options::default(),
+            &["timeout=2", "stream_from=64K", "spool_size=1M", "shutdown_timeout=2"],
+        );
         let fault = Fault::Data { after, end: DataEnd::Stalled, then: Then::Silent };
-        day.server.faults().add(Rule::on("STOR").act(fault.clone()));
-        day.server.faults().add(Rule::on("APPE").act(fault));
+        at.server.faults().add(Rule::on("STOR").act(fault.clone()));
+        at.server.faults().add(Rule::on("APPE").act(fault));
         let content = content(32 << 20);
         let started = Instant::now();
-        let mut file = File::create(day.path("film")).unwrap();
+        let mut file = File::create(at.path("film")).unwrap();
         let written = file.write_all(&content);
         let closed = close(file);
         assert!(written.is_err() && closed.is_err(), "{after}: {written:?}, {closed:?}");
         assert!(started.elapsed() < Duration::from_secs(25), "it took {:?}", started.elapsed());
-        assert!(!day.server.root().join("film").exists());
+        assert!(!at.server.root().join("film").exists());
     }
 }
 
@@ -223,44 +226,44 @@ fn what_was_sent_can_be_read_back_before_it_is_closed() {
 #[test]
 fn a_file_may_be_moved_and_removed_and_its_folder_moved_while_it_is_uploaded() {
     let _alone = alone();
-    let day = Day::new(&[], SMALL);
+    let at = Scripted::with(scripted::Options::default(), SMALL);
     let content = content(700_000);
     let begin = |name: &str| {
-        let mut file = File::create(day.path(name)).unwrap();
-        let before = day.received();
+        let mut file = File::create(at.path(name)).unwrap();
+        let before = at.received();
         file.write_all(&content[..400_000]).unwrap();
-        day.wait("the upload has begun", |day| day.received() > before + 64_000);
+        at.wait("the upload has begun", |at| at.received() > before + 64_000);
         file
     };
-    shell::ok(day.mount.path(), "mkdir a b");
+    shell::ok(at.mount.path(), "mkdir a b");
     let mut moved = begin("a/moved");
     let (removed, mut kept) = (begin("a/removed"), begin("a/kept"));
-    shell::ok(day.mount.path(), "mv a/moved b/moved && rm a/removed && mv a c");
+    shell::ok(at.mount.path(), "mv a/moved b/moved && rm a/removed && mv a c");
     kept.write_all(&content[400_000..]).unwrap();
     moved.write_all(&content[400_000..]).unwrap();
     [removed, moved, kept].into_iter().for_each(|file| close(file).unwrap());
-    assert_eq!(shell::ok(day.server.root(), "find . -type f | sort"), "./b/moved\n./c/kept\n");
+    assert_eq!(shell::ok(at.server.root(), "find . -type f | sort"), "./b/moved\n./c/kept\n");
     for name in ["b/moved", "c/kept"] {
-        assert!(fs::read(day.server.root().join(name)).unwrap() == content, "{name}");
+        assert!(fs::read(at.server.root().join(name)).unwrap() == content, "{name}");
     }
-    shell::ok(day.mount.path(), "rm -r b c && test -z \"$(ls -A)\"");
+    shell::ok(at.mount.path(), "rm -r b c && test -z \"$(ls -A)\"");
 }
 
 #[test]
 fn a_server_that_is_full_says_so_to_the_writer() {
     let _alone = alone();
-    let day = Day::new(&[], &["stream_from=64K", "spool_size=1M"]);
+    let at = Scripted::with(scripted::Options::default(), &["stream_from=64K", "spool_size=1M"]);
     let full = Then::Reply("452 Insufficient storage space.".into());
-    day.server.faults().add(Rule::on("STOR").act(Fault::Data {
+    at.server.faults().add(Rule::on("STOR").act(Fault::Data {
         after: 1 << 20,
         end: DataEnd::Reset,
         then: full,
     }));
-    let mut file = File::create(day.path("film")).unwrap();
+    let mut file = File::create(at.path("film")).unwrap();
     let error = file.write_all(&content(32 << 20)).unwrap_err();
     assert!([libc::ENOSPC, libc::EIO].contains(&error.raw_os_error().unwrap()), "{error}");
     close(file).unwrap_err();
-    assert_eq!(day.names_there(), [""; 0]);
+    assert_eq!(at.names_there(), [""; 0]);
 }
 
 #[test]
@@ -359,28 +362,7 @@ fn ten_gib_are_written_and_read_in_little_memory() {
     assert!(memory < (64 + 32) << 10, "{memory} KiB");
 }
 
-/// A scripted server and its mount.
-struct Day {
-    mount: Mount,
-    server: scripted::Server,
-    _served: Scratch,
-}
-
-impl Day {
-    fn new(files: &[&str], options: &[&str]) -> Self {
-        let served = Scratch::new("served");
-        for name in files {
-            fs::write(served.path().join(name), OLD).unwrap();
-        }
-        let server = scripted::Server::start(served.path()).unwrap();
-        let mount = Mount::new(&server, options);
-        Self { mount, server, _served: served }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.mount.path().join(name)
-    }
-
+impl Scripted {
     fn received(&self) -> u64 {
         self.server.counters().now().bytes_received
     }

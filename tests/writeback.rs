@@ -15,7 +15,7 @@ use harness::patience::at_once;
 use harness::program::{self, ok};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
-use harness::{Kind, Mount, Options, Server, Target, shell};
+use harness::{Kind, Mount, Options, Scripted, Server, Target, shell};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -63,183 +63,183 @@ fn a_copied_tree_is_on_the_server_when_the_mount_has_ended() {
 
 #[test]
 fn close_answers_before_the_server_does_and_fsync_waits_for_it() {
-    let day = Day::new(&[], &["writeback", "timeout=60"]);
-    day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
-    store(&day.at("f"), b"hello").unwrap();
-    assert_eq!(fs::read(day.at("f")).unwrap(), b"hello");
-    assert_eq!(fs::metadata(day.at("f")).unwrap().len(), 5);
-    assert_eq!(shell::ok(day.mount.path(), "ls"), "f\n");
-    assert!(!day.root().join("f").exists() && entries(&day.mount.spool()) == 1);
-    let told = ok(&["status", day.point()]);
+    let at = Scripted::with(scripted::Options::default(), &["writeback", "timeout=60"]);
+    at.server.faults().add(Rule::on("STOR").act(Fault::Silent));
+    store(&at.path("f"), b"hello").unwrap();
+    assert_eq!(fs::read(at.path("f")).unwrap(), b"hello");
+    assert_eq!(fs::metadata(at.path("f")).unwrap().len(), 5);
+    assert_eq!(shell::ok(at.mount.path(), "ls"), "f\n");
+    assert!(!at.root().join("f").exists() && entries(&at.mount.spool()) == 1);
+    let told = ok(&["status", at.point()]);
     assert!(told.contains("/f") && told.contains("1 files"), "{told}");
-    let file = File::options().append(true).open(day.at("f")).unwrap();
+    let file = File::options().append(true).open(at.path("f")).unwrap();
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| file.sync_all());
         std::thread::sleep(Duration::from_millis(500));
         assert!(!waits.is_finished(), "fsync() did not wait");
-        day.mend();
+        at.mend();
         waits.join().unwrap().unwrap();
     });
-    assert_eq!(fs::read(day.root().join("f")).unwrap(), b"hello");
+    assert_eq!(fs::read(at.root().join("f")).unwrap(), b"hello");
     drop(file);
-    until("the journal is empty", || entries(&day.mount.spool()) == 0);
+    until("the journal is empty", || entries(&at.mount.spool()) == 0);
     // Without a change there is nothing to wait for.
-    day.server.counters().reset();
-    File::options().append(true).open(day.at("f")).unwrap().sync_all().unwrap();
-    assert_eq!(day.server.counters().of("STOR") + day.server.counters().of("APPE"), 0);
+    at.server.counters().reset();
+    File::options().append(true).open(at.path("f")).unwrap().sync_all().unwrap();
+    assert_eq!(at.server.counters().of("STOR") + at.server.counters().of("APPE"), 0);
 }
 
 #[test]
 fn what_fsync_cannot_bring_to_the_server_is_told_and_stays_safe() {
-    let mut day = Day::new(&[], WRITEBACK);
-    day.server.faults().add(Rule::on("STOR").act(Fault::Reply("552 Quota exceeded.".into())));
-    let mut file = File::create(day.at("f")).unwrap();
+    let mut at = Scripted::with(scripted::Options::default(), WRITEBACK);
+    at.server.faults().add(Rule::on("STOR").act(Fault::Reply("552 Quota exceeded.".into())));
+    let mut file = File::create(at.path("f")).unwrap();
     file.write_all(b"hello").unwrap();
     assert!(file.sync_all().is_err());
     close(file).unwrap();
-    day.crash();
-    day.mend();
-    day.again();
-    until("it gets there", || fs::read(day.root().join("f")).is_ok_and(|found| found == b"hello"));
+    at.crash();
+    at.mend();
+    at.again();
+    until("it gets there", || fs::read(at.root().join("f")).is_ok_and(|found| found == b"hello"));
 }
 
 #[test]
 fn after_a_kill_at_any_moment_the_next_mount_brings_what_was_closed() {
     at_once(4, moments(), |moment| {
-        let mut day = Day::new(&["old"], WRITEBACK);
-        day.server.faults().add(Rule::on(moment.verb).act(moment.fault.clone()));
-        store(&day.at("old"), &content(2)).unwrap();
-        store(&day.at("new"), &content(3)).unwrap();
-        let mut file = File::options().append(true).open(day.at("old")).unwrap();
+        let mut at = Scripted::serving(&["old"], WRITEBACK);
+        at.server.faults().add(Rule::on(moment.verb).act(moment.fault.clone()));
+        store(&at.path("old"), &content(2)).unwrap();
+        store(&at.path("new"), &content(3)).unwrap();
+        let mut file = File::options().append(true).open(at.path("old")).unwrap();
         file.write_all(b"and more").unwrap();
         close(file).unwrap();
-        let counters = day.server.counters();
+        let counters = at.server.counters();
         until("the moment comes", || {
             counters.of(moment.verb) > 0 && counters.now().bytes_received >= moment.bytes
         });
-        day.crash();
-        day.mend();
-        day.again();
+        at.crash();
+        at.mend();
+        at.again();
         let both = [content(2), b"and more".to_vec()].concat();
         // At once, and before the server has it.
-        assert!(fs::read(day.at("old")).unwrap() == both, "{moment:?}");
-        assert!(fs::read(day.at("new")).unwrap() == content(3), "{moment:?}");
+        assert!(fs::read(at.path("old")).unwrap() == both, "{moment:?}");
+        assert!(fs::read(at.path("new")).unwrap() == content(3), "{moment:?}");
         until("both are there", || {
-            fs::read(day.root().join("old")).unwrap() == both
-                && fs::read(day.root().join("new")).is_ok_and(|found| found == content(3))
+            fs::read(at.root().join("old")).unwrap() == both
+                && fs::read(at.root().join("new")).is_ok_and(|found| found == content(3))
         });
-        until("the journal is empty", || entries(&day.mount.spool()) == 0);
-        assert_eq!(shell::ok(day.mount.path(), "ls -A"), "new\nold\n", "{moment:?}: {}", day.mount.log());
+        until("the journal is empty", || entries(&at.mount.spool()) == 0);
+        assert_eq!(shell::ok(at.mount.path(), "ls -A"), "new\nold\n", "{moment:?}: {}", at.mount.log());
     });
 }
 
 #[test]
 fn an_append_that_is_killed_adds_once() {
     at_once(4, vec![0, 1, 5_000, 20_000], |&after: &u64| {
-        let mut day = Day::new(&["log"], WRITEBACK);
+        let mut at = Scripted::serving(&["log"], WRITEBACK);
         let more = vec![b'+'; 20_000];
         let stalled = Fault::Data { after, end: DataEnd::Stalled, then: Then::Silent };
-        day.server.faults().add(Rule::on("APPE").act(stalled));
-        let mut file = File::options().append(true).open(day.at("log")).unwrap();
+        at.server.faults().add(Rule::on("APPE").act(stalled));
+        let mut file = File::options().append(true).open(at.path("log")).unwrap();
         file.write_all(&more).unwrap();
         close(file).unwrap();
-        let counters = day.server.counters();
+        let counters = at.server.counters();
         until("the moment comes", || counters.of("APPE") > 0 && counters.now().bytes_received >= after);
-        day.crash();
-        day.mend();
-        day.again();
+        at.crash();
+        at.mend();
+        at.again();
         let whole = [content(1), more].concat();
-        assert!(fs::read(day.at("log")).unwrap() == whole);
-        until("it is there", || fs::read(day.root().join("log")).unwrap() == whole);
-        until("the journal is empty", || entries(&day.mount.spool()) == 0);
-        assert!(fs::read(day.root().join("log")).unwrap() == whole);
-        assert_eq!(shell::ok(day.mount.path(), "ls -A"), "log\n");
+        assert!(fs::read(at.path("log")).unwrap() == whole);
+        until("it is there", || fs::read(at.root().join("log")).unwrap() == whole);
+        until("the journal is empty", || entries(&at.mount.spool()) == 0);
+        assert!(fs::read(at.root().join("log")).unwrap() == whole);
+        assert_eq!(shell::ok(at.mount.path(), "ls -A"), "log\n");
     });
 }
 
 #[test]
 fn names_are_changed_in_the_order_in_which_programs_did_it() {
-    let mut day = Day::new(&["old"], &["writeback", "max_conns=1", "timeout=60"]);
-    day.server.faults().add(Rule::on("STOR").act(Fault::Delay(Duration::from_millis(200))));
+    let mut at = Scripted::serving(&["old"], &["writeback", "max_conns=1", "timeout=60"]);
+    at.server.faults().add(Rule::on("STOR").act(Fault::Delay(Duration::from_millis(200))));
     shell::ok(
-        day.mount.path(),
+        at.mount.path(),
         "mkdir d e; echo 1 > d/1; echo 2 > d/2; mv d/2 d/two; echo 3 > d/3; rm d/3; echo 4 > d/4; mv d/4 d/1
          echo 5 > e/5; mv e f; echo 6 > f/6; echo new > old; mv old older; echo 7 > seven; rm seven; echo 8 > seven
          mkdir g; echo x > g/x; rm -r g; echo 9 > old; ! rmdir f",
     );
-    day.crash();
-    day.server.faults().clear();
-    day.again();
-    until("everything is there", || entries(&day.mount.spool()) == 0);
+    at.crash();
+    at.server.faults().clear();
+    at.again();
+    until("everything is there", || entries(&at.mount.spool()) == 0);
     let script =
         "find . -type f ! -name '.ftpfs*' | LC_ALL=C sort | while read f; do echo $f $(cat $f); done";
     let want = "./d/1 4\n./d/two 2\n./f/5 5\n./f/6 6\n./old 9\n./older new\n./seven 8\n";
-    assert_eq!(shell::ok(day.root(), script), want, "{}", day.mount.log());
-    assert_eq!(shell::ok(day.mount.path(), script), want);
+    assert_eq!(shell::ok(at.root(), script), want, "{}", at.mount.log());
+    assert_eq!(shell::ok(at.mount.path(), script), want);
 }
 
 #[test]
 fn renaming_and_removing_what_is_only_here_costs_no_upload() {
-    let day = Day::new(&[], &["writeback", "max_conns=1", "timeout=60"]);
-    day.server.faults().add(Rule::on("STOR").act(Fault::Silent).once());
-    store(&day.at("stuck"), b"x").unwrap();
-    until("it is stuck", || day.server.counters().of("STOR") == 1);
+    let at = Scripted::with(scripted::Options::default(), &["writeback", "max_conns=1", "timeout=60"]);
+    at.server.faults().add(Rule::on("STOR").act(Fault::Silent).once());
+    store(&at.path("stuck"), b"x").unwrap();
+    until("it is stuck", || at.server.counters().of("STOR") == 1);
     shell::ok(
-        day.mount.path(),
+        at.mount.path(),
         "echo a > a; mv a b; echo c > c; rm c; ls | tr '\\n' ' ' | grep -x 'b stuck '",
     );
-    day.server.drop_sessions();
-    until("both are there", || entries(&day.mount.spool()) == 0);
-    assert_eq!(fs::read(day.root().join("b")).unwrap(), b"a\n");
-    assert!(!day.root().join("a").exists() && !day.root().join("c").exists());
-    let counts = day.server.counters();
+    at.server.drop_sessions();
+    until("both are there", || entries(&at.mount.spool()) == 0);
+    assert_eq!(fs::read(at.root().join("b")).unwrap(), b"a\n");
+    assert!(!at.root().join("a").exists() && !at.root().join("c").exists());
+    let counts = at.server.counters();
     assert_eq!((counts.of("DELE"), counts.of("RNFR")), (0, 0), "{:?}", counts.now().lines);
 }
 
 #[test]
 fn the_end_of_a_mount_waits_for_its_uploads() {
     for way in ["ftpfs", "umount", "TERM"] {
-        let mut day = Day::new(&[], WRITEBACK);
-        day.server.faults().add(Rule::on("STOR").act(Fault::Delay(Duration::from_millis(700))));
-        shell::ok(day.mount.path(), "for i in 1 2 3 4 5 6 7 8 9; do echo $i > $i; done");
-        assert!(!day.root().join("9").exists());
+        let mut at = Scripted::with(scripted::Options::default(), WRITEBACK);
+        at.server.faults().add(Rule::on("STOR").act(Fault::Delay(Duration::from_millis(700))));
+        shell::ok(at.mount.path(), "for i in 1 2 3 4 5 6 7 8 9; do echo $i > $i; done");
+        assert!(!at.root().join("9").exists());
         match way {
             "ftpfs" => {
-                ok(&["umount", day.point()]);
+                ok(&["umount", at.point()]);
             }
             "umount" => {
-                shell::ok(Path::new("/"), &format!("umount '{}'", day.point()));
+                shell::ok(Path::new("/"), &format!("umount '{}'", at.point()));
             }
-            _ => day.mount.signal(Signal::SIGTERM),
+            _ => at.mount.signal(Signal::SIGTERM),
         }
-        let status = day.mount.wait(Duration::from_secs(30)).unwrap();
-        assert!(status.success(), "{way}: {status}: {}", day.mount.log());
+        let status = at.mount.wait(Duration::from_secs(30)).unwrap();
+        assert!(status.success(), "{way}: {status}: {}", at.mount.log());
         for i in 1..=9 {
             assert_eq!(
-                fs::read(day.root().join(i.to_string())).unwrap(),
+                fs::read(at.root().join(i.to_string())).unwrap(),
                 format!("{i}\n").as_bytes(),
                 "{way}"
             );
         }
-        assert_eq!(entries(&day.mount.spool()), 0);
+        assert_eq!(entries(&at.mount.spool()), 0);
     }
 }
 
 #[test]
 fn what_cannot_be_uploaded_before_the_end_is_said_and_brought_by_the_next_mount() {
-    let mut day = Day::new(&[], &["writeback", "umount_timeout=1"]);
-    day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
-    store(&day.at("f"), b"hello").unwrap();
-    shell::ok(Path::new("/"), &format!("umount '{}'", day.point()));
-    let status = day.mount.wait(Duration::from_secs(30)).unwrap();
-    assert_eq!(status.code(), Some(7), "{}", day.mount.log());
-    assert!(day.mount.log().contains("ftpfs recover"), "{}", day.mount.log());
-    assert_eq!(entries(&day.mount.spool()), 1);
-    day.mend();
+    let mut at = Scripted::with(scripted::Options::default(), &["writeback", "umount_timeout=1"]);
+    at.server.faults().add(Rule::on("STOR").act(Fault::Silent));
+    store(&at.path("f"), b"hello").unwrap();
+    shell::ok(Path::new("/"), &format!("umount '{}'", at.point()));
+    let status = at.mount.wait(Duration::from_secs(30)).unwrap();
+    assert_eq!(status.code(), Some(7), "{}", at.mount.log());
+    assert!(at.mount.log().contains("ftpfs recover"), "{}", at.mount.log());
+    assert_eq!(entries(&at.mount.spool()), 1);
+    at.mend();
     // Also a mount without the option.
-    day.mount.again(&day.server, &[]);
-    assert_eq!(fs::read(day.at("f")).unwrap(), b"hello");
-    until("it is there", || fs::read(day.root().join("f")).is_ok_and(|found| found == b"hello"));
+    at.mount.again(&at.server, &[]);
+    assert_eq!(fs::read(at.path("f")).unwrap(), b"hello");
+    until("it is there", || fs::read(at.root().join("f")).is_ok_and(|found| found == b"hello"));
 }
 
 #[test]
@@ -268,108 +268,111 @@ fn a_server_that_is_away_is_waited_for() {
 
 #[test]
 fn a_file_that_was_changed_on_the_server_meanwhile_is_kept_and_so_is_ours() {
-    let mut day = Day::new(&["f", "part"], WRITEBACK);
-    shell::ok(day.mount.path(), "ls -l");
-    day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
-    day.server.faults().add(Rule::on("APPE").act(Fault::Silent));
-    store(&day.at("f"), b"ours").unwrap();
-    store(&day.at("new"), b"ours, new").unwrap();
-    shell::ok(day.mount.path(), "echo more >> part");
-    day.crash();
+    let mut at = Scripted::serving(&["f", "part"], WRITEBACK);
+    shell::ok(at.mount.path(), "ls -l");
+    at.server.faults().add(Rule::on("STOR").act(Fault::Silent));
+    at.server.faults().add(Rule::on("APPE").act(Fault::Silent));
+    store(&at.path("f"), b"ours").unwrap();
+    store(&at.path("new"), b"ours, new").unwrap();
+    shell::ok(at.mount.path(), "echo more >> part");
+    at.crash();
     for name in ["f", "new", "part"] {
-        fs::write(day.root().join(name), format!("theirs: {name}")).unwrap();
+        fs::write(at.root().join(name), format!("theirs: {name}")).unwrap();
     }
-    day.mend();
-    day.again();
-    until("it is settled", || entries(&day.mount.spool()) == 0);
+    at.mend();
+    at.again();
+    until("it is settled", || entries(&at.mount.spool()) == 0);
     for name in ["f", "new", "part"] {
-        assert_eq!(fs::read(day.root().join(name)).unwrap(), format!("theirs: {name}").as_bytes());
+        assert_eq!(fs::read(at.root().join(name)).unwrap(), format!("theirs: {name}").as_bytes());
     }
     let script = |name: &str| format!("cat {name}.ftpfs-conflict-2*");
-    assert_eq!(shell::ok(day.root(), &script("f")), "ours");
-    assert_eq!(shell::ok(day.root(), &script("new")), "ours, new");
-    assert_eq!(shell::ok(day.mount.path(), &script("f")), "ours");
-    assert_eq!(fs::read(day.at("f")).unwrap(), b"theirs: f");
-    assert!(day.mount.log().contains("conflict"));
+    assert_eq!(shell::ok(at.root(), &script("f")), "ours");
+    assert_eq!(shell::ok(at.root(), &script("new")), "ours, new");
+    assert_eq!(shell::ok(at.mount.path(), &script("f")), "ours");
+    assert_eq!(fs::read(at.path("f")).unwrap(), b"theirs: f");
+    assert!(at.mount.log().contains("conflict"));
     // A part of a file is no file: it is kept here.
-    let listed = recover(&day.mount, &[]);
+    let listed = recover(&at.mount, &[]);
     assert!(listed.contains("/part") && listed.contains("has changed"), "{listed}");
 }
 
 #[test]
 fn a_full_journal_is_waited_for_and_then_told() {
-    let day = Day::new(&[], &["writeback", "spool_size=64K", "timeout=2", "attr_timeout=60"]);
+    let at = Scripted::with(
+        scripted::Options::default(),
+        &["writeback", "spool_size=64K", "timeout=2", "attr_timeout=60"],
+    );
     let piece = vec![b'x'; 40_000];
-    day.server
+    at.server
         .faults()
         .add(Rule::on("STOR").path("first").times(1).act(Fault::Delay(Duration::from_millis(700))));
-    store(&day.at("first"), &piece).unwrap();
-    assert!(!day.root().join("first").exists());
+    store(&at.path("first"), &piece).unwrap();
+    assert!(!at.root().join("first").exists());
     // There is room again once the first is there.
-    store(&day.at("second"), &piece).unwrap();
-    assert_eq!(fs::read(day.root().join("first")).unwrap(), piece);
-    until("both are there", || entries(&day.mount.spool()) == 0);
-    day.server.faults().add(Rule::on("STOR").act(Fault::Reply("451 Not now.".into())));
-    store(&day.at("third"), &piece).unwrap();
-    let error = store(&day.at("fourth"), &piece).unwrap_err();
+    store(&at.path("second"), &piece).unwrap();
+    assert_eq!(fs::read(at.root().join("first")).unwrap(), piece);
+    until("both are there", || entries(&at.mount.spool()) == 0);
+    at.server.faults().add(Rule::on("STOR").act(Fault::Reply("451 Not now.".into())));
+    store(&at.path("third"), &piece).unwrap();
+    let error = store(&at.path("fourth"), &piece).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(nix::libc::ENOSPC), "{error}");
-    assert_eq!(fs::read(day.at("third")).unwrap(), piece);
-    day.mend();
-    until("the third is there", || fs::read(day.root().join("third")).is_ok_and(|found| found == piece));
-    store(&day.at("fifth"), &piece).unwrap();
+    assert_eq!(fs::read(at.path("third")).unwrap(), piece);
+    at.mend();
+    until("the third is there", || fs::read(at.root().join("third")).is_ok_and(|found| found == piece));
+    store(&at.path("fifth"), &piece).unwrap();
 }
 
 #[test]
 fn what_was_closed_survives_that_somebody_writes_on_and_is_killed() {
-    let mut day = Day::new(&["f"], WRITEBACK);
-    day.server.faults().add(Rule::on("STOR").times(1).act(Fault::Delay(Duration::from_millis(500))));
-    store(&day.at("f"), &content(2)).unwrap();
-    until("it is on its way", || day.server.counters().of("STOR") > 0);
+    let mut at = Scripted::serving(&["f"], WRITEBACK);
+    at.server.faults().add(Rule::on("STOR").times(1).act(Fault::Delay(Duration::from_millis(500))));
+    store(&at.path("f"), &content(2)).unwrap();
+    until("it is on its way", || at.server.counters().of("STOR") > 0);
     // A process of its own: what inherits an open file closes it, and a close() is a close().
     let script = "import os, time; f = os.open('f', os.O_WRONLY | os.O_TRUNC); os.write(f, b'half of another'); time.sleep(60)";
     let mut writer =
-        Command::new("python3").args(["-c", script]).current_dir(day.mount.path()).spawn().unwrap();
-    until("it is written", || fs::metadata(day.at("f")).is_ok_and(|found| found.len() == 15));
-    until("the first is there", || fs::read(day.root().join("f")).unwrap() != content(1));
-    day.crash();
+        Command::new("python3").args(["-c", script]).current_dir(at.mount.path()).spawn().unwrap();
+    until("it is written", || fs::metadata(at.path("f")).is_ok_and(|found| found.len() == 15));
+    until("the first is there", || fs::read(at.root().join("f")).unwrap() != content(1));
+    at.crash();
     writer.kill().unwrap();
     writer.wait().unwrap();
-    day.again();
-    assert!(fs::read(day.at("f")).unwrap() == content(2));
-    until("it is there", || entries(&day.mount.spool()) == 0);
-    assert!(fs::read(day.root().join("f")).unwrap() == content(2));
-    assert_eq!(shell::ok(day.mount.path(), "ls -A"), "f\n");
+    at.again();
+    assert!(fs::read(at.path("f")).unwrap() == content(2));
+    until("it is there", || entries(&at.mount.spool()) == 0);
+    assert!(fs::read(at.root().join("f")).unwrap() == content(2));
+    assert_eq!(shell::ok(at.mount.path(), "ls -A"), "f\n");
 }
 
 #[test]
 fn two_mounts_of_the_same_do_not_share_a_journal() {
-    let mut day = Day::new(&[], &["writeback", "timeout=60"]);
+    let mut at = Scripted::with(scripted::Options::default(), &["writeback", "timeout=60"]);
     // The spool folder of the first.
-    let spool = format!("spool_dir={}", day.mount.spool().display());
-    day.server.faults().add(Rule::on("STOR").act(Fault::Silent));
-    store(&day.at("one"), b"1").unwrap();
+    let spool = format!("spool_dir={}", at.mount.spool().display());
+    at.server.faults().add(Rule::on("STOR").act(Fault::Silent));
+    store(&at.path("one"), b"1").unwrap();
     let point = Scratch::new("second");
     let program = program::path();
     let mut second = Command::new(program)
-        .args(["-f", "-o", &format!("writeback,{spool}"), &day.server.url()])
+        .args(["-f", "-o", &format!("writeback,{spool}"), &at.server.url()])
         .arg(point.path())
-        .env("FTPFS_PASSWORD", day.server.password())
+        .env("FTPFS_PASSWORD", at.server.password())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     until("it is mounted", || !harness::scratch::mounts_below(point.path()).is_empty());
     store(&point.path().join("two"), b"2").unwrap();
-    assert_eq!(entries(&day.mount.spool()), 2);
-    assert!(!day.at("two").exists());
+    assert_eq!(entries(&at.mount.spool()), 2);
+    assert!(!at.path("two").exists());
     second.kill().unwrap();
     second.wait().unwrap();
     shell::ok(Path::new("/"), &format!("umount -l '{}' 2>/dev/null || true", point.path().display()));
-    day.crash();
-    day.mend();
-    day.again();
-    until("both are there", || entries(&day.mount.spool()) == 0);
-    assert_eq!(fs::read(day.root().join("one")).unwrap(), b"1");
-    assert_eq!(fs::read(day.root().join("two")).unwrap(), b"2");
+    at.crash();
+    at.mend();
+    at.again();
+    until("both are there", || entries(&at.mount.spool()) == 0);
+    assert_eq!(fs::read(at.root().join("one")).unwrap(), b"1");
+    assert_eq!(fs::read(at.root().join("two")).unwrap(), b"2");
 }
 
 #[test]
@@ -380,10 +383,10 @@ fn times_and_modes_that_are_set_after_close_get_there_too() {
         set_times_and_die(&mut mount, &server, server.root());
     }
     // While their uploads are under way, which takes long.
-    let mut day = Day::new(&[], WRITEBACK);
-    day.server.faults().add(Rule::on("STOR").act(Fault::Delay(Duration::from_millis(700))));
-    let root = day.root().to_path_buf();
-    set_times_and_die(&mut day.mount, &day.server, &root);
+    let mut at = Scripted::with(scripted::Options::default(), WRITEBACK);
+    at.server.faults().add(Rule::on("STOR").act(Fault::Delay(Duration::from_millis(700))));
+    let root = at.root().to_path_buf();
+    set_times_and_die(&mut at.mount, &at.server, &root);
 }
 
 fn set_times_and_die(mount: &mut Mount, server: &dyn Target, root: &Path) {
@@ -399,35 +402,16 @@ fn set_times_and_die(mount: &mut Mount, server: &dyn Target, root: &Path) {
     shell::ok(root, "TZ=UTC stat -c '%n %a %y' 1 2 3 | grep -c '600 2001-02-03 04:05:06' | grep -x 3");
 }
 
-/// A scripted server and its mount.
-struct Day {
-    mount: Mount,
-    server: scripted::Server,
-    options: Vec<&'static str>,
-    _served: Scratch,
-}
-
-impl Day {
-    fn new(files: &[&str], options: &[&'static str]) -> Self {
-        let served = Scratch::new("served");
-        for name in files {
-            fs::write(served.path().join(name), content(1)).unwrap();
-        }
-        let server = scripted::Server::start(served.path()).unwrap();
-        let mount = Mount::new(&server, options);
-        Self { mount, server, options: options.to_vec(), _served: served }
-    }
-
-    fn at(&self, name: &str) -> std::path::PathBuf {
-        self.mount.path().join(name)
+impl Scripted {
+    /// With these files, each of which has version 1 as its content.
+    fn serving(files: &[&str], options: &[&str]) -> Self {
+        Self::prepared(scripted::Options::default(), options, |server| {
+            files.iter().for_each(|name| server.put(name, content(1)));
+        })
     }
 
     fn point(&self) -> &str {
         self.mount.path().to_str().unwrap()
-    }
-
-    fn root(&self) -> &Path {
-        self.server.root()
     }
 
     fn crash(&mut self) {
@@ -439,10 +423,6 @@ impl Day {
     fn mend(&self) {
         self.server.faults().clear();
         self.server.drop_sessions();
-    }
-
-    fn again(&mut self) {
-        self.mount.again(&self.server, &self.options.clone());
     }
 }
 

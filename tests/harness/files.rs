@@ -28,6 +28,11 @@ pub fn names(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// More than fits into the buffers between two sockets, and no multiple of anything.
+pub fn content() -> Vec<u8> {
+    (0..100_003u32).flat_map(u32::to_le_bytes).collect()
+}
+
 /// Sets the time of a file to so many seconds ago.
 pub fn date(file: &Path, seconds: u64) {
     let time = SystemTime::now() - Duration::from_secs(seconds);

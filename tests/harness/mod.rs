@@ -10,20 +10,20 @@
 //! assert_eq!(fs::read(server.root().join("greeting")).unwrap(), b"hello\n");
 //! ```
 //!
-//! [`each`] does so on each of the four main servers. [`servers`] starts them, each in namespaces of its own, so that
+//! [`each`] does so on each of the four main servers, [`mounted`] holds server and mount together. [`servers`] starts them, each in namespaces of its own, so that
 //! the machine is left as it was; [`fetch`] gets programs that are not there yet. [`mount`] runs `ftpfs` itself,
 //! [`program`] its other commands. [`network`] puts them on machines of their own. [`relay`] stands between the two
 //! when a test wants to count round trips or to break the line. [`scripted`] is a small server of our own that
-//! misbehaves on request; [`day`] mounts it. [`moments`] are those of an upload at which something can die. [`files`] and [`patience`] are
+//! misbehaves on request. [`moments`] are those of an upload at which something can die. [`files`] and [`patience`] are
 //! what most tests do with files and while they wait. [`standstill`] says where everybody waits when nothing moves.
 //! Everything ends with the value that stands for it, also when the test panics or is killed.
 
-pub mod day;
 pub mod each;
 pub mod fetch;
 pub mod files;
 pub mod moments;
 pub mod mount;
+pub mod mounted;
 pub mod network;
 pub mod patience;
 pub mod program;
@@ -35,8 +35,8 @@ pub mod servers;
 pub mod shell;
 pub mod standstill;
 
-pub use each::{Mounted, Scripted};
 pub use mount::{Mount, Target};
+pub use mounted::{Mounted, Scripted};
 pub use relay::Relay;
 pub use servers::{Kind, Options, Server, Tls};
 

@@ -24,6 +24,9 @@ fn look(limit: Duration, pause: Duration, what: &str, mut condition: impl FnMut(
     }
 }
 
+/// What hangs is not slow: many times the time-out of [`super::mounted::IMPATIENT`].
+pub const LONGEST: Duration = Duration::from_secs(30);
+
 /// What hangs is not slow: the limit is many times the time-out in force.
 #[track_caller]
 pub fn within<T>(limit: Duration, action: impl FnOnce() -> T) -> T {

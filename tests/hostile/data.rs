@@ -5,9 +5,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::harness::Scripted;
+use crate::harness::mounted::IMPATIENT;
 use crate::harness::patience::{at_once, eventually, within};
 use crate::harness::scripted::{Fault, Options, Rule};
-use crate::{BOUND, Day, GIB, LONGEST};
+use crate::{BOUND, GIB, LONGEST};
 
 #[test]
 fn a_file_that_is_longer_or_shorter_than_it_was_said_to_be_is_the_truth_or_an_error() {
@@ -15,27 +17,27 @@ fn a_file_that_is_longer_or_shorter_than_it_was_said_to_be_is_the_truth_or_an_er
     for sent in [0, 1, truth.len() / 2, truth.len() - 1, truth.len() + 1, truth.len() * 3] {
         let mut content = truth.clone();
         content.resize(sent, b'+');
-        let day = Day::new();
-        day.put("file", &truth);
+        let at = Scripted::limited();
+        at.put("file", &truth);
         // What RETR sends differs from what MLSD, MLST and SIZE say.
-        day.server.faults().add(Rule::on("RETR").act(Fault::Content(content.clone())));
-        if let Ok(read) = within(LONGEST, || fs::read(day.path("file"))) {
+        at.server.faults().add(Rule::on("RETR").act(Fault::Content(content.clone())));
+        if let Ok(read) = within(LONGEST, || fs::read(at.path("file"))) {
             let is_truth = read == truth;
             // A longer file: what was asked for is all there, and more cannot be known to belong to it.
             assert!(is_truth || sent > truth.len() && read == content, "{sent} sent, {} read", read.len());
         }
-        day.server.faults().clear();
-        eventually("the truth", || fs::read(day.path("file")).is_ok_and(|read| read == truth));
+        at.server.faults().clear();
+        eventually("the truth", || fs::read(at.path("file")).is_ok_and(|read| read == truth));
     }
     // Without end.
-    let day = Day::new();
-    day.put("file", &truth);
+    let at = Scripted::limited();
+    at.put("file", &truth);
     let endless = Fault::Lines { line: "{}\n".into(), bytes: 4 * GIB };
-    day.server.faults().add(Rule::on("RETR").act(endless));
-    if let Ok(read) = within(LONGEST, || fs::read(day.path("file"))) {
+    at.server.faults().add(Rule::on("RETR").act(endless));
+    if let Ok(read) = within(LONGEST, || fs::read(at.path("file"))) {
         assert_eq!(read.len(), truth.len());
     }
-    assert!(day.mount.peak_memory() < BOUND);
+    assert!(at.mount.peak_memory() < BOUND);
 }
 
 /// The server's own host is 127.0.0.2; whoever listens on 127.0.0.1 is somebody else.
@@ -68,13 +70,13 @@ fn data_connections_go_nowhere_but_to_the_server() {
     ];
     at_once(6, cases, |(without, verb, text)| {
         let options = Options { without: without.clone(), ..options() };
-        let day = Day::with(options, &["timeout=2", "shutdown_timeout=2", "passive"]);
-        day.put("file", b"text");
+        let at = Scripted::limited_with(options, &[&IMPATIENT[..], &["passive"]].concat());
+        at.put("file", b"text");
         // The ready connections of before are not asked for any more.
-        day.server.drop_sessions();
-        day.server.faults().add(Rule::on(verb).act(Fault::Reply(text.clone())));
-        day.lives_through(text);
-        day.is_well_again(text);
+        at.server.drop_sessions();
+        at.server.faults().add(Rule::on(verb).act(Fault::Reply(text.clone())));
+        at.lives_through(text);
+        at.is_well_again(text);
     });
     assert_eq!(visits.load(Ordering::SeqCst), 0, "somebody else got a data connection");
 }

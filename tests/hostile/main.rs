@@ -14,42 +14,22 @@ mod replies;
 mod tls;
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use harness::Mount;
+use harness::Scripted;
 use harness::files::{names, store};
+use harness::mounted::IMPATIENT;
 use harness::patience::{eventually, within};
-use harness::scratch::Scratch;
-use harness::scripted::{Options, Server};
+use harness::scripted::Options;
 
-/// A scripted server and its mount, which has short time-outs and little memory.
-struct Day {
-    mount: Mount,
-    server: Server,
-    _served: Scratch,
-}
-
-impl Day {
-    fn new() -> Self {
-        Self::with(Options::default(), &SHORT)
+impl Scripted {
+    /// Impatient, and with little memory.
+    fn limited() -> Self {
+        Self::limited_with(Options::default(), &IMPATIENT)
     }
 
-    fn with(options: Options, mount_options: &[&str]) -> Self {
-        let served = Scratch::new("served");
-        let server = Server::start_with(served.path(), options).unwrap();
-        let mount = Mount::through(&["prlimit", "--core=0", ADDRESS_SPACE], &server, mount_options);
-        Self { mount, server, _served: served }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.mount.path().join(name)
-    }
-
-    fn put(&self, name: &str, content: &[u8]) {
-        let at = self.server.root().join(name);
-        fs::create_dir_all(at.parent().unwrap()).unwrap();
-        fs::write(at, content).unwrap();
+    fn limited_with(options: Options, mount_options: &[&str]) -> Self {
+        Self::through(&["prlimit", "--core=0", ADDRESS_SPACE], options, mount_options, |_| ())
     }
 
     /// What a program does on a bad day: no wrong success, and each in time.
@@ -57,7 +37,7 @@ impl Day {
         self.goes_through(what, false);
     }
 
-    /// As [`Day::lives_through`], when the server says that it has done what it has not: nobody can see that of a folder.
+    /// As [`Scripted::lives_through`], when the server says that it has done what it has not: nobody can see that of a folder.
     fn lives_through_lies(&self, what: &str) {
         self.goes_through(what, true);
     }
@@ -92,7 +72,6 @@ impl Day {
     }
 }
 
-const SHORT: [&str; 2] = ["timeout=2", "shutdown_timeout=2"];
 const GIB: u64 = 1 << 30;
 /// Threads' stacks and heaps reserve much; what is really used is asked of [`BOUND`].
 const ADDRESS_SPACE: &str = "--as=4294967296";

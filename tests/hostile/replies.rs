@@ -1,10 +1,12 @@
 //! Replies: without end, too early, too many, and numbers in them that no file has.
 
 use crate::harness::Mount;
+use crate::harness::Scripted;
+use crate::harness::mounted::IMPATIENT;
 use crate::harness::patience::{at_once, within};
 use crate::harness::scratch::Scratch;
 use crate::harness::scripted::{Fault, Options, Rule, Server};
-use crate::{Day, GIB, LONGEST, SHORT};
+use crate::{GIB, LONGEST};
 
 #[test]
 fn replies_of_a_gibibyte_and_without_end_are_given_up_early() {
@@ -24,14 +26,14 @@ fn replies_of_a_gibibyte_and_without_end_are_given_up_early() {
         // One flood at every place; the others where it matters most.
         let all = ["RETR", "RNTO", "SIZE", "EPSV", "MLSD", "STOR", "MKD"];
         for verb in if head == b"250 " { &all[..] } else { &all[4..] } {
-            let day = Day::new();
-            day.put("file", b"text");
+            let at = Scripted::limited();
+            at.put("file", b"text");
             let flood = Fault::Flood { head: head.clone(), unit: unit.clone(), bytes: GIB };
-            day.server.faults().add(Rule::on(verb).act(flood));
+            at.server.faults().add(Rule::on(verb).act(flood));
             let shown = || format!("{verb}: {}{}...", head.escape_ascii(), unit.escape_ascii());
-            day.lives_through_lies(&shown());
-            assert_eq!(day.server.counters().now().flooded, 0, "{} was read to its end", shown());
-            day.is_well_again(&shown());
+            at.lives_through_lies(&shown());
+            assert_eq!(at.server.counters().now().flooded, 0, "{} was read to its end", shown());
+            at.is_well_again(&shown());
         }
     });
 }
@@ -53,12 +55,12 @@ fn a_greeting_or_a_login_without_end_fails_the_mount_in_time() {
 #[test]
 fn a_hundred_thousand_preliminary_replies_are_not_waited_through() {
     at_once(6, vec!["RETR", "STOR", "MLSD", "MKD", "DELE", "CONNECT"], |verb| {
-        let day = Day::new();
-        day.put("file", b"text");
-        day.server.drop_sessions();
-        day.server.faults().add(Rule::on(verb).act(Fault::First(b"150 Soon.\r\n".repeat(100_000))));
-        day.lives_through(verb);
-        day.is_well_again(verb);
+        let at = Scripted::limited();
+        at.put("file", b"text");
+        at.server.drop_sessions();
+        at.server.faults().add(Rule::on(verb).act(Fault::First(b"150 Soon.\r\n".repeat(100_000))));
+        at.lives_through(verb);
+        at.is_well_again(verb);
     });
 }
 
@@ -68,11 +70,11 @@ fn replies_that_come_before_their_commands_answer_nothing() {
         for early in
             ["226 Transfer complete.\r\n", "250 Done.\r\n", "350 Go on.\r\n", "213 4\r\n", "226 \r\n250 \r\n"]
         {
-            let day = Day::new();
-            day.put("file", b"text");
-            day.server.faults().add(Rule::on(verb).act(Fault::First(early.into())));
-            day.lives_through(&format!("{verb}: {early:?}"));
-            day.is_well_again(&format!("{verb}: {early:?}"));
+            let at = Scripted::limited();
+            at.put("file", b"text");
+            at.server.faults().add(Rule::on(verb).act(Fault::First(early.into())));
+            at.lives_through(&format!("{verb}: {early:?}"));
+            at.is_well_again(&format!("{verb}: {early:?}"));
         }
     });
 }
@@ -95,11 +97,11 @@ fn what_size_mdtm_and_mlst_say_beside_the_truth_harms_nobody() {
     ];
     at_once(6, lies, |(verb, text)| {
         for without in [vec![], vec!["MLSD", "MLST"]] {
-            let day = Day::with(Options { without, ..Options::default() }, &SHORT);
-            day.put("file", b"text");
-            day.server.faults().add(Rule::on(verb).act(Fault::Reply((*text).into())));
-            day.lives_through(&format!("{verb}: {text}"));
-            day.is_well_again(&format!("{verb}: {text}"));
+            let at = Scripted::limited_with(Options { without, ..Options::default() }, &IMPATIENT);
+            at.put("file", b"text");
+            at.server.faults().add(Rule::on(verb).act(Fault::Reply((*text).into())));
+            at.lives_through(&format!("{verb}: {text}"));
+            at.is_well_again(&format!("{verb}: {text}"));
         }
     });
 }

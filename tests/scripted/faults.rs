@@ -146,3 +146,14 @@ pub enum Then {
     /// Inside TLS without its close_notify; in the clear the same as `Close`.
     Cut,
 }
+
+impl Then {
+    pub fn reply(text: &str) -> Self {
+        Self::Reply(text.to_owned())
+    }
+
+    /// What a server says of a transfer that went well.
+    pub fn confirmed() -> Self {
+        Self::reply("226 Transfer complete.")
+    }
+}

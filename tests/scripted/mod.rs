@@ -20,13 +20,13 @@ mod time;
 mod wire;
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::{fs, io};
 
 use openssl::ssl::SslAcceptor;
 
@@ -135,6 +135,13 @@ impl Server {
 
     pub fn root(&self) -> &Path {
         self.shared.jail.root()
+    }
+
+    /// Puts a file there, with the folders above it; no client has asked for it.
+    pub fn put(&self, path: &str, content: impl AsRef<[u8]>) {
+        let at = self.root().join(path);
+        fs::create_dir_all(at.parent().expect("it is below the root")).unwrap();
+        fs::write(at, content).unwrap();
     }
 
     /// What shall go wrong.
