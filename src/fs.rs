@@ -1,11 +1,15 @@
 //! The file system: one method per file call, answered from memory or by a job.
 //!
-//! One file per family (and [`ahead`] for what comes before it is asked for): [`attributes`] (with [`times`]), [`names`], [`folders`] (with [`arriving`]), [`reading`], [`writing`]. Every call takes an
-//! [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the answer is sent
-//! before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno in
-//! [`errno`], and nowhere else.
+//! One file per family of calls: [`names`], [`attributes`] (with [`times`]), [`folders`] (with [`arriving`]), [`reading`],
+//! [`writing`] (with [`descriptors`], and [`writeback`] for who does not want to wait), [`space`]. Beside them: [`handles`], what
+//! programs have open; [`ahead`], what comes before it is asked for; [`figures`], what `status` shows.
 //!
-//! Locks are short, never held across I/O or an answer, and taken in one order: the drafts, one draft, the tree. Only `fuse` (and the command line, to start and stop) calls this.
+//! Every call takes an [`Answer`] and returns at once. Where the [`tree`](crate::tree), the block cache or a draft know, the
+//! answer is sent before the method returns; otherwise a job goes to the queue and its end answers. Errors become an errno
+//! in [`errno`], and nowhere else.
+//!
+//! Locks are short, never held across I/O or an answer, and taken in one order: the drafts, one draft, the tree. Only `fuse`
+//! calls this; and `cli` and `status`, to start it, to stop it, and to look at it.
 
 mod ahead;
 pub mod answer;

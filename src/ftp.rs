@@ -5,8 +5,8 @@
 //! connections, passive and active, kept ready), [`tls`] around either, [`session`] (login, transfers, everything with a deadline).
 //! [`features`] remembers, per mount, what this server turned out to be able to do.
 //!
-//! This layer keeps no policy: what is retried, cached or preferred is decided above. Only `connection`, and the jobs
-//! that it runs, may call it.
+//! This layer keeps no policy: what is retried, cached or preferred is decided above. Its types are everybody's; its sessions
+//! are those of `connection` (the first one is opened by `fs`, to prove the login) and are used by its jobs. `doctor` has its own.
 
 pub mod codepage;
 pub mod command;

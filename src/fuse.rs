@@ -89,7 +89,9 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.fs.lookup(caller(req), ino(parent), name.as_bytes(), entry(reply));
+        survive("lookup", || {
+            self.fs.lookup(caller(req), ino(parent), name.as_bytes(), entry(reply));
+        });
     }
 
     fn forget(&self, _req: &Request, node: INodeNo, nlookup: u64) {
@@ -357,11 +359,15 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        let (total, free) = match self.fs.space_left() {
-            Some(space) => (space.total.max(space.free) / u64::from(BLOCK), space.free / u64::from(BLOCK)),
-            None => (SOME_SPACE, SOME_SPACE),
-        };
-        reply.statfs(total, free, free, 0, 0, BLOCK, 255, BLOCK);
+        survive("statfs", || {
+            let (total, free) = match self.fs.space_left() {
+                Some(space) => {
+                    (space.total.max(space.free) / u64::from(BLOCK), space.free / u64::from(BLOCK))
+                }
+                None => (SOME_SPACE, SOME_SPACE),
+            };
+            reply.statfs(total, free, free, 0, 0, BLOCK, 255, BLOCK);
+        });
     }
 }
 

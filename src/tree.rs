@@ -22,7 +22,6 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use node::{Attributes, Entries, Folder, Ino, Node, Stamp, Version};
-pub use update::Changed;
 
 use crate::ftp::{Kind, Name, RemotePath};
 
@@ -220,11 +219,7 @@ impl Tree {
         let folder = self.nodes.get_mut(&parent)?.folder_mut();
         let ino = folder.children.remove(name)?;
         folder.note_change(name.clone(), stamp, now);
-        if let Some(node) = self.nodes.get_mut(&ino) {
-            node.parent = None;
-            node.name = None;
-        }
-        self.drop_if_unused(ino);
+        self.take_name(ino);
         Some(ino)
     }
 
@@ -271,11 +266,9 @@ impl Tree {
     pub fn unhide(&mut self, ino: Ino) {
         self.hidden.remove(&ino);
         if let Some(node) = self.nodes.get_mut(&ino) {
-            node.parent = None;
-            node.name = None;
             node.hidden = false;
         }
-        self.drop_if_unused(ino);
+        self.take_name(ino);
     }
 
     /// The kernel learned of this node once more.

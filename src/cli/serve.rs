@@ -12,12 +12,12 @@
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
+use parking_lot::Mutex;
 
 use super::daemon::Starter;
 use super::failure::{Exit, Failure};
@@ -67,7 +67,7 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
             .map_err(|error| Failure::from_ftp(&error, &place, &user))?
     };
 
-    PHASE.store(MOUNTING, Ordering::SeqCst);
+    *PHASE.lock() = Phase::Mounted;
     let (serving, identity) = match mount(&plan.point, &plan.mount, &mut watchdog, &filesystem) {
         Ok(mounted) => mounted,
         Err(message) => {
@@ -153,7 +153,7 @@ fn serve(
             Ok(Event::Signal(Signal::SIGHUP)) => filesystem.forget_caches(),
             Ok(Event::Signal(signal)) => {
                 log::info!("{signal}: unmounting");
-                PHASE.store(ENDING, Ordering::SeqCst);
+                *PHASE.lock() = Phase::Ending;
                 detach(identity, point);
                 return Ok(());
             }
@@ -212,10 +212,11 @@ fn wait_for_signals(signals: &SigSet, report: &Sender<Event>) {
             Ok(signal) => signal,
             Err(errno) => return log::error!("cannot wait for signals: {errno}"),
         };
-        match (PHASE.load(Ordering::SeqCst), signal) {
+        let phase = *PHASE.lock();
+        match (phase, signal) {
             // Nothing is mounted yet. HUP: the terminal is gone, and nobody reads how the login went.
-            (STARTING, _) => std::process::exit(128 + signal as i32),
-            (ENDING, Signal::SIGTERM | Signal::SIGINT) => {
+            (Phase::Starting, _) => std::process::exit(128 + signal as i32),
+            (Phase::Ending, Signal::SIGTERM | Signal::SIGINT) => {
                 log::warn!("second signal: not waiting for uploads");
                 std::process::exit(i32::from(Exit::Unconfirmed as u8));
             }
@@ -255,11 +256,17 @@ fn keep_memory_together() {
 }
 
 /// How far the main thread is, for the thread that waits for signals.
-static PHASE: AtomicU8 = AtomicU8::new(STARTING);
+static PHASE: Mutex<Phase> = Mutex::new(Phase::Starting);
 
-const STARTING: u8 = 0;
-const MOUNTING: u8 = 1;
-const ENDING: u8 = 2;
+#[derive(Clone, Copy)]
+enum Phase {
+    /// Logging in.
+    Starting,
+    /// Mounting, or mounted.
+    Mounted,
+    /// Uploading what is left.
+    Ending,
+}
 
 /// Long enough for a container that is being started and closes its copy; short enough that a restart finds us gone.
 const GRACE: Duration = Duration::from_secs(5);

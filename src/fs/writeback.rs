@@ -38,7 +38,8 @@ pub use settle::Settled;
 use super::{Answer, Caller, Errno, FileSystem};
 use crate::queue::Priority;
 use crate::tree::Ino;
-use crate::write::journal::{Journal, Place};
+use crate::write::draft::Generation;
+use crate::write::journal::{EntryNumber, Journal, Place};
 use crate::write::{Draft, kept};
 use settle::Settling;
 
@@ -68,7 +69,7 @@ pub(super) struct Pending {
     /// The oldest first; the last is what counts.
     kept: Vec<Source>,
     /// Of the draft, when it was saved last.
-    generation: u64,
+    generation: Generation,
     /// When it was saved first, and last.
     first: Instant,
     since: Instant,
@@ -90,7 +91,7 @@ pub(super) struct Pending {
 /// Where saved bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Source {
-    Journal(u64),
+    Journal(EntryNumber),
     /// Kept by an upload that failed, pushed by `ftpfs recover`.
     Unsent(PathBuf),
 }
@@ -141,7 +142,7 @@ impl Writeback {
     }
 
     /// Whether a file is in the journal, and with everything that its draft has.
-    fn is_saved(&self, ino: Ino, generation: u64) -> bool {
+    fn is_saved(&self, ino: Ino, generation: Generation) -> bool {
         let state = self.state.lock();
         state.files.get(&ino).is_some_and(|pending| pending.generation == generation)
     }
@@ -257,7 +258,7 @@ impl FileSystem {
         self.confirm(ino, answer);
     }
 
-    fn saved(&self, ino: Ino, draft: &Arc<Mutex<Draft>>, number: u64, generation: u64) {
+    fn saved(&self, ino: Ino, draft: &Arc<Mutex<Draft>>, number: EntryNumber, generation: Generation) {
         // An fsync() may have brought all of it to the server meanwhile, or a program may have removed it.
         let is_wanted = self.drafts.if_unsent(ino, draft, || {
             let is_there = {
@@ -386,7 +387,7 @@ impl FileSystem {
 
     /// The files whose bytes are safe in the journal as they are.
     pub(super) fn safe_files(&self) -> HashSet<Ino> {
-        let saved: Vec<(Ino, u64)> = {
+        let saved: Vec<(Ino, Generation)> = {
             let state = self.writeback.state.lock();
             state.files.iter().map(|(&ino, pending)| (ino, pending.generation)).collect()
         };
@@ -406,7 +407,7 @@ impl FileSystem {
 struct Start {
     after: Option<Instant>,
     since: Instant,
-    generation: u64,
+    generation: Generation,
     is_urgent: bool,
 }
 
@@ -418,7 +419,7 @@ impl Start {
 }
 
 impl Pending {
-    fn new(generation: u64) -> Self {
+    fn new(generation: Generation) -> Self {
         Self {
             kept: Vec::new(),
             generation,
@@ -435,10 +436,10 @@ impl Pending {
     }
 
     /// The oldest first, but before that what somebody waits for.
-    fn order(&self) -> (bool, u64) {
+    fn order(&self) -> (bool, Option<EntryNumber>) {
         let number = match self.kept.first() {
-            Some(Source::Journal(number)) => *number,
-            _ => 0,
+            Some(Source::Journal(number)) => Some(*number),
+            _ => None,
         };
         (!self.is_urgent, number)
     }

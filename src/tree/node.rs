@@ -54,7 +54,9 @@ pub struct Node {
     pub local: bool,
     /// Removed by a program, kept on the server under a hidden name until the last handle is closed.
     pub hidden: bool,
+    /// How often the kernel has learned of it and not yet forgotten it (FUSE's nlookup).
     pub lookups: u64,
+    /// Open handles, of files and folders.
     pub opens: u32,
     /// Boxed: most nodes are files, and there are many.
     pub folder: Option<Box<Folder>>,
@@ -99,7 +101,7 @@ impl Node {
         }
     }
 
-    /// Whether the content of this file is a new one: blocks of the old version are no longer used.
+    /// The content of this file is a new one: blocks of the old version are no longer used.
     pub fn content_changed(&mut self) {
         self.version.0 += 1;
     }

@@ -11,14 +11,19 @@ impl Tree {
         }
     }
 
+    /// Takes a node's name away; it goes, too, unless somebody still knows it.
+    pub(super) fn take_name(&mut self, ino: Ino) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.parent = None;
+            node.name = None;
+        }
+        self.drop_if_unused(ino);
+    }
+
     fn drop_node(&mut self, ino: Ino) {
         let Some(node) = self.nodes.remove(&ino) else { return };
         for child in node.folder.into_iter().flat_map(|folder| folder.children.into_values()) {
-            if let Some(node) = self.nodes.get_mut(&child) {
-                node.parent = None;
-                node.name = None;
-            }
-            self.drop_if_unused(child);
+            self.take_name(child);
         }
     }
 

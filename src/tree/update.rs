@@ -7,20 +7,10 @@ use super::{Attributes, Ino, Stamp, Tree, Version};
 use crate::ftp::{Entry, Kind, Listing, Modified, Name, Precision};
 use crate::tree::node::Node;
 
-/// What a program behind the kernel's cache should be told about.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Changed {
-    /// Files whose content is another one.
-    pub content: Vec<Ino>,
-    /// Names that are gone.
-    pub removed: Vec<Name>,
-}
-
 impl Tree {
     /// Takes over a listing of `folder` that began at `stamp`.
-    pub fn apply(&mut self, folder: Ino, listing: &Listing, stamp: Stamp, now: Instant) -> Changed {
-        let mut changed = Changed::default();
-        let Some(node) = self.nodes.get_mut(&folder) else { return changed };
+    pub fn apply(&mut self, folder: Ino, listing: &Listing, stamp: Stamp, now: Instant) {
+        let Some(node) = self.nodes.get_mut(&folder) else { return };
         let known = node.folder_mut();
         let mut listed = HashSet::with_capacity(listing.entries.len());
         let mut updates = Vec::with_capacity(listing.entries.len());
@@ -53,24 +43,16 @@ impl Tree {
             if let Some(known) = self.nodes.get_mut(&folder).and_then(|node| node.folder.as_mut()) {
                 known.children.remove(&name);
             }
-            if let Some(node) = self.nodes.get_mut(&ino) {
-                node.parent = None;
-                node.name = None;
-            }
-            self.drop_if_unused(ino);
-            changed.removed.push(name);
+            self.take_name(ino);
         }
         for (ino, entry) in updates {
-            if self.update(folder, ino, entry, now) {
-                changed.content.push(ino);
-            }
+            self.update(folder, ino, entry, now);
         }
         if let Some(known) = self.nodes.get_mut(&folder).and_then(|node| node.folder.as_mut()) {
             known.listed = Some(now);
             known.truncated = listing.truncated;
             known.forget_changes(stamp);
         }
-        changed
     }
 
     /// Takes over some entries of a listing of `folder` that began at `stamp` and has not ended. Gives them as they are
@@ -182,7 +164,7 @@ impl Tree {
         Some(version)
     }
 
-    fn update(&mut self, folder: Ino, ino: Ino, entry: &Entry, now: Instant) -> bool {
+    fn update(&mut self, folder: Ino, ino: Ino, entry: &Entry, now: Instant) {
         let attributes = Attributes {
             kind: entry.kind,
             size: entry.size.unwrap_or(0),
@@ -197,12 +179,12 @@ impl Tree {
             node.listed_time = coarse;
             node.unknown_size = entry.size.is_none();
             self.nodes.insert(ino, Box::new(node));
-            return false;
+            return;
         };
         node.seen(now);
         node.unknown_size = entry.size.is_none();
         if node.local {
-            return false;
+            return;
         }
         let same_time = match entry.modified {
             None => true,
@@ -246,7 +228,6 @@ impl Tree {
         if node.attributes.kind != Kind::Directory {
             node.folder = None;
         }
-        changed && node.attributes.kind == Kind::File
     }
 }
 

@@ -55,9 +55,12 @@ pub struct Draft {
     pub mode: Option<u32>,
     /// When the content on the server was modified, to the second; none when that is not known.
     pub base_time: Option<SystemTime>,
-    /// Counts what programs changed.
-    generation: u64,
+    generation: Generation,
 }
+
+/// Counts what programs change in a draft: as long as it is the same, so is the draft.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Generation(u64);
 
 /// The content on the server below a draft.
 #[derive(Clone)]
@@ -133,7 +136,7 @@ impl Draft {
             modified: None,
             mode: None,
             base_time: None,
-            generation: 0,
+            generation: Generation::default(),
         }
     }
 
@@ -153,7 +156,7 @@ impl Draft {
         self.present.insert(range.clone());
         self.dirty.insert(range);
         self.modified = None;
-        self.generation += 1;
+        self.generation.0 += 1;
         self.changed.notify_all();
         Ok(())
     }
@@ -174,7 +177,7 @@ impl Draft {
         self.resized |= size != self.size;
         self.size = size;
         self.modified = None;
-        self.generation += 1;
+        self.generation.0 += 1;
         self.changed.notify_all();
         Ok(())
     }
@@ -334,14 +337,13 @@ impl Draft {
         self.unsent().iter().map(|part| part.end - part.start).sum()
     }
 
-    /// Counts what programs changed: as long as it stays the same, so did the draft.
-    pub fn generation(&self) -> u64 {
+    pub fn generation(&self) -> Generation {
         self.generation
     }
 
     /// A time or permission bits were set.
     pub fn note_attributes(&mut self) {
-        self.generation += 1;
+        self.generation.0 += 1;
     }
 
     /// What the server has below it, for a record. `is_new`: it has no such file.

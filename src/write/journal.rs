@@ -22,6 +22,7 @@ mod entry;
 pub mod record;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -38,6 +39,7 @@ use entry::{Found, read, save_to, write_record};
 pub use record::{Below, Record};
 
 use super::Draft;
+use super::draft::Generation;
 use super::spool::make_folder;
 use crate::ftp::RemotePath;
 
@@ -48,11 +50,21 @@ pub struct Journal {
     _lock: Flock<File>,
 }
 
+/// Names an entry: the close() that it is of, counted from the first one of a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryNumber(u64);
+
+impl fmt::Display for EntryNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 struct State {
     next: u64,
     /// Empty entries whose names are safe.
-    spare: Vec<(u64, File)>,
-    held: HashMap<u64, Held>,
+    spare: Vec<(EntryNumber, File)>,
+    held: HashMap<EntryNumber, Held>,
 }
 
 struct Held {
@@ -62,7 +74,7 @@ struct Held {
 
 /// An entry that an earlier mount left.
 pub struct Stored {
-    pub number: u64,
+    pub number: EntryNumber,
     pub record: Record,
     pub file: File,
 }
@@ -103,10 +115,10 @@ impl Journal {
         let named =
             lock.set_len(0).and_then(|()| writeln!(lock, "{identity}\nprocess {}", std::process::id()));
         named?;
-        let mut next = numbers(&folder)?.last().map_or(0, |last| last + 1);
+        let mut next = numbers(&folder)?.last().map_or(0, |last| last.0 + 1);
         for (other, _lock) in &others {
             for number in numbers(other)? {
-                std::fs::rename(entry(other, number), entry(&folder, next))?;
+                std::fs::rename(entry(other, number), entry(&folder, EntryNumber(next)))?;
                 next += 1;
             }
         }
@@ -138,7 +150,11 @@ impl Journal {
     ///
     /// # Errors
     /// Those of the local disk.
-    pub fn save(&self, draft: &Mutex<Draft>, place: &Place<'_>) -> io::Result<Option<(u64, u64)>> {
+    pub fn save(
+        &self,
+        draft: &Mutex<Draft>,
+        place: &Place<'_>,
+    ) -> io::Result<Option<(EntryNumber, Generation)>> {
         let (number, file) = self.spare()?;
         let outcome = save_to(&file, draft, place);
         match outcome {
@@ -157,7 +173,7 @@ impl Journal {
     ///
     /// # Errors
     /// Those of the local disk.
-    pub fn change(&self, number: u64, change: impl FnOnce(&mut Record)) -> io::Result<()> {
+    pub fn change(&self, number: EntryNumber, change: impl FnOnce(&mut Record)) -> io::Result<()> {
         let (file, mut record) = {
             let state = self.state.lock();
             let Some(held) = state.held.get(&number) else { return Ok(()) };
@@ -174,14 +190,14 @@ impl Journal {
     }
 
     /// The record of an entry, and its bytes.
-    pub fn entry(&self, number: u64) -> Option<(Record, File)> {
+    pub fn entry(&self, number: EntryNumber) -> Option<(Record, File)> {
         let state = self.state.lock();
         let held = state.held.get(&number)?;
         Some((held.record.clone(), held.file.try_clone().ok()?))
     }
 
     /// Forgets an entry: the server has it, or nobody wants it any more.
-    pub fn remove(&self, number: u64) {
+    pub fn remove(&self, number: EntryNumber) {
         self.state.lock().held.remove(&number);
         if let Err(error) = std::fs::remove_file(entry(&self.folder, number)) {
             warn!("{}: {error}", entry(&self.folder, number).display());
@@ -205,7 +221,7 @@ impl Journal {
         }
     }
 
-    fn spare(&self) -> io::Result<(u64, File)> {
+    fn spare(&self) -> io::Result<(EntryNumber, File)> {
         let mut state = self.state.lock();
         if let Some(spare) = state.spare.pop() {
             return Ok(spare);
@@ -214,7 +230,7 @@ impl Journal {
         state.next += SPARES;
         drop(state);
         let mut made = Vec::new();
-        for number in (first..first + SPARES).rev() {
+        for number in (first..first + SPARES).rev().map(EntryNumber) {
             let mut options = File::options();
             options.read(true).write(true).create_new(true).mode(0o600);
             made.push((number, options.open(entry(&self.folder, number))?));
@@ -237,7 +253,7 @@ pub struct Looked {
     pub folder: PathBuf,
     /// A mount is at work with it.
     pub is_locked: bool,
-    pub entries: Vec<(u64, Record)>,
+    pub entries: Vec<(EntryNumber, Record)>,
 }
 
 /// Every journal in a spool folder, for `ftpfs recover`. Nothing is changed.
@@ -288,16 +304,17 @@ pub fn lock(folder: &Path) -> io::Result<Option<Flock<File>>> {
 }
 
 /// The file of an entry; its bytes begin at [`BYTES_AT`].
-pub fn entry(folder: &Path, number: u64) -> PathBuf {
+pub fn entry(folder: &Path, number: EntryNumber) -> PathBuf {
     folder.join(format!("{number:08}.entry"))
 }
 
-fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
+fn numbers(folder: &Path) -> io::Result<Vec<EntryNumber>> {
     let mut found = Vec::new();
     for item in std::fs::read_dir(folder)? {
         let name = item?.file_name();
         let number = name.to_str().and_then(|name| name.strip_suffix(".entry"));
-        found.extend(number.filter(|digits| digits.len() == 8).and_then(|digits| digits.parse::<u64>().ok()));
+        let number = number.filter(|digits| digits.len() >= 8).and_then(|digits| digits.parse().ok());
+        found.extend(number.map(EntryNumber));
     }
     found.sort_unstable();
     Ok(found)
@@ -346,7 +363,7 @@ mod tests {
         RemotePath::parse(text.as_bytes()).unwrap()
     }
 
-    fn save(journal: &Journal, name: &str, content: &[u8]) -> u64 {
+    fn save(journal: &Journal, name: &str, content: &[u8]) -> EntryNumber {
         let mut draft = Draft::new();
         draft.write(0, content, Path::new("/nonexistent")).unwrap();
         let place =

@@ -13,7 +13,8 @@ use crate::read::Content;
 use crate::tree::{Child, Ino, Tree};
 use crate::write::Draft;
 use crate::write::draft::Base;
-use crate::write::journal::{BYTES_AT, Below, Journal, Record, Stored};
+use crate::write::draft::Generation;
+use crate::write::journal::{BYTES_AT, Below, EntryNumber, Journal, Record, Stored};
 use crate::write::kept::Kept;
 
 /// What earlier mounts left.
@@ -49,7 +50,7 @@ impl FileSystem {
         if left.is_empty() {
             return;
         }
-        let mut older: Vec<(RemotePath, u64)> = Vec::new();
+        let mut older: Vec<(RemotePath, EntryNumber)> = Vec::new();
         let newest =
             |at: usize, path: &RemotePath| !left.iter().skip(at + 1).any(|later| later.record.path == *path);
         for (at, stored) in left.iter().enumerate() {
@@ -100,7 +101,7 @@ impl FileSystem {
         Ok(())
     }
 
-    fn pend(&self, ino: Ino, kept: Vec<Source>, generation: u64) {
+    fn pend(&self, ino: Ino, kept: Vec<Source>, generation: Generation) {
         let pending = Pending { kept, is_restored: true, ..Pending::new(generation) };
         self.writeback.state.lock().files.insert(ino, pending);
     }
@@ -111,7 +112,7 @@ impl FileSystem {
         record: &Record,
         root: &RemotePath,
         bytes: impl FnMut(u64, &mut [u8]) -> std::io::Result<()>,
-    ) -> Result<(Ino, u64), Errno> {
+    ) -> Result<(Ino, Generation), Errno> {
         let names = names_below(record, root)?;
         let (file, folders) = names.split_last().ok_or(Errno::INVAL)?;
         let size_below = match record.below {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::record::{self, PIECE, Record};
 use super::{BYTES_AT, Place};
 use crate::write::Draft;
+use crate::write::draft::Generation;
 
 /// Finds the record in the beginning of an entry, of which two may be there. Pure: it may be anything.
 pub fn record_in(head: &[u8]) -> Option<Record> {
@@ -26,7 +27,7 @@ pub(super) fn save_to(
     file: &File,
     draft: &Mutex<Draft>,
     place: &Place<'_>,
-) -> io::Result<Option<(Record, u64)>> {
+) -> io::Result<Option<(Record, Generation)>> {
     for _ in 0..ATTEMPTS {
         let (mut record, generation) = {
             let draft = draft.lock();
