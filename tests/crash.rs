@@ -88,21 +88,21 @@ fn appending_over_a_line_that_is_cut_adds_once_or_says_so() {
 
 #[test]
 fn a_server_that_dies_again_and_again_has_whole_files_and_all_that_was_acknowledged() {
-    for kind in Kind::MAIN {
-        let Some(mut server) = Server::start(kind) else { continue };
+    at_once(4, Kind::MAIN.to_vec(), |&kind| {
+        let Some(mut server) = Server::start(kind) else { return };
         rewrite_while(&mut server, |server, _| {
             server.stop();
             server.restart();
         });
-    }
+    });
 }
 
 #[test]
 fn a_line_that_is_cut_again_and_again_leaves_whole_files_and_all_that_was_acknowledged() {
-    for kind in Kind::MAIN {
-        let Some(mut server) = Server::start(kind) else { continue };
+    at_once(4, Kind::MAIN.to_vec(), |&kind| {
+        let Some(mut server) = Server::start(kind) else { return };
         rewrite_while(&mut server, |_, relay| relay.cut());
-    }
+    });
 }
 
 /// Rewrites files through a relay while `strike` strikes, each time after some more bytes have gone over the line.

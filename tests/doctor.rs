@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use harness::patience::at_once;
 use harness::program;
 use harness::scratch::Scratch;
 use harness::scripted::{self, Fault, Rule, Then};
@@ -27,8 +28,8 @@ use openssl::x509::{X509, X509Name};
 
 #[test]
 fn a_server_that_works_is_said_to_work_and_nothing_is_written_there() {
-    for kind in Kind::MAIN {
-        let Some(server) = Server::start(kind) else { continue };
+    at_once(4, Kind::MAIN.to_vec(), |&kind| {
+        let Some(server) = Server::start(kind) else { return };
         server.put("film", vec![7; 400_000]);
         let before = fs::read_dir(server.root()).unwrap().count();
         let told = examine(&server, &[]);
@@ -39,37 +40,37 @@ fn a_server_that_works_is_said_to_work_and_nothing_is_written_there() {
         }
         assert_eq!(fs::read_dir(server.root()).unwrap().count(), before);
         assert!(!told.text.contains(&server.password()), "{}", told.text);
-    }
+    });
 }
 
 #[test]
 fn data_connections_inside_tls_are_tried_too() {
-    for kind in Kind::MAIN {
+    at_once(4, Kind::MAIN.to_vec(), |&kind| {
         let options = Options { tls: Tls::Explicit, ..Options::default() };
-        let Some(server) = Server::start_with(kind, &options) else { continue };
+        let Some(server) = Server::start_with(kind, &options) else { return };
         let told = examine(&server, &["-o", "no_verify_peer"]);
         assert_eq!(told.code, 0, "{kind:?}: {}", told.text);
         assert!(!told.text.contains("FAIL"), "{kind:?}: {}", told.text);
         for words in ["NOT checked", "ok    passive   EPSV", "ok    passive   PASV", "ok    active"] {
             assert!(told.text.contains(words), "{kind:?}: {words} is missing: {}", told.text);
         }
-    }
+    });
 }
 
 #[test]
 fn odd_servers_that_can_be_mounted_are_said_to_be() {
-    for kind in Kind::OTHERS {
-        let Some(server) = Server::start(kind) else { continue };
+    at_once(4, Kind::OTHERS.to_vec(), |&kind| {
+        let Some(server) = Server::start(kind) else { return };
         let told = examine(&server, &["-o", "timeout=3"]);
         assert_eq!(told.code, 0, "{kind:?}: {}", told.text);
         assert!(told.text.contains("can be mounted"), "{kind:?}: {}", told.text);
-    }
+    });
 }
 
 #[test]
 fn a_write_test_leaves_nothing_behind() {
-    for kind in Kind::MAIN {
-        let Some(server) = Server::start(kind) else { continue };
+    at_once(4, Kind::MAIN.to_vec(), |&kind| {
+        let Some(server) = Server::start(kind) else { return };
         server.make_folder("incoming");
         let told = examine(&server, &["--write-test", "incoming"]);
         assert_eq!(told.code, 0, "{kind:?}: {}", told.text);
@@ -77,7 +78,7 @@ fn a_write_test_leaves_nothing_behind() {
             assert!(told.text.contains(words), "{kind:?}: {words} is missing: {}", told.text);
         }
         assert_eq!(fs::read_dir(server.root().join("incoming")).unwrap().count(), 0, "{}", told.text);
-    }
+    });
 }
 
 #[test]
@@ -165,9 +166,9 @@ fn a_self_signed_certificate_is_told_with_the_pin_that_then_works() {
 
 #[test]
 fn a_certificate_is_shown_with_its_names_its_dates_and_the_versions_of_tls() {
-    for kind in [Kind::Vsftpd, Kind::Proftpd] {
+    at_once(4, [Kind::Vsftpd, Kind::Proftpd].to_vec(), |&kind| {
         let options = Options { tls: Tls::Explicit, ..Options::default() };
-        let Some(server) = Server::start_with(kind, &options) else { continue };
+        let Some(server) = Server::start_with(kind, &options) else { return };
         let told = examine(&server, &["-o", "no_verify"]);
         for words in [
             "the server has TLS 1.3 and 1.2",
@@ -178,7 +179,7 @@ fn a_certificate_is_shown_with_its_names_its_dates_and_the_versions_of_tls() {
         ] {
             assert!(told.text.contains(words), "{kind:?}: {words} is missing: {}", told.text);
         }
-    }
+    });
 }
 
 #[test]

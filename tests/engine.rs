@@ -7,8 +7,9 @@ mod harness;
 use std::sync::Arc;
 
 use ftpfs::ftp::config::{DataMode, PasvAddress, Secret, TlsMode};
-use ftpfs::ftp::{After, Config, Error, Features, How, RemotePath, Session};
+use ftpfs::ftp::{After, Config, Error, Features, How, Session};
 use harness::servers::{Kind, Options, Server, Tls};
+use harness::session::{path, read};
 use harness::{Target, fetch};
 
 #[test]
@@ -21,7 +22,7 @@ fn a_transfer_on_a_ready_connection_is_one_batch_of_commands() {
         for offset in [0, 7] {
             session.make_ready().unwrap();
             let before = features.counters().read();
-            assert_eq!(read(&mut session, "/f", offset).unwrap(), b"0123456789"[offset as usize..]);
+            assert_eq!(read(&mut session, &path("/f"), offset).unwrap(), b"0123456789"[offset as usize..]);
             let after = features.counters().read();
             // vsftpd is asked for the next port when the data has ended: then it need not be asked later.
             let behind = u64::from(server.kind() == Kind::Vsftpd);
@@ -56,7 +57,7 @@ fn a_cut_download_leaves_the_session_usable_in_the_clear_and_inside_tls() {
                 assert!(download.read(&mut [0; 1000]).unwrap() > 0);
                 download.abandon();
                 assert!(session.is_alive(), "{tls:?}");
-                assert_eq!(read(&mut session, "/big", 19_999_990).unwrap(), [7; 10]);
+                assert_eq!(read(&mut session, &path("/big"), 19_999_990).unwrap(), [7; 10]);
             }
             assert_eq!(features.counters().read().sessions, 1);
         });
@@ -78,7 +79,7 @@ fn tls_carries_every_byte_both_ways_on_one_session() {
                     session.store(&path("/f"), How::Replace, &mut &*body, &After::default()).unwrap();
                 assert_eq!(stored.size, Some(length as u64));
                 assert!(server.read("f") == body);
-                assert!(read(&mut session, "/f", 0).unwrap() == body);
+                assert!(read(&mut session, &path("/f"), 0).unwrap() == body);
                 assert!(
                     session
                         .list(&path("/"))
@@ -88,7 +89,7 @@ fn tls_carries_every_byte_both_ways_on_one_session() {
                         .any(|entry| entry.name.as_bytes() == b"f")
                 );
             }
-            assert!(matches!(read(&mut session, "/none", 0), Err(Error::Refused { .. })));
+            assert!(matches!(read(&mut session, &path("/none"), 0), Err(Error::Refused { .. })));
             assert_eq!(features.counters().read().sessions, 1);
         });
     }
@@ -141,7 +142,7 @@ fn data_connections_are_made_in_every_way() {
             let mut session = open_when_there_is_room(&config);
             for _ in 0..3 {
                 session.store(&path("/f"), How::Replace, &mut &b"0123456789"[..], &After::default()).unwrap();
-                assert_eq!(read(&mut session, "/f", 4).unwrap(), b"456789", "{mode:?}");
+                assert_eq!(read(&mut session, &path("/f"), 4).unwrap(), b"456789", "{mode:?}");
             }
         }
     });
@@ -202,21 +203,4 @@ fn protect(config: &mut Config, tls: Tls) {
         Tls::Implicit => TlsMode::Implicit,
     };
     config.tls.ca = fetch::certificate().ok().map(|(certificate, _)| certificate);
-}
-
-fn read(session: &mut Session, name: &str, offset: u64) -> Result<Vec<u8>, Error> {
-    let mut download = session.retrieve(&path(name), offset)?;
-    let (mut all, mut buffer) = (Vec::new(), vec![0; 65_536]);
-    loop {
-        match download.read(&mut buffer)? {
-            0 => break,
-            n => all.extend_from_slice(&buffer[..n]),
-        }
-    }
-    download.finish()?;
-    Ok(all)
-}
-
-fn path(name: &str) -> RemotePath {
-    RemotePath::parse(name.as_bytes()).unwrap()
 }

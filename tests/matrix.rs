@@ -19,8 +19,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use ftpfs::ftp::config::{DataMode, Secret, TlsMode, TlsVersion};
-use ftpfs::ftp::{After, Config, Error, Features, How, Kind as Is, RemotePath, Session};
+use ftpfs::ftp::{After, Config, Error, Features, How, Kind as Is, Session};
 use harness::servers::{Kind, Options, Server, Tls};
+use harness::session::{path, read};
 use harness::{Target, fetch};
 
 #[test]
@@ -456,19 +457,6 @@ fn kinds() -> Vec<Kind> {
     all.filter(|kind| wanted.split(',').any(|name| name.eq_ignore_ascii_case(&format!("{kind:?}")))).collect()
 }
 
-fn read(session: &mut Session, path: &RemotePath, offset: u64) -> Result<Vec<u8>, Error> {
-    let mut download = session.retrieve(path, offset)?;
-    let (mut all, mut buffer) = (Vec::new(), vec![0; 65_536]);
-    loop {
-        match download.read(&mut buffer)? {
-            0 => break,
-            n => all.extend_from_slice(&buffer[..n]),
-        }
-    }
-    download.finish()?;
-    Ok(all)
-}
-
 fn content() -> &'static [u8] {
     static CONTENT: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     CONTENT.get_or_init(|| (0..SIZE).map(|n| (n * 31 % 251) as u8).collect())
@@ -476,10 +464,6 @@ fn content() -> &'static [u8] {
 
 fn demand(is_so: bool, what: &str) -> Result<(), Trouble> {
     if is_so { Ok(()) } else { Err(Trouble::Other(format!("{what}: not as expected"))) }
-}
-
-fn path(name: &str) -> RemotePath {
-    RemotePath::parse(name.as_bytes()).unwrap()
 }
 
 /// Some TLS records and some socket buffers.

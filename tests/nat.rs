@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ftpfs::ftp::config::{DataMode, PasvAddress, Secret};
-use ftpfs::ftp::{After, Config, Error, Features, How, RemotePath, Session};
+use ftpfs::ftp::{After, Config, Error, Features, How, Session};
 use harness::network::{Lab, SERVER};
 use harness::scratch::Scratch;
 use harness::scripted::{Fault, Options, Rule, Server};
+use harness::session::{path, read};
 
 #[test]
 fn an_address_behind_nat_in_the_reply_to_pasv_does_no_harm() {
@@ -101,7 +102,7 @@ fn where_all_data_connections_are_dropped_folders_are_still_shown_and_files_say_
         assert_eq!(listing.entries[0].size, Some(5));
         assert!(session.list(&path("/none")).is_err());
         let again = Instant::now();
-        let error = read(&mut session, "/file").unwrap_err();
+        let error = read(&mut session, &path("/file"), 0).unwrap_err();
         assert!(error.to_string().contains("firewall"), "{error}");
         assert!(again.elapsed() < PATIENCE, "it is known by then");
         Ok(())
@@ -127,7 +128,7 @@ fn reads_and_writes(config: Config, features: &Features) -> Result<(), Error> {
     assert_eq!(session.list(&path("/"))?.entries.len(), 2);
     let body = vec![7; 300_000];
     session.store(&path("/file"), How::Replace, &mut &*body, &After::default())?;
-    assert!(read(&mut session, "/file")? == body);
+    assert!(read(&mut session, &path("/file"), 0)? == body);
     Ok(())
 }
 
@@ -199,23 +200,6 @@ impl Drop for Net {
         let running = self.running.clone();
         self.lab.server.run(move || drop(running.lock().take()));
     }
-}
-
-fn read(session: &mut Session, name: &str) -> Result<Vec<u8>, Error> {
-    let mut download = session.retrieve(&path(name), 0)?;
-    let (mut all, mut buffer) = (Vec::new(), vec![0; 65_536]);
-    loop {
-        match download.read(&mut buffer)? {
-            0 => break,
-            n => all.extend_from_slice(&buffer[..n]),
-        }
-    }
-    download.finish()?;
-    Ok(all)
-}
-
-fn path(name: &str) -> RemotePath {
-    RemotePath::parse(name.as_bytes()).unwrap()
 }
 
 /// The client's ports: of its own connections, and of those that it waits for.

@@ -15,6 +15,7 @@ use harness::patience::at_once;
 use harness::program::{self, ok};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
+use harness::shell::Script;
 use harness::{Kind, Mount, Options, Scripted, Server, Target, shell};
 use nix::sys::signal::Signal;
 
@@ -328,15 +329,15 @@ fn what_was_closed_survives_that_somebody_writes_on_and_is_killed() {
     at.server.faults().add(Rule::on("STOR").times(1).act(Fault::Delay(Duration::from_millis(500))));
     store(&at.path("f"), &content(2)).unwrap();
     until("it is on its way", || at.server.counters().of("STOR") > 0);
-    // A process of its own: what inherits an open file closes it, and a close() is a close().
-    let script = "import os, time; f = os.open('f', os.O_WRONLY | os.O_TRUNC); os.write(f, b'half of another'); time.sleep(60)";
-    let mut writer =
-        Command::new("python3").args(["-c", script]).current_dir(at.mount.path()).spawn().unwrap();
+    let mut writer = Script::start(
+        at.mount.path(),
+        "f = os.open('f', os.O_WRONLY | os.O_TRUNC); os.write(f, b'half of another'); pause()",
+    );
+    writer.await_pause();
     until("it is written", || fs::metadata(at.path("f")).is_ok_and(|found| found.len() == 15));
     until("the first is there", || fs::read(at.root().join("f")).unwrap() != content(1));
     at.crash();
-    writer.kill().unwrap();
-    writer.wait().unwrap();
+    drop(writer);
     at.again();
     assert!(fs::read(at.path("f")).unwrap() == content(2));
     until("it is there", || entries(&at.mount.spool()) == 0);

@@ -15,7 +15,7 @@
 //! [`program`] its other commands. [`network`] puts them on machines of their own. [`relay`] stands between the two
 //! when a test wants to count round trips or to break the line. [`scripted`] is a small server of our own that
 //! misbehaves on request. [`moments`] are those of an upload at which something can die. [`files`] and [`patience`] are
-//! what most tests do with files and while they wait. [`standstill`] says where everybody waits when nothing moves.
+//! what most tests do with files and while they wait, [`session`] what those do that need no mount. [`standstill`] says where everybody waits when nothing moves.
 //! Everything ends with the value that stands for it, also when the test panics or is killed.
 
 pub mod each;
@@ -32,6 +32,7 @@ pub mod scratch;
 #[path = "../scripted/mod.rs"]
 pub mod scripted;
 pub mod servers;
+pub mod session;
 pub mod shell;
 pub mod standstill;
 
