@@ -64,7 +64,7 @@ impl Connections {
             });
             if let Err(error) = spawned {
                 error!("cannot start a thread: {error}");
-                queue.leave(slot);
+                queue.fail_to_start(slot, error.raw_os_error().unwrap_or(libc::EAGAIN));
             }
         })
     }
@@ -106,7 +106,7 @@ struct Connection {
 impl Connection {
     fn run(mut self) {
         self.queue.set_live(self.slot, self.session.is_some());
-        if self.session.is_none() && self.queue.has_other(self.slot) && !self.log_in_ahead() {
+        if self.session.is_none() && !self.log_in_ahead() {
             return;
         }
         let mut readiness = Readiness::Fresh;
@@ -130,16 +130,19 @@ impl Connection {
         }
     }
 
-    /// Logs in before there is a job: another connection may be free for that sooner. False when this thread should end.
+    /// Logs in before there is a job, while there are other sessions: one of them may be free for that sooner. False when this
+    /// thread should end.
     fn log_in_ahead(&mut self) -> bool {
-        let Err(error) = self.connect() else { return true };
-        debug!("no further session now: {error}");
-        let is_limit = matches!(&error, Error::TooManySessions { is_said, .. }
-            if self.queue.refuse_growth(self.slot, *is_said));
-        if !is_limit {
-            self.queue.pause_growth();
+        while self.queue.has_other(self.slot) {
+            let Err(error) = self.connect() else { break };
+            debug!("no further session now: {error}");
+            let is_limit = matches!(&error, Error::TooManySessions { is_said, .. }
+                if self.queue.refuse_growth(self.slot, *is_said));
+            if is_limit || !self.queue.pause_growth(self.slot) {
+                return false;
+            }
         }
-        false
+        true
     }
 
     /// Runs a job to its end, over several connections if need be. False when this thread should end.
@@ -173,7 +176,7 @@ impl Connection {
                     if self.queue.refuse_growth(self.slot, is_said) =>
                 {
                     debug!("no further session: {text}");
-                    self.queue.give_back(job);
+                    self.queue.give_back(self.slot, job);
                     return false;
                 }
                 (Err(error), _) => {

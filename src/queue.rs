@@ -40,7 +40,7 @@ pub use claim::Claim;
 pub use job::{Job, Priority, Task};
 pub use state::Doing;
 pub(crate) use state::Readiness;
-use state::{Slot, SlotState, State};
+use state::{GROWTH_PAUSE, Slot, SlotState, State};
 pub use turn::Turn;
 
 use crate::ftp::{Error, RemotePath};
@@ -121,7 +121,7 @@ impl Queue {
         let mut state = self.state.lock();
         let Some(entry) = state.slot(slot) else { return Next::Close };
         let signal = entry.signal.clone();
-        if let SlotState::Running { .. } | SlotState::Starting = entry.state {
+        if let SlotState::Running { .. } | SlotState::Starting { .. } = entry.state {
             entry.state = SlotState::Idle(readiness);
         }
         let new = state.dispatch();
@@ -151,7 +151,7 @@ impl Queue {
                 let Some(entry) = state.slot(slot) else { return Next::Close };
                 if !matches!(entry.state, SlotState::Assigned { .. }) {
                     // Whatever upkeep follows must not be interrupted by an assignment: not idle while it lasts.
-                    entry.state = SlotState::Starting;
+                    entry.state = SlotState::starting();
                     return Next::Idle;
                 }
             }
@@ -198,26 +198,61 @@ impl Queue {
         state.limit < state.limit_wanted || state.slots.iter().any(|other| other.id != slot && other.live)
     }
 
-    /// A further session could not be had just now: not tried again for a while unless there is none at all.
-    pub(crate) fn pause_growth(&self) {
-        self.state.lock().growth_failed = Some(Instant::now());
+    /// A further session could not be had on `slot` just now: waits a while, in which no other one is tried unless there is
+    /// none at all. Tells whether it is of use then.
+    pub(crate) fn pause_growth(&self, slot: SlotId) -> bool {
+        let mut state = self.state.lock();
+        let Some(entry) = state.slot(slot) else { return false };
+        entry.state = SlotState::Pausing;
+        let signal = entry.signal.clone();
+        let until = Instant::now() + GROWTH_PAUSE;
+        while !state.closing && !signal.wait_until(&mut state, until).timed_out() {}
+        if let Some(entry) = state.slot(slot) {
+            entry.state = SlotState::starting();
+        }
+        !state.closing && state.waiting.iter().any(|job| state.may_run(job))
     }
 
-    /// Gives a job back, to be run on another connection, at its old place.
-    pub(crate) fn give_back(&self, job: Job) {
-        self.state.lock().waiting.push(job);
+    /// Gives the job of `slot` back, to be run on another connection, at its old place and as urgent as it has become.
+    pub(crate) fn give_back(&self, slot: SlotId, mut job: Job) {
+        let mut state = self.state.lock();
+        if let Some(Slot { state: SlotState::Running { priority, .. }, .. }) = state.slot(slot) {
+            job.priority = *priority;
+        }
+        let late = state.put_back(job);
+        drop(state);
+        cancel(late);
     }
 
     /// Ends a slot: its thread exits after this.
     pub(crate) fn leave(self: &Arc<Self>, slot: SlotId) {
         let mut state = self.state.lock();
-        let gone = state.slots.iter().position(|s| s.id == slot).map(|at| state.slots.remove(at));
-        if let Some(Slot { state: SlotState::Assigned { job }, .. }) = gone {
-            state.waiting.push(job);
-        }
+        let late = match state.remove(slot) {
+            Some(Slot { state: SlotState::Assigned { job }, .. }) => state.put_back(job),
+            _ => None,
+        };
         let new = state.dispatch();
         drop(state);
+        cancel(late);
         self.start(new);
+    }
+
+    /// The thread of a slot could not be started. What there is must do for a while; when there is nothing, jobs end.
+    pub(crate) fn fail_to_start(&self, slot: SlotId, errno: i32) {
+        let mut state = self.state.lock();
+        state.remove(slot);
+        let waiting = match state.slots.len() {
+            0 => std::mem::take(&mut state.waiting),
+            left => {
+                state.limit = state.limit.min(left);
+                state.limit_lowered = Some(Instant::now());
+                Vec::new()
+            }
+        };
+        drop(state);
+        for job in waiting {
+            job.task.finish(Err(Error::Local { errno }));
+        }
     }
 
     /// Whether the mount ends.
@@ -246,8 +281,8 @@ impl Queue {
     pub fn look(&self) -> (Vec<Doing>, usize) {
         let state = self.state.lock();
         let doing = |slot: &Slot| match &slot.state {
-            SlotState::Starting if slot.live => Doing::Preparing,
-            SlotState::Starting => Doing::Connecting,
+            SlotState::Starting { .. } if slot.live => Doing::Preparing,
+            SlotState::Starting { .. } | SlotState::Pausing => Doing::Connecting,
             SlotState::Idle(_) | SlotState::Assigned { .. } => Doing::Nothing,
             SlotState::Running { since, priority, claims, .. } => {
                 let path = claims.first().map(|claim| claim.path().clone());
@@ -296,9 +331,14 @@ impl Queue {
             }
             std::mem::take(&mut state.waiting)
         };
-        for job in waiting {
-            job.task.finish(Err(Error::Cancelled));
-        }
+        cancel(waiting);
+    }
+}
+
+/// Ends jobs that nobody will run. Not under the lock.
+fn cancel(jobs: impl IntoIterator<Item = Job>) {
+    for job in jobs {
+        job.task.finish(Err(Error::Cancelled));
     }
 }
 

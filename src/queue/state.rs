@@ -78,18 +78,17 @@ impl State {
 
     /// How many sessions make a data connection ready now.
     fn preparing(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.live && matches!(slot.state, SlotState::Starting)).count()
+        self.slots.iter().filter(|slot| slot.live && slot.is_starting()).count()
     }
 
     /// A new slot, when more jobs can run than connections are being made, `unready` of them already on a connection that
     /// must first prepare itself.
     pub(super) fn grow(&mut self, unready: usize) -> Option<SlotId> {
         let live = self.slots.iter().any(|slot| slot.live);
-        let failed = self.growth_failed.is_some_and(|at| at.elapsed() < GROWTH_PAUSE);
-        if self.slots.len() >= self.limit || self.closing || (live && failed) {
+        if self.slots.len() >= self.limit || self.closing || (live && self.growth_pauses()) {
             return None;
         }
-        let logging_in = |slot: &&Slot| !slot.live && matches!(slot.state, SlotState::Starting);
+        let logging_in = |slot: &&Slot| !slot.live && slot.is_starting();
         let logging_in = self.slots.iter().filter(logging_in).count();
         let runnable = |data: bool, ahead: bool| {
             let fits = |job: &&Job| job.needs_data == data && (job.priority == Priority::ReadAhead) == ahead;
@@ -106,8 +105,36 @@ impl State {
         let id = SlotId(self.next_job);
         self.next_job += 1;
         let signal = Arc::new(Condvar::new());
-        self.slots.push(Slot { id, state: SlotState::Starting, live: false, signal });
+        self.slots.push(Slot { id, state: SlotState::starting(), live: false, signal });
         Some(id)
+    }
+
+    /// Whether a further session could not be had a moment ago.
+    fn growth_pauses(&self) -> bool {
+        self.growth_failed.is_some_and(|at| at.elapsed() < GROWTH_PAUSE)
+            || self.slots.iter().any(|slot| matches!(slot.state, SlotState::Pausing))
+    }
+
+    /// Whether no connection is free, and none will be soon unless a job ends.
+    pub(super) fn is_crowded(&self) -> bool {
+        let is_coming = |slot: &Slot| match slot.state {
+            SlotState::Idle(_) => true,
+            SlotState::Starting { since } => since.elapsed() < SOON,
+            _ => false,
+        };
+        let is_stuck = |slot: &Slot| slot.is_starting() && !is_coming(slot);
+        (self.slots.len() >= self.limit || self.growth_pauses() || self.slots.iter().any(is_stuck))
+            && !self.slots.iter().any(is_coming)
+    }
+
+    /// Puts a job back in line. When the mount ends it gets it back: nobody would take it any more.
+    #[must_use]
+    pub(super) fn put_back(&mut self, job: Job) -> Option<Job> {
+        if self.closing {
+            return Some(job);
+        }
+        self.waiting.push(job);
+        None
     }
 
     pub(super) fn may_run(&self, job: &Job) -> bool {
@@ -144,6 +171,11 @@ impl State {
     pub(super) fn slot(&mut self, id: SlotId) -> Option<&mut Slot> {
         self.slots.iter_mut().find(|s| s.id == id)
     }
+
+    pub(super) fn remove(&mut self, id: SlotId) -> Option<Slot> {
+        let at = self.slots.iter().position(|slot| slot.id == id)?;
+        Some(self.slots.remove(at))
+    }
 }
 
 pub(super) struct Slot {
@@ -153,9 +185,19 @@ pub(super) struct Slot {
     pub(super) signal: Arc<Condvar>,
 }
 
+impl Slot {
+    fn is_starting(&self) -> bool {
+        matches!(self.state, SlotState::Starting { .. })
+    }
+}
+
 pub(super) enum SlotState {
     /// The thread is logging in, making a data connection ready or looking after its session.
-    Starting,
+    Starting {
+        since: Instant,
+    },
+    /// It could not log in, and waits a while before it tries again.
+    Pausing,
     Idle(Readiness),
     Assigned {
         job: Job,
@@ -166,6 +208,12 @@ pub(super) enum SlotState {
         priority: Priority,
         claims: Vec<Claim>,
     },
+}
+
+impl SlotState {
+    pub(super) fn starting() -> Self {
+        Self::Starting { since: Instant::now() }
+    }
 }
 
 /// Whether a transfer can start at once on an idle connection.
@@ -200,5 +248,7 @@ pub enum Doing {
 /// How long a learned limit is believed before one more session is tried: other clients of the account may have left.
 const LIMIT_MEMORY: Duration = Duration::from_secs(60);
 
-/// How long nothing is tried after a further session could not be had: the ones that live go on meanwhile.
-const GROWTH_PAUSE: Duration = Duration::from_secs(2);
+/// How long no further session is tried after one could not be had: the ones that live go on meanwhile.
+pub(super) const GROWTH_PAUSE: Duration = Duration::from_secs(2);
+/// A connection that is being made is ready by then, or hangs: somebody who waits had better get another one.
+const SOON: Duration = Duration::from_secs(3);
