@@ -134,7 +134,7 @@ impl Connection {
     /// thread should end.
     fn log_in_ahead(&mut self) -> bool {
         while self.queue.has_other(self.slot) {
-            let Err(error) = self.connect() else { break };
+            let Err(error) = caught(|| self.connect()) else { break };
             debug!("no further session now: {error}");
             let is_limit = matches!(&error, Error::TooManySessions { is_said, .. }
                 if self.queue.refuse_growth(self.slot, *is_said));
@@ -161,16 +161,12 @@ impl Connection {
                 finish(job.task, Err(error));
                 return true;
             }
-            let connected = self.connect();
+            let connected = caught(|| self.connect());
             let outcome = match (connected, &mut self.session) {
                 (Ok(()), Some(session)) => {
                     let turn = Turn::new(&self.queue, self.slot, job.attempts);
                     job.attempts += 1;
-                    let task = &mut job.task;
-                    catch_unwind(AssertUnwindSafe(|| task.attempt(session, &turn))).unwrap_or_else(|panic| {
-                        error!("a job panicked, its connection is closed: {}", words(&*panic));
-                        Err(Error::Cancelled)
-                    })
+                    caught(|| job.task.attempt(session, &turn))
                 }
                 (Err(Error::TooManySessions { text, is_said }), _)
                     if self.queue.refuse_growth(self.slot, is_said) =>
@@ -287,6 +283,14 @@ impl Connection {
         self.session = None;
         self.queue.set_live(self.slot, false);
     }
+}
+
+/// A panic, here in logging in or in a job, is an error, after which the session is thrown away.
+fn caught(work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        error!("a job panicked, its connection is closed: {}", words(&*panic));
+        Err(Error::Cancelled)
+    })
 }
 
 /// Ends a job. What panics here has answered nobody: its answers are dropped, which is an error to who waits.

@@ -362,10 +362,11 @@ impl Reads {
 
     /// Forgets all blocks, those on the disk included.
     pub fn forget_all(&self) {
-        self.blocks.clear();
         if let Some(disk) = &self.disk {
             disk.forget();
         }
+        // After it: what had just been read there is forgotten, too.
+        self.blocks.clear();
     }
 
     /// How many bytes of blocks are held.

@@ -31,6 +31,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -224,8 +225,8 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
         }
         let visited = shared.clone();
         let started = std::thread::Builder::new().name("status".into()).spawn(move || {
-            // A visitor who leaves in the middle is no event.
-            let _ = visited.serve(&stream);
+            // A visitor who leaves in the middle is no event, and one whose answer panics (the log tells) takes no place for ever.
+            let _ = catch_unwind(AssertUnwindSafe(|| visited.serve(&stream)));
             visited.visitors.lock().count -= 1;
         });
         if started.is_err() {

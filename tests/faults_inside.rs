@@ -1,8 +1,10 @@
-//! Mistakes of our own: a job that panics costs that job, its session and a line in the log, and nothing else.
+//! What could stand still inside: a job that panics costs that job, its session and a line in the log, and nothing else; nobody
+//! waits for a session that cannot be had; and whoever has had enough of a mount that ends can say so.
 
 #[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
 mod harness;
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -11,8 +13,11 @@ use ftpfs::connection::Connections;
 use ftpfs::ftp::config::Secret;
 use ftpfs::ftp::{Config, Error, Features, RemotePath};
 use ftpfs::queue::{Claim, Job, Priority};
+use harness::Mount;
+use harness::patience::eventually;
 use harness::scratch::Scratch;
-use harness::scripted::Server;
+use harness::scripted::{self, Fault, Rule, Server};
+use nix::sys::signal::Signal;
 
 #[test]
 fn a_job_that_panics_is_an_error_and_the_others_go_on() {
@@ -50,6 +55,46 @@ fn a_job_that_panics_is_an_error_and_the_others_go_on() {
         assert_eq!(size, Some(4), "round {round}");
     }
     queue.close();
+}
+
+#[test]
+fn a_listing_comes_during_a_download_also_when_no_further_session_can_be_had() {
+    // Full, in ways that do not say so.
+    for fault in [Fault::Silent, Fault::Reply("530 Not now.".to_owned())] {
+        let scratch = Scratch::new("served");
+        std::fs::create_dir(scratch.path().join("folder")).unwrap();
+        std::fs::write(scratch.path().join("big"), vec![7; 64 << 20]).unwrap();
+        let options = scripted::Options { rate_of_all: Some(2 << 20), ..scripted::Options::default() };
+        let server = Server::start_with(scratch.path(), options).unwrap();
+        let mount = Mount::new(&server, &["timeout=15"]);
+        server.faults().add(Rule::on("CONNECT").act(fault));
+        let big = mount.path().join("big");
+        let mut reading = Command::new("cat").arg(big).stdout(Stdio::null()).spawn().unwrap();
+        eventually("a download", || server.counters().now().transfers == 1);
+        let listed = std::fs::read_dir(mount.path().join("folder")).map(Iterator::count);
+        let is_reading = reading.try_wait().unwrap().is_none();
+        reading.kill().unwrap();
+        reading.wait().unwrap();
+        assert!(is_reading, "the download was over");
+        assert_eq!(listed.expect("it is answered in time"), 0);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_also_a_mount_that_was_unmounted_by_others() {
+    let scratch = Scratch::new("served");
+    let server = Server::start(scratch.path()).unwrap();
+    let mut mount = Mount::new(&server, &["writeback", "timeout=60"]);
+    server.faults().add(Rule::on("STOR").act(Fault::Silent));
+    std::fs::write(mount.path().join("file"), "acknowledged").unwrap();
+    eventually("an upload", || server.counters().of("STOR") > 0);
+    nix::mount::umount2(mount.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    // The first says what umount has said already. The kernel would make one of two that are the same.
+    mount.signal(Signal::SIGINT);
+    assert!(mount.wait(Duration::from_secs(1)).is_none(), "uploads are waited for");
+    mount.signal(Signal::SIGTERM);
+    let ended = mount.wait(Duration::from_secs(15)).expect("it does not wait for uploads");
+    assert!(!ended.success(), "something was not confirmed: {ended:?}");
 }
 
 const LONG: Duration = Duration::from_secs(60);

@@ -12,12 +12,12 @@
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
-use parking_lot::Mutex;
 
 use super::daemon::Starter;
 use super::failure::{Exit, Failure};
@@ -67,7 +67,7 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
             .map_err(|error| Failure::from_ftp(&error, &place, &user))?
     };
 
-    *PHASE.lock() = Phase::Mounted;
+    IS_MOUNTING.store(true, Ordering::Relaxed);
     let (serving, identity) = match mount(&plan.point, &plan.mount, &mut watchdog, &filesystem) {
         Ok(mounted) => mounted,
         Err(message) => {
@@ -153,7 +153,6 @@ fn serve(
             Ok(Event::Signal(Signal::SIGHUP)) => filesystem.forget_caches(),
             Ok(Event::Signal(signal)) => {
                 log::info!("{signal}: unmounting");
-                *PHASE.lock() = Phase::Ending;
                 detach(identity, point);
                 return Ok(());
             }
@@ -207,16 +206,16 @@ fn signals() -> SigSet {
 }
 
 fn wait_for_signals(signals: &SigSet, report: &Sender<Event>) {
+    let mut is_ending = false;
     loop {
         let signal = match signals.wait() {
             Ok(signal) => signal,
             Err(errno) => return log::error!("cannot wait for signals: {errno}"),
         };
-        let phase = *PHASE.lock();
-        match (phase, signal) {
+        match signal {
             // Nothing is mounted yet. HUP: the terminal is gone, and nobody reads how the login went.
-            (Phase::Starting, _) => std::process::exit(128 + signal as i32),
-            (Phase::Ending, Signal::SIGTERM | Signal::SIGINT) => {
+            _ if !IS_MOUNTING.load(Ordering::Relaxed) => std::process::exit(128 + signal as i32),
+            Signal::SIGTERM | Signal::SIGINT if std::mem::replace(&mut is_ending, true) => {
                 log::warn!("second signal: not waiting for uploads");
                 std::process::exit(i32::from(Exit::Unconfirmed as u8));
             }
@@ -255,18 +254,8 @@ fn keep_memory_together() {
     }
 }
 
-/// How far the main thread is, for the thread that waits for signals.
-static PHASE: Mutex<Phase> = Mutex::new(Phase::Starting);
-
-#[derive(Clone, Copy)]
-enum Phase {
-    /// Logging in.
-    Starting,
-    /// Mounting, or mounted.
-    Mounted,
-    /// Uploading what is left.
-    Ending,
-}
+/// Whether the main thread has come so far, for the thread that waits for signals: nothing else is read because of it.
+static IS_MOUNTING: AtomicBool = AtomicBool::new(false);
 
 /// Long enough for a container that is being started and closes its copy; short enough that a restart finds us gone.
 const GRACE: Duration = Duration::from_secs(5);

@@ -6,10 +6,11 @@
 //! tell us about FUSE_INTERRUPT, but the pending signal can be read in /proc. The job goes on; its result finds nobody.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use log::debug;
+use log::{debug, error};
 use parking_lot::{Condvar, Mutex};
 
 use super::Errno;
@@ -166,7 +167,11 @@ fn watch(waiting: &Weak<Waiting>) {
             let held = waiting.callers.lock().waiting.remove(&number);
             if let Some(held) = held {
                 debug!("giving up a call of {} after {since:?}: {errno}", caller.pid);
-                (held.give_up)(errno);
+                // Without the watcher nothing would have an end any more.
+                let given_up = catch_unwind(AssertUnwindSafe(|| (held.give_up)(errno)));
+                if given_up.is_err() {
+                    error!("giving up a call panicked");
+                }
             }
         }
         std::thread::sleep(PERIOD);

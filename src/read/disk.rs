@@ -123,7 +123,7 @@ impl Disk {
     /// Waits until everything is on the disk, at most so long.
     pub(super) fn settle(&self, limit: Duration) {
         let until = Instant::now() + limit;
-        while self.shared.pending.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+        while self.shared.pending.load(Ordering::Acquire) > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -176,7 +176,8 @@ fn work(folder: &Folder, tasks: &Receiver<Task>, shared: &Shared) {
             warn!("the disk cache is off until the next mount: {error}");
             shared.is_off.store(true, Ordering::Relaxed);
         }
-        shared.pending.fetch_sub(1, Ordering::Relaxed);
+        // Whoever sees it done sees what was done.
+        shared.pending.fetch_sub(1, Ordering::Release);
     }
 }
 
