@@ -59,24 +59,34 @@ fn a_job_that_panics_is_an_error_and_the_others_go_on() {
 
 #[test]
 fn a_listing_comes_during_a_download_also_when_no_further_session_can_be_had() {
-    // Full, in ways that do not say so.
-    for fault in [Fault::Silent, Fault::Reply("530 Not now.".to_owned())] {
+    // In ways that do not say that the server is full.
+    let refusal = |text: &str| Fault::Reply(text.to_owned());
+    let ways = [
+        ("CONNECT", Fault::Silent),
+        ("CONNECT", refusal("500 Not now.")),
+        ("PASS", refusal("530 Login incorrect.")),
+        ("PASS", refusal("451 Local error.")),
+    ];
+    for (command, fault) in ways {
         let scratch = Scratch::new("served");
         std::fs::create_dir(scratch.path().join("folder")).unwrap();
         std::fs::write(scratch.path().join("big"), vec![7; 64 << 20]).unwrap();
         let options = scripted::Options { rate_of_all: Some(2 << 20), ..scripted::Options::default() };
         let server = Server::start_with(scratch.path(), options).unwrap();
+        let way = format!("{command}: {fault:?}");
+        server.faults().add(Rule::on(command).after(1).act(fault));
         let mount = Mount::new(&server, &["timeout=15"]);
-        server.faults().add(Rule::on("CONNECT").act(fault));
         let big = mount.path().join("big");
         let mut reading = Command::new("cat").arg(big).stdout(Stdio::null()).spawn().unwrap();
         eventually("a download", || server.counters().now().transfers == 1);
         let listed = std::fs::read_dir(mount.path().join("folder")).map(Iterator::count);
+        let sent = server.counters().now().bytes_sent;
         let is_reading = reading.try_wait().unwrap().is_none();
         reading.kill().unwrap();
         reading.wait().unwrap();
-        assert!(is_reading, "the download was over");
-        assert_eq!(listed.expect("it is answered in time"), 0);
+        assert!(is_reading, "{way}: the download was over");
+        assert_eq!(listed.ok(), Some(0), "{way}");
+        assert!(sent < 16 << 20, "{way}: it waited while {sent} bytes came");
     }
 }
 
