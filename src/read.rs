@@ -23,6 +23,8 @@ pub mod disk;
 mod further;
 mod incoming;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod versions;
 

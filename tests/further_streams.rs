@@ -7,10 +7,11 @@ mod harness;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
+use harness::files::date;
 use harness::patience::eventually;
 use harness::scratch::Scratch;
 use harness::scripted::{self, Server};
-use harness::{Kind, Mount, Options, Relay, shell};
+use harness::{Kind, Mount, Options, Relay, fetch, shell};
 
 #[test]
 fn where_each_connection_gets_only_so_much_a_file_comes_over_several() {
@@ -22,6 +23,38 @@ fn where_each_connection_gets_only_so_much_a_file_comes_over_several() {
     assert!(at.sent() <= SIZE * 11 / 10, "{} bytes for {SIZE}", at.sent());
     let peak = at.mount.peak_memory() >> 10;
     assert!(peak <= 64 + 64, "{peak} MiB");
+}
+
+#[test]
+fn several_streams_of_one_file_come_inside_tls_as_well() {
+    let (certificate, key) = fetch::certificate().unwrap();
+    let authority = format!("cacert={}", certificate.display());
+    let at = Place::new(&[&authority], SIZE, |options| {
+        options.rate_of_each = Some(5 * MIB);
+        options.tls = Some((certificate, key));
+    });
+    at.read_it_all();
+    let longest = at.pieces().into_iter().max().unwrap();
+    assert!(at.offsets().len() >= 3, "{:?}", at.offsets());
+    assert!(longest <= SIZE / 2, "no stream brings most of it: {:?}", at.pieces());
+    assert!(at.sent() <= SIZE * 11 / 10, "{} bytes for {SIZE}", at.sent());
+    // Each ends in a way that leaves its session usable: nobody logs in more often than there are connections.
+    assert!(at.server.counters().of("PASS") <= 8, "{:?}", at.server.counters().now().commands);
+}
+
+#[test]
+fn what_several_streams_have_brought_is_on_the_disk_after_a_remount() {
+    let cache = Scratch::new("cache");
+    let option = format!("cache_dir={}", cache.path().display());
+    let mut at = Place::new(&[&option], SIZE, |options| options.rate_of_each = Some(5 * MIB));
+    at.read_it_all();
+    assert!(at.offsets().len() >= 3, "{:?}", at.offsets());
+    assert!(at.mount.umount().success());
+    at.server.counters().reset();
+    at.mount.remount(&at.server, &[&option]);
+    at.read_it_all();
+    // A disk that is slower than four streams keeps most of it.
+    assert!(at.sent() <= SIZE / 4, "{} bytes of {SIZE} came again", at.sent());
 }
 
 #[test]
@@ -112,6 +145,8 @@ impl Place {
     fn new(mount: &[&str], size: u64, limit: impl FnOnce(&mut scripted::Options)) -> Self {
         let served = Scratch::new("served");
         fs::write(served.path().join("big"), content(size)).unwrap();
+        // What may change within its second is not kept on the disk.
+        date(&served.path().join("big"), 3600);
         fs::write(served.path().join("small"), "content").unwrap();
         // Small: what is in it counts as sent.
         let mut options = scripted::Options { send_buffer: Some(64 << 10), ..scripted::Options::default() };

@@ -1,0 +1,168 @@
+//! Which job is taken when, and by which connection.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+fn queue(limit: usize) -> (Arc<Queue>, Arc<Mutex<Vec<SlotId>>>) {
+    let started = Arc::new(Mutex::new(Vec::new()));
+    let log = started.clone();
+    (Queue::new(limit, move |_, slot| log.lock().push(slot)), started)
+}
+
+fn job(priority: Priority, claims: Vec<Claim>) -> Job {
+    Job::new(priority, |_, _| Ok(()), |_| {}).claim(claims)
+}
+
+fn taken(next: Next) -> Option<Priority> {
+    match next {
+        Next::Job(job) => Some(job.priority),
+        _ => None,
+    }
+}
+
+const NOW: Duration = Duration::ZERO;
+
+#[test]
+fn the_most_urgent_job_is_taken_first() {
+    let (queue, started) = queue(1);
+    queue.submit(job(Priority::BackgroundUpload, vec![]));
+    queue.submit(job(Priority::Names, vec![]));
+    let slot = started.lock()[0];
+    assert_eq!(started.lock().len(), 1, "the limit is one connection");
+    assert_eq!(taken(queue.next(slot, Readiness::Ready, NOW)), Some(Priority::Names));
+    assert_eq!(taken(queue.next(slot, Readiness::Ready, NOW)), Some(Priority::BackgroundUpload));
+    assert!(matches!(queue.next(slot, Readiness::Ready, NOW), Next::Idle));
+}
+
+#[test]
+fn read_ahead_leaves_one_connection_free_until_somebody_waits_for_it() {
+    let (queue, started) = queue(2);
+    queue.submit(job(Priority::ReadAhead, vec![]));
+    let second = queue.submit(job(Priority::ReadAhead, vec![]));
+    let first = started.lock()[0];
+    assert_eq!(taken(queue.next(first, Readiness::Ready, NOW)), Some(Priority::ReadAhead));
+    assert_eq!(started.lock().len(), 1, "the second connection is not for read-ahead");
+    queue.promote(second, Priority::Read);
+    let other = started.lock()[1];
+    assert_eq!(taken(queue.next(other, Readiness::Ready, NOW)), Some(Priority::Read));
+}
+
+#[test]
+fn what_nobody_waits_for_is_done_on_the_only_connection_when_it_rests() {
+    let (queue, started) = queue(1);
+    queue.submit(job(Priority::ReadAhead, vec![]));
+    assert!(started.lock().is_empty(), "no connection is made for it");
+    queue.submit(job(Priority::Names, vec![]));
+    let slot = started.lock()[0];
+    assert_eq!(taken(queue.next(slot, Readiness::Ready, NOW)), Some(Priority::Names));
+    assert_eq!(taken(queue.next(slot, Readiness::Ready, NOW)), Some(Priority::ReadAhead));
+    assert!(queue.is_empty() && !queue.plans_ahead());
+}
+
+#[test]
+fn no_more_is_planned_ahead_than_will_be_done_soon() {
+    let (queue, _) = queue(8);
+    for _ in 0..MOST_AHEAD {
+        assert!(queue.plans_ahead());
+        queue.submit(job(Priority::ReadAhead, vec![]));
+    }
+    assert!(!queue.plans_ahead());
+}
+
+#[test]
+fn a_transfer_that_finds_no_connection_ready_has_one_more_made_meanwhile() {
+    let (queue, started) = queue(3);
+    queue.submit(job(Priority::Read, vec![]).with_data());
+    let first = started.lock()[0];
+    queue.set_live(first, true);
+    assert!(taken(queue.next(first, Readiness::Ready, NOW)).is_some());
+    assert!(matches!(queue.next(first, Readiness::Fresh, NOW), Next::Idle), "it prepares itself now");
+    queue.submit(job(Priority::Read, vec![]).with_data());
+    assert_eq!(started.lock().len(), 2);
+    assert!(taken(queue.next(first, Readiness::Ready, NOW)).is_some(), "whoever is free first takes the job");
+}
+
+#[test]
+fn a_program_that_is_quicker_than_the_preparation_gets_a_further_connection_too() {
+    let (queue, started) = queue(3);
+    queue.submit(job(Priority::Read, vec![]).with_data());
+    let first = started.lock()[0];
+    queue.set_live(first, true);
+    assert!(taken(queue.next(first, Readiness::Ready, NOW)).is_some());
+    std::thread::scope(|scope| {
+        let taker = scope.spawn(|| taken(queue.next(first, Readiness::Fresh, Duration::from_secs(10))));
+        while queue.connections() != (1, 1) {
+            std::thread::yield_now();
+        }
+        queue.submit(job(Priority::Read, vec![]).with_data());
+        assert!(taker.join().unwrap().is_some(), "there is no better one yet");
+    });
+    assert_eq!(started.lock().len(), 2);
+}
+
+#[test]
+fn a_transfer_waits_for_the_connection_that_is_nearly_ready() {
+    let (queue, started) = queue(3);
+    let read = || job(Priority::Read, vec![]).with_data();
+    queue.submit(read());
+    queue.submit(read());
+    let slots = started.lock().clone();
+    for &slot in &slots {
+        queue.set_live(slot, true);
+        assert!(taken(queue.next(slot, Readiness::Ready, NOW)).is_some());
+    }
+    let (preparing, served) = (slots[0], slots[1]);
+    assert!(matches!(queue.next(preparing, Readiness::Fresh, NOW), Next::Idle), "it prepares itself now");
+    queue.submit(read());
+    assert_eq!(started.lock().len(), 3, "one more is made meanwhile");
+    assert!(matches!(queue.next(served, Readiness::Fresh, NOW), Next::Idle), "it would be ready later");
+    assert!(taken(queue.next(preparing, Readiness::Ready, NOW)).is_some());
+    queue.submit(read());
+    assert!(taken(queue.next(served, Readiness::Unable, NOW)).is_some(), "the job tells why it cannot be");
+}
+
+#[test]
+fn jobs_that_change_one_path_run_one_after_another() {
+    let (queue, started) = queue(2);
+    let path = RemotePath::parse(b"/a/b").unwrap();
+    queue.submit(job(Priority::Upload, vec![Claim::Exclusive(path.clone())]));
+    queue.submit(job(Priority::Names, vec![Claim::Tree(path.parent().unwrap())]));
+    let first = started.lock()[0];
+    assert_eq!(taken(queue.next(first, Readiness::Ready, NOW)), Some(Priority::Upload));
+    assert_eq!(started.lock().len(), 1, "the second job cannot run yet, so no connection is made for it");
+    assert_eq!(taken(queue.next(first, Readiness::Ready, NOW)), Some(Priority::Names));
+}
+
+#[test]
+fn a_running_job_learns_that_somebody_more_urgent_waits() {
+    let (queue, started) = queue(1);
+    queue.submit(job(Priority::Read, vec![]));
+    let slot = started.lock()[0];
+    assert!(taken(queue.next(slot, Readiness::Ready, NOW)).is_some());
+    let turn = Turn::new(&queue, slot, 0);
+    assert!(!turn.is_wanted(true));
+    queue.submit(job(Priority::Read, vec![]));
+    assert!(!turn.is_wanted(false) && turn.is_wanted(true));
+    queue.submit(job(Priority::Names, vec![]));
+    assert!(turn.is_wanted(false));
+}
+
+#[test]
+fn closing_ends_every_waiting_job() {
+    let (queue, _) = queue(1);
+    let ended = Arc::new(AtomicUsize::new(0));
+    for _ in 0..3 {
+        let ended = ended.clone();
+        queue.submit(Job::new(
+            Priority::Names,
+            |_, _| Ok(()),
+            move |outcome| {
+                assert!(matches!(outcome, Err(Error::Cancelled)));
+                ended.fetch_add(1, Ordering::Relaxed);
+            },
+        ));
+    }
+    queue.close();
+    assert_eq!(ended.load(Ordering::Relaxed), 3);
+}
