@@ -403,13 +403,16 @@ impl Reads {
     /// Notes where a reader is; tells how far a stream may run ahead of it.
     fn note(&self, content: &Content, offset: u64, len: u64) -> Window {
         let mut files = self.files.lock();
-        let readers = files.values().filter(|file| !file.streams.is_empty()).count().max(1) as u64;
-        let bound = (self.blocks.limit() / (4 * readers)).clamp(MIN_WINDOW, MAX_WINDOW);
         if files.len() > MAX_FILES {
             files.retain(|_, file| !file.streams.is_empty());
         }
         let file = files.entry((content.ino, content.version)).or_default();
         let window = file.cursors.advance(offset, len);
+        if window.ahead.max(window.behind) <= MIN_WINDOW {
+            return window;
+        }
+        let readers = files.values().filter(|file| !file.streams.is_empty()).count().max(1) as u64;
+        let bound = (self.blocks.limit() / (4 * readers)).clamp(MIN_WINDOW, MAX_WINDOW);
         Window { ahead: window.ahead.min(bound), behind: window.behind.min(bound) }
     }
 
