@@ -229,6 +229,6 @@ fn held(mount: &Mount) -> Held {
 const WORKERS: u64 = 6;
 /// `timeout=6` is for one question of the kernel's. A call may be several: a look at the path, a page that was read ahead in vain
 /// and is asked for once more.
-const TOO_LONG: Duration = Duration::from_secs(20);
+const TOO_LONG: Duration = Duration::from_secs(25);
 /// An upload waits in line, is cut again and again, and is told so when nothing comes of it.
 const CONFIRMED_LATE: Duration = Duration::from_secs(60);
