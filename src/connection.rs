@@ -116,6 +116,7 @@ impl Connection {
             match self.queue.next(self.slot, readiness, patience) {
                 Next::Job(job) => {
                     let goes_on = self.serve(job);
+                    self.session.iter_mut().for_each(Session::settle);
                     let is_ready = self.session.as_ref().is_some_and(Session::is_ready);
                     readiness = if is_ready { Readiness::Ready } else { Readiness::Fresh };
                     self.idle_since = Instant::now();

@@ -81,6 +81,28 @@ fn a_small_file_whose_end_was_lost_is_sent_again_and_the_next_ones_wait() {
     }
 }
 
+#[test]
+fn what_is_asked_for_the_next_transfer_keeps_nobody_waiting() {
+    let served = Scratch::new("served");
+    let server = scripted::Server::start(served.path()).unwrap();
+    server.faults().add(Rule::on("CONNECT").act(Fault::First(b"220-(vsFTPd 3.0.3)\r\n".to_vec())));
+    let mount = Mount::new(&server, &["max_conns=1"]);
+    let at = |name: &str| mount.path().join(name);
+    store(&at("first"), b"content").unwrap();
+    server.faults().add(Rule::on("EPSV").once().act(Fault::Delay(Duration::from_secs(2))));
+    eventually("an upload with EPSV behind it", || {
+        store(&at("second"), b"content").unwrap();
+        let log = mount.log();
+        log.rfind("> EPSV") > log.rfind("< 229")
+    });
+    // Whatever comes next finds the session as it should be.
+    fs::rename(at("second"), at("third")).unwrap();
+    store(&at("fourth"), b"content").unwrap();
+    for name in ["first", "third", "fourth"] {
+        assert_eq!(fs::read(served.path().join(name)).unwrap(), b"content", "{name}");
+    }
+}
+
 fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file: File = OpenOptions::new().append(true).open(path)?;
     file.write_all(bytes)?;

@@ -47,6 +47,8 @@ pub struct Session {
     ready: Option<Data>,
     /// How that was asked for.
     ready_way: Way,
+    /// It was asked for behind an upload that is confirmed, and there is no answer yet.
+    port_owed: bool,
     /// A REST has been sent whose transfer did not end well: on ftp-srv and libunftp it would hit the next one.
     restart_pending: bool,
     /// Data connections are inside TLS (PROT P).
@@ -72,7 +74,15 @@ impl Session {
     /// False when the session can no longer be used: an earlier error ended it, or the server has closed it or sent 421
     /// meanwhile (looks without waiting).
     pub fn is_alive(&mut self) -> bool {
+        self.settle();
         self.control.is_alive()
+    }
+
+    /// Takes the answer to what was asked for the next transfer, behind an upload whose caller has been answered by now.
+    pub fn settle(&mut self) {
+        if std::mem::take(&mut self.port_owed) && !self.control.has_ended() {
+            self.take_port_behind();
+        }
     }
 
     /// Whether a data connection waits for the next transfer.
@@ -82,7 +92,7 @@ impl Session {
 
     /// Says QUIT without waiting for the answer.
     pub fn quit(mut self) {
-        if self.control.is_alive() {
+        if self.is_alive() {
             // Whether it arrives makes no difference: the connection is closed either way.
             let _ = self.send(&[Command::Quit]);
         }
@@ -165,6 +175,7 @@ impl Session {
         allowed: &dyn Fn() -> usize,
         take: &mut dyn FnMut(&mut Self, Reply),
     ) -> Result<(), Error> {
+        self.settle();
         let mut owed = VecDeque::new();
         let ahead = if self.server().takes_segments() { ASKED_AHEAD } else { 0 };
         let mut next = 0;
@@ -204,6 +215,7 @@ impl Session {
 
     /// Sends commands in one write; the caller reads the replies.
     fn send(&mut self, commands: &[Command<'_>]) -> Result<(), Error> {
+        self.settle();
         let mut batch = Batch::default();
         for command in commands {
             batch.push(command, self.wire())?;

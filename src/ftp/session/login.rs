@@ -65,6 +65,7 @@ impl Session {
             root: features.root().unwrap_or_else(RemotePath::root),
             ready: None,
             ready_way: Way::default(),
+            port_owed: false,
             restart_pending: false,
             protects_data: false,
         };

@@ -22,6 +22,7 @@ use crate::ftp::reply::{self, Reply};
 impl Session {
     /// Does the round trips of the next transfer ahead (EPSV, data connect). Never needed for correctness; called when idle.
     pub fn make_ready(&mut self) -> Result<(), Error> {
+        self.settle();
         if self.ready.as_ref().is_some_and(Data::is_connecting) {
             self.await_ready()?;
         }

@@ -96,6 +96,7 @@ impl Session {
         folders: &[&RemotePath],
         each: &mut dyn FnMut(usize, Proven<'_>),
     ) -> Result<(), Error> {
+        self.settle();
         let marks: Vec<u64> = folders.iter().map(|_| mark()).collect();
         let mut commands: Vec<Command<'_>> = Vec::with_capacity(2 * folders.len() + 1);
         for (folder, mark) in folders.iter().zip(&marks) {

@@ -5,7 +5,7 @@
 //! While data is sent the control connection is watched, so that a refusal ends it early; when the data connection
 //! breaks the reason is still read. What is to be asked or done afterwards (SIZE, MDTM or MFMT, SITE CHMOD) goes out in
 //! STOR's own segment on servers known to answer it after the 226, and in one segment after the 226 elsewhere. vsftpd gets
-//! the EPSV of the next transfer there, too.
+//! the EPSV of the next transfer there, too; its answer is taken when the caller has been answered ([`Session::settle`]).
 
 mod ending;
 
@@ -121,9 +121,8 @@ impl Session {
                 }
             }
         }
-        if takes_port && !self.control.has_ended() {
-            self.take_port_behind();
-        }
+        // It is not what the caller waits for.
+        self.port_owed = takes_port;
         if let Err(error) = outcome {
             if hurried && matches!(error, Error::Data { .. }) {
                 self.features.hurry_failed();
@@ -165,7 +164,8 @@ impl Session {
             }
         }
         let is_early = !transfer.has_begun;
-        let mut buffer = vec![0; CHUNK];
+        // Most files are small, and to be given a large buffer costs more than to send them.
+        let mut buffer = vec![0; FIRST_CHUNK];
         loop {
             let filled = match fill(source, &mut buffer) {
                 Ok(filled) => filled,
@@ -184,9 +184,10 @@ impl Session {
                 return (Err(self.failed(transfer, failure)), sent);
             }
             sent += filled as u64;
-            if filled < CHUNK {
+            if filled < buffer.len() {
                 break;
             }
+            buffer.resize(CHUNK, 0);
         }
         *hurried = self.may_hurry(transfer, how, sent);
         let outcome = match self.close_and_confirm(transfer, is_early, hurried) {
@@ -386,3 +387,4 @@ fn whole_seconds(at: SystemTime) -> SystemTime {
 
 /// Big enough that the look at the source and the socket costs nothing beside the copy, small enough for many mounts.
 const CHUNK: usize = 256 * 1024;
+const FIRST_CHUNK: usize = 16 * 1024;
