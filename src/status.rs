@@ -19,7 +19,7 @@
 //! | `flush SECONDS` | uploads what is due; `+files done bytes` now and then; `.` when the server has confirmed all of it |
 //! | `forget` | drops everything that is cached |
 //! | `push FILE` | uploads what `ftpfs recover` shows; `+` and what there is to say about it |
-//! | `wait` | comes back when the mount has ended: `+` and how many files were not confirmed |
+//! | `wait` | `+` at once (whoever has it may unmount), and when the mount has ended `+` and how many files were not confirmed |
 //!
 //! The answer to `status` comes also when the network, the disk and every call are stuck: nothing here takes a lock that
 //! is held across I/O ([`crate::fs::figures`]). Started by `cli::serve`.
@@ -172,16 +172,17 @@ pub fn push(filesystem: &FileSystem, file: &Path) -> Result<String, String> {
 
 fn bind(name: &str) -> io::Result<(UnixListener, PathBuf)> {
     for _ in 0..ATTEMPTS {
-        let socket = make_folder(geteuid())?.join(name);
-        // A mount of the same number is gone: the kernel gives a number to one mount at a time.
-        let _ = std::fs::remove_file(&socket);
-        match UnixListener::bind(&socket) {
+        let folder = make_folder(geteuid())?;
+        let (socket, unfinished) = (folder.join(name), folder.join(format!(".{name}")));
+        let _ = std::fs::remove_file(&unfinished);
+        match UnixListener::bind(&unfinished) {
             // Another mount has just ended, and has taken the empty folder away.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             listener => {
                 let listener = listener?;
-                // The folder keeps others out, also between these two.
-                std::fs::set_permissions(&socket, Permissions::from_mode(0o600))?;
+                std::fs::set_permissions(&unfinished, Permissions::from_mode(0o600))?;
+                // If one is there, its mount is gone: the kernel gives a number to one mount at a time.
+                std::fs::rename(&unfinished, &socket)?;
                 return Ok((listener, socket));
             }
         }
@@ -328,8 +329,14 @@ impl Shared {
     }
 
     fn wait(&self, stream: &UnixStream) -> io::Result<String> {
+        self.visitors.lock().waiting += 1;
+        // From here on the end waits for this visitor, who may bring it about.
+        let heard = (&mut &*stream).write_all(b"+\n");
         let mut visitors = self.visitors.lock();
-        visitors.waiting += 1;
+        if let Err(error) = heard {
+            visitors.waiting -= 1;
+            return Err(error);
+        }
         loop {
             if let Some(unconfirmed) = visitors.ended {
                 return Ok(unconfirmed.to_string());
@@ -364,5 +371,5 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How soon it is noticed that somebody who waits for the end has left.
 const LOOK_ROUND: Duration = Duration::from_secs(1);
 const PROGRESS: Duration = Duration::from_millis(200);
-/// How long the end waits for those who want to hear of it.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long the end waits for those who want to hear of it: more than for one who does not read.
+const FAREWELL: Duration = Duration::from_secs(3);

@@ -4,7 +4,7 @@
 mod harness;
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -127,7 +127,9 @@ fn transfers_are_shown_with_bars_and_their_speed_on_a_terminal() {
     ];
     until(|| {
         let told = ok(&["status", point(&mount)]);
-        (told.contains("downloads") && told.contains("%  /film") && told.contains("uploading")).then_some(())
+        // The whole file has been written, and the server has a part of each.
+        let words = ["downloads", "%  /film", "uploading", "of 9.0 MB sent"];
+        words.iter().all(|words| told.contains(words)).then_some(())
     });
     let json = ok(&["status", point(&mount), "--json"]);
     assert!(json.contains(r#""downloads":[{"path":"/film","size":8000000,"at":"#), "{json}");
@@ -284,6 +286,22 @@ fn the_socket_is_its_owners_alone_and_speaks_lines() {
     );
     mount.unmount();
     assert!(!socket.exists());
+}
+
+/// Else the end could come, and go, before the request is read.
+#[test]
+fn who_waits_for_the_end_is_told_that_it_was_heard_and_then_of_the_end() {
+    let (_scratch, server) = scripted();
+    let mount = Mount::new(&server, &[]);
+    let socket = socket_of(&mount);
+    until(|| socket.exists().then_some(()));
+    let stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    (&stream).write_all(b"wait\n").unwrap();
+    let mut lines = BufReader::new(&stream).lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("+"));
+    mount.unmount();
+    assert_eq!(lines.collect::<Vec<_>>(), ["+0", "."]);
 }
 
 #[test]

@@ -147,8 +147,7 @@ pub(super) fn umount(point: &Path, timeout: Option<u64>) -> Result<(), Failure> 
     let entry = find(point)?;
     let mut visit = Visit::begin(&entry).map_err(|why| unanswered(&entry, &why))?;
     visit.flush(timeout)?;
-    // Asked before, because afterwards nobody may be there to be asked.
-    visit.send("wait").map_err(|why| unanswered(&entry, &why))?;
+    visit.wait_for_end().map_err(|why| unanswered(&entry, &why))?;
     mount::unmount(&entry.mount_point).map_err(|error| {
         let shown = entry.mount_point.display();
         let is_busy = error.raw_os_error() == Some(libc::EBUSY) || error.to_string().contains("busy");
@@ -248,7 +247,17 @@ impl Visit {
         self.answer(progress)
     }
 
-    pub(super) fn send(&mut self, request: &str) -> Result<(), String> {
+    /// Asks to be told of the end; to be asked before it, because afterwards nobody may be there. When this returns the
+    /// daemon has heard it: an end that comes now waits until it is told ([`Visit::until_ended`]).
+    pub(super) fn wait_for_end(&mut self) -> Result<(), String> {
+        self.send("wait")?;
+        match self.line()?.as_str() {
+            "+" => Ok(()),
+            _ => Err(UNKNOWN.to_owned()),
+        }
+    }
+
+    fn send(&mut self, request: &str) -> Result<(), String> {
         let sent = self.stream.get_ref().write_all(format!("{request}\n").as_bytes());
         sent.map_err(|error| error.to_string())
     }
@@ -256,18 +265,7 @@ impl Visit {
     fn answer(&mut self, mut progress: impl FnMut(&str)) -> Result<String, String> {
         let mut text = String::new();
         for _ in 0..MAX_LINES {
-            let mut line = Vec::new();
-            let read = Read::by_ref(&mut self.stream).take(MAX_LINE).read_until(b'\n', &mut line);
-            match read {
-                Ok(0) => return Err(CLOSED.to_owned()),
-                Ok(_) => {}
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    return Err("it does not answer".to_owned());
-                }
-                Err(error) => return Err(error.to_string()),
-            }
-            let line = String::from_utf8_lossy(&line);
-            let line = clean(line.trim_end_matches('\n'));
+            let line = self.line()?;
             match line.split_at_checked(1) {
                 Some(("+", more)) => {
                     progress(more);
@@ -276,10 +274,22 @@ impl Visit {
                 }
                 Some((".", "")) => return Ok(text),
                 Some(("!", why)) => return Err(why.to_owned()),
-                _ => return Err("it answers in an unknown way".to_owned()),
+                _ => return Err(UNKNOWN.to_owned()),
             }
         }
         Err("its answer has no end".to_owned())
+    }
+
+    fn line(&mut self) -> Result<String, String> {
+        let mut line = Vec::new();
+        match Read::by_ref(&mut self.stream).take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => Err(CLOSED.to_owned()),
+            Ok(_) => Ok(clean(String::from_utf8_lossy(&line).trim_end_matches('\n'))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err("it does not answer".to_owned())
+            }
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Where it is mounted.
@@ -401,5 +411,6 @@ const END: Duration = Duration::from_secs(3600);
 /// Often enough for a bar to move, seldom enough for a slow terminal.
 const REFRESH: Duration = Duration::from_millis(500);
 const CLOSED: &str = "it has ended";
+const UNKNOWN: &str = "it answers in an unknown way";
 const MAX_LINE: u64 = 1 << 20;
 const MAX_LINES: usize = 1 << 20;

@@ -93,7 +93,7 @@ fn visit(args: &Args) -> Option<Visit> {
     if visit.is_elsewhere() {
         return None;
     }
-    visit.send("wait").ok()?;
+    visit.wait_for_end().ok()?;
     Some(visit)
 }
 
