@@ -305,14 +305,14 @@ pub fn lock(folder: &Path) -> io::Result<Option<Flock<File>>> {
 
 /// The file of an entry; its bytes begin at [`BYTES_AT`].
 pub fn entry(folder: &Path, number: EntryNumber) -> PathBuf {
-    folder.join(format!("{number:08}.entry"))
+    folder.join(format!("{number:08}{ENTRY}"))
 }
 
 fn numbers(folder: &Path) -> io::Result<Vec<EntryNumber>> {
     let mut found = Vec::new();
     for item in std::fs::read_dir(folder)? {
         let name = item?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".entry"));
+        let number = name.to_str().and_then(|name| name.strip_suffix(ENTRY));
         let number = number.filter(|digits| digits.len() >= 8).and_then(|digits| digits.parse().ok());
         found.extend(number.map(EntryNumber));
     }
@@ -329,6 +329,8 @@ fn folders(spool: &Path, identity: &str) -> impl Iterator<Item = PathBuf> {
     })
 }
 
+/// The end of an entry's name.
+pub const ENTRY: &str = ".entry";
 /// Where the bytes of an entry begin: behind two places for a record.
 pub const BYTES_AT: u64 = 2 * record::MAX_TEXT as u64;
 const PREFIX: &str = "writeback-";

@@ -43,8 +43,12 @@ pub fn keep_bytes(
     make_folder(&folder)?;
     let base = record.path.as_bytes().rsplit(|&b| b == b'/').next().unwrap_or_default();
     let is_plain = |c: &u8| c.is_ascii_alphanumeric() || b"._-".contains(c);
-    let plain: String =
+    let mut plain: String =
         base.iter().take(100).map(|c| if is_plain(c) { char::from(*c) } else { '_' }).collect();
+    if [INFO, journal::ENTRY].iter().any(|ours| plain.ends_with(ours)) {
+        // Such a name would be taken for a record, or for a journal's entry.
+        plain.push('_');
+    }
     let since = record.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut attempt = 0u32;
     let (name, file) = loop {
@@ -144,7 +148,7 @@ pub fn list(spool: &Path) -> io::Result<Vec<Kept>> {
 impl Kept {
     /// The one in this file: in `unsent`, or an entry of a journal.
     pub fn at(file: &Path) -> Self {
-        let is_journal = file.extension().is_some_and(|extension| extension == "entry");
+        let is_journal = file.as_os_str().as_bytes().ends_with(journal::ENTRY.as_bytes());
         let record = match is_journal {
             true => read_head(file, journal::BYTES_AT).as_deref().and_then(journal::record_in),
             false => read_record(&info_of(file)),
@@ -210,6 +214,36 @@ fn read_head(path: &Path, most: u64) -> Option<Vec<u8>> {
     Some(head)
 }
 
-const FOLDER: &str = "unsent";
+/// Below the spool folder.
+pub const FOLDER: &str = "unsent";
 const INFO: &str = ".info";
 const LOCK: &str = "lock";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ftp::RemotePath;
+
+    #[test]
+    fn a_file_whose_name_ends_like_one_of_ours_is_found_again() {
+        let folder = std::env::temp_dir().join(format!("ftpfs-kept-{}", std::process::id()));
+        let path = |text: &str| RemotePath::parse(text.as_bytes()).unwrap();
+        for name in ["/texinfo.info", "/diary.entry", "/lock"] {
+            let mut draft = Draft::new();
+            draft.write(0, b"unsent", &folder).unwrap();
+            let place = Place {
+                server: "ftp://joe@h:21",
+                root: &path("/"),
+                path: &path(name),
+                is_new: true,
+                reason: "",
+            };
+            let file = keep(&draft, &folder, &place).unwrap();
+            let found = list(&folder).unwrap();
+            let named = |kept: &Kept| kept.record.as_ref().is_some_and(|record| record.path == path(name));
+            assert!(found.len() == 1 && named(&found[0]) && named(&Kept::at(&file)), "{name}: {found:?}");
+            forget(&file);
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -16,7 +16,7 @@ use crate::cli::{Wanted, config, credentials, logging, understand};
 use crate::fs::FileSystem;
 use crate::status::{self, NOT_OURS};
 use crate::write::journal;
-use crate::write::kept::Kept;
+use crate::write::kept::{self, Kept};
 
 /// Uploads them one after the other, and says what became of each.
 pub(super) fn run(
@@ -73,7 +73,7 @@ impl Direct {
         for journal in journal::look(spool).map_err(|error| local(spool, &error))? {
             locks.extend(journal::lock(&journal.folder).map_err(|error| local(&journal.folder, &error))?);
         }
-        let unsent = spool.join("unsent");
+        let unsent = spool.join(kept::FOLDER);
         if unsent.is_dir() {
             match journal::lock(&unsent).map_err(|error| local(&unsent, &error))? {
                 Some(lock) => locks.push(lock),
