@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use harness::standstill::Guard;
 use harness::{Kind, Mounted, Options};
 use nix::libc;
 use side::{Side, bytes, same_trees, show};
@@ -87,7 +88,10 @@ fn writing_back_over_one_session_does_what_a_local_folder_does() {
 }
 
 fn check(kind: Kind, options: &[&str]) {
-    let Some(at) = Mounted::new(kind, &Options::default(), options) else { return };
+    let Some(mut at) = Mounted::new(kind, &Options::default(), options) else { return };
+    // As long as it gets on: on a loaded machine, or with many rounds, that is minutes.
+    at.mount.may_take(Duration::from_secs(24 * 3600));
+    let guard = at.mount.guard(STUCK);
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let rounds = number("FTPFS_MODEL_ROUNDS").unwrap_or(ROUNDS);
     let seed = number("FTPFS_MODEL_SEED").unwrap_or(1);
@@ -95,12 +99,12 @@ fn check(kind: Kind, options: &[&str]) {
     for round in 0..rounds {
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
-                let at = &at;
+                let (at, guard) = (&at, &guard);
                 scope.spawn(move || {
                     let steps = make(seed.wrapping_mul(1_000_003) + round * THREADS + thread, alone);
-                    if let Err(failure) = play(at, &steps) {
+                    if let Err(failure) = play(at, guard, &steps) {
                         let label = format!("{kind:?}, seed {seed}, round {round}, thread {thread}");
-                        explain(at, &label, steps, failure);
+                        explain(at, guard, &label, steps, failure);
                     }
                 });
             }
@@ -110,7 +114,7 @@ fn check(kind: Kind, options: &[&str]) {
 }
 
 /// Plays a round; says what went wrong, and at which step.
-fn play(at: &Mounted, steps: &[Step]) -> Result<(), (usize, String)> {
+fn play(at: &Mounted, guard: &Guard, steps: &[Step]) -> Result<(), (usize, String)> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let folder = format!("round{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let local = harness::scratch::Scratch::new("model");
@@ -118,6 +122,7 @@ fn play(at: &Mounted, steps: &[Step]) -> Result<(), (usize, String)> {
     let mut there = Side::new(at.path(&folder));
     let mut problem = None;
     for (number, step) in steps.iter().enumerate() {
+        guard.tick();
         let found = match step {
             Step::CompareAll => same_trees(&here.root, &there.root),
             Step::Behind { name, len, fill } => {
@@ -219,7 +224,7 @@ fn same_error(ours: &io::Error, theirs: &io::Error) -> bool {
 }
 
 /// Prints the shortest list found that still fails, and panics.
-fn explain(at: &Mounted, label: &str, mut steps: Vec<Step>, failure: (usize, String)) -> ! {
+fn explain(at: &Mounted, guard: &Guard, label: &str, mut steps: Vec<Step>, failure: (usize, String)) -> ! {
     let original = failure.clone();
     eprintln!("{label}: step {}: {}", failure.0, failure.1);
     let started = Instant::now();
@@ -233,7 +238,7 @@ fn explain(at: &Mounted, label: &str, mut steps: Vec<Step>, failure: (usize, Str
             let mut fewer = steps.clone();
             fewer.drain(from..(from + chunk).min(steps.len()));
             budget -= 1;
-            match play(at, &fewer) {
+            match play(at, guard, &fewer) {
                 Err(failure) => {
                     fewer.truncate(failure.0 + 1);
                     (steps, shown) = (fewer, failure);
@@ -256,6 +261,8 @@ fn explain(at: &Mounted, label: &str, mut steps: Vec<Step>, failure: (usize, Str
 }
 
 const THREADS: u64 = 3;
+/// What a step, and the comparison at the end of a round, may take at the most.
+const STUCK: Duration = Duration::from_secs(180);
 const STREAMING: &[&str] = &["stream_from=1000", "spool_size=64K", "patch_from=1000"];
 const ROUNDS: u64 = 25;
 /// How often a failed round is tried again to make it shorter.
