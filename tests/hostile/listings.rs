@@ -24,7 +24,8 @@ fn listings_without_end_are_given_up_and_cost_bounded_memory() {
         "\r\n",
     ];
     at_once(6, lines.to_vec(), |line| {
-        let at = Scripted::limited_with(Options::default(), &["timeout=40"]);
+        let mut at = Scripted::limited_with(Options::default(), &["timeout=40"]);
+        at.mount.may_take(READS_TO_THE_LIMIT * 2);
         at.put("folder/file", b"text");
         let fault = Fault::Lines { line: (*line).to_owned(), bytes: 4 * GIB };
         at.server.faults().add(Rule::on("MLSD").path("folder").act(fault));
@@ -154,5 +155,6 @@ fn a_listing_that_disagrees_with_size_never_makes_a_wrong_file() {
     }
 }
 
-/// 256 MiB of lines, or a million names, by a program that is not optimised: half a minute where nothing else runs.
-const READS_TO_THE_LIMIT: Duration = Duration::from_secs(150);
+/// 256 MiB of lines, or a million names, by a program that is not optimised: half a minute of both processors where nothing else
+/// runs, and ten times as long where thirty others want them.
+const READS_TO_THE_LIMIT: Duration = Duration::from_secs(400);

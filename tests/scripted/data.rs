@@ -198,6 +198,7 @@ pub(super) struct Lines {
 
 impl Lines {
     pub fn new(line: String, bytes: u64) -> Self {
+        assert!(!line.is_empty(), "it would never come to an end");
         Self { line, left: bytes, number: 0, made: Vec::new() }
     }
 }
@@ -205,10 +206,14 @@ impl Lines {
 impl Read for Lines {
     fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
         while self.made.len() < block.len() && self.left > 0 {
-            let line = self.line.replace("{}", &self.number.to_string());
+            let before = self.made.len();
+            match self.line.split_once("{}") {
+                Some((head, tail)) => write!(self.made, "{head}{}{tail}", self.number)?,
+                // Many at once: one by one they cost more than reading them does.
+                None => self.made.extend(self.line.as_bytes().repeat(block.len() / self.line.len() + 1)),
+            }
             self.number += 1;
-            self.left = self.left.saturating_sub(line.len().max(1) as u64);
-            self.made.extend(line.bytes());
+            self.left = self.left.saturating_sub((self.made.len() - before) as u64);
         }
         let length = self.made.len().min(block.len());
         block[..length].copy_from_slice(&self.made[..length]);
