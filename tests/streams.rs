@@ -98,6 +98,26 @@ fn random_reads_of_64_kib_cost_little_more_than_twice_their_bytes() {
 }
 
 #[test]
+fn a_strided_reader_gets_its_pieces_and_little_of_what_lies_between() {
+    const SIZE: usize = 48 << 20;
+    // Small steps are read through: fewer round trips, and never more than the file.
+    for (piece, stride, most) in
+        [(64 << 10, 256 << 10, SIZE * 5 / 8), (64 << 10, 1 << 20, SIZE * 5 / 32), (4096, 64 << 10, SIZE)]
+    {
+        let at = Place::new(|root| big(root, SIZE));
+        let content = fs::read(at.server.root().join("big")).unwrap();
+        let file = File::open(at.path("big")).unwrap();
+        let mut block = vec![0; piece];
+        for offset in (0..SIZE / stride).map(|step| step * stride) {
+            file.read_exact_at(&mut block, offset as u64).unwrap();
+            assert!(block == content[offset..offset + piece]);
+        }
+        assert!(at.sent() <= most + (1 << 20), "{} bytes of at most {most}", at.sent());
+        assert!(at.retrieved() <= (SIZE / stride) as u64, "{} transfers", at.retrieved());
+    }
+}
+
+#[test]
 fn the_heads_of_large_files_cost_little_more_than_what_the_kernel_asks_for() {
     let at = Place::new(|root| {
         let content = vec![7; 4 << 20];
