@@ -295,12 +295,14 @@ fn what_was_to_come_ahead_does_not_wait_for_ever_on_the_only_session() {
         let line = told.lines().find(|line| line.contains("jobs for a connection")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u32>().unwrap()
     };
-    // A walk over neighbours: what follows is planned.
+    // A walk over neighbours: what follows is planned. From f300 on it is held up, so that it still waits when somebody looks.
+    server.faults().add(Rule::on("RETR").path("f3").act(Fault::Silent));
     let mut walk = (0..400).map(|number| fs::read(mount.path().join(format!("f{number:03}"))).unwrap());
     while waiting() < 10 {
         assert_eq!(walk.next().expect("a plan"), b"text");
     }
     server.set_max_sessions(1);
+    server.faults().clear();
     server.drop_sessions();
     eventually("an empty queue", || waiting() == 0);
     assert_eq!(walk.by_ref().take(20).filter(|text| text == b"text").count(), 20);
