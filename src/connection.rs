@@ -4,11 +4,12 @@
 //! socket, and a job reads like the dialogue that it holds. Nothing else touches the session, so there is no lock
 //! around the network.
 //!
-//! What may be retried is retried here: when the connection is lost under a job, the job is attempted again on a new
-//! one (it is told which attempt this is, so that a rename whose reply was lost can look before it repeats itself).
-//! "Too many sessions" is not an error while another session lives: the job goes back, the thread ends, and the queue
-//! keeps to the smaller number. Where none lives, others have them all (another mount of the same account, say): it is asked
-//! again for nearly as long as a caller waits, and a mount that rests gives its sessions back sooner than that. A panic in a job costs that job and its session, not the mount.
+//! What may be retried is retried here: when the connection is lost under a job, the job is attempted again on a new one
+//! (it is told which attempt this is, so that a rename whose reply was lost can look before it repeats itself). "Too many
+//! sessions" is not an error while another session lives: the job goes back, the thread ends, and the queue keeps to the
+//! smaller number. Where none lives, others have them all (another mount of the same account, say): it is asked again for
+//! nearly as long as a caller waits, and a mount that rests gives its sessions back sooner than that. A panic in a job
+//! costs that job and its session, not the mount.
 //!
 //! How long a server that is away is waited for counts from when it went and from when a job came, whichever is later; not from
 //! when a thread took the job. So a hundred uploads that wait for one another end together, and not one time-out after the other.

@@ -50,6 +50,7 @@ use ahead::Ahead;
 use answer::Waiting;
 use descriptors::Descriptors;
 use folders::Listings;
+pub use handles::Fh;
 use handles::Handles;
 use space::SpaceLeft;
 use times::Times;

@@ -1,4 +1,4 @@
-//! The adapter to the kernel: fuser's types in, ours out, and replies turned into [`Answer`]s that can be sent later.
+//! The adapter to the kernel: fuser's types in, ours out, and replies turned into [`Answer`]s that can be sent later ([`words`]).
 //!
 //! One event loop, so that requests arrive in the order of their offsets, and it never blocks: the file system answers
 //! from memory or takes the answer along. What is asked of the kernel, and why:
@@ -12,6 +12,8 @@
 //!
 //! Knows nothing of FTP; `fs` knows nothing of fuser.
 
+mod words;
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,20 +21,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request,
-    Session, SessionACL, TimeOrNow, WriteFlags,
+    BsdFileFlags, Config, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, Session, SessionACL, TimeOrNow,
+    WriteFlags,
 };
 
 use crate::fs::names::Found;
 use crate::fs::reading::{OpenMode, Opened};
-use crate::fs::{Answer, Caller, Change, Errno, FileSystem, Stat};
-use crate::ftp::Kind;
-use crate::tree::Ino;
+use crate::fs::{Answer, Change, Errno, Fh, FileSystem};
+use words::{
+    BLOCK, attributes, caller, data, empty, entry, error, file_attr, file_type, handle, ino, open_flags,
+    open_mode,
+};
 
 /// A running event loop.
 pub struct Serving {
@@ -130,7 +134,7 @@ impl Filesystem for Adapter {
                 TimeOrNow::Now => SystemTime::now(),
             });
             let owner = uid.is_some() || gid.is_some();
-            let change = Change { mode, owner, size, modified, handle: fh.map(u64::from) };
+            let change = Change { mode, owner, size, modified, handle: fh.map(handle) };
             self.fs.change(caller(req), ino(node), change, attributes(reply));
         });
     }
@@ -187,7 +191,7 @@ impl Filesystem for Adapter {
     fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         survive("open", || {
             let answer = Answer::new(move |opened: Result<Opened, Errno>| match opened {
-                Ok(opened) => reply.opened(FileHandle(opened.handle), open_flags(opened)),
+                Ok(opened) => reply.opened(FileHandle(opened.handle.0), open_flags(opened)),
                 Err(errno) => reply.error(error(errno)),
             });
             self.fs.open(caller(req), ino(node), open_mode(flags.0), answer);
@@ -208,7 +212,13 @@ impl Filesystem for Adapter {
             let answer = Answer::new(move |created: Result<(Found, Opened), Errno>| match created {
                 Ok((Found::Node { stat, life, .. }, opened)) => {
                     let attr = file_attr(&stat);
-                    reply.created(&life, &attr, Generation(0), FileHandle(opened.handle), open_flags(opened));
+                    reply.created(
+                        &life,
+                        &attr,
+                        Generation(0),
+                        FileHandle(opened.handle.0),
+                        open_flags(opened),
+                    );
                 }
                 Ok(_) => reply.error(fuser::Errno::ENOENT),
                 Err(errno) => reply.error(error(errno)),
@@ -230,7 +240,7 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         survive("read", || {
-            self.fs.read(caller(req), ino(node), fh.into(), offset, size as usize, data(reply));
+            self.fs.read(caller(req), ino(node), handle(fh), offset, size as usize, data(reply));
         });
     }
 
@@ -257,7 +267,7 @@ impl Filesystem for Adapter {
 
     fn flush(&self, req: &Request, node: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
         survive("flush", || {
-            self.fs.flush(caller(req), ino(node), fh.into(), empty(reply));
+            self.fs.flush(caller(req), ino(node), handle(fh), empty(reply));
         });
     }
 
@@ -272,7 +282,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         survive("release", || {
-            self.fs.release(fh.into());
+            self.fs.release(handle(fh));
             reply.ok();
         });
     }
@@ -285,8 +295,8 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         survive("opendir", || {
-            let answer = Answer::new(move |opened: Result<u64, Errno>| match opened {
-                Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+            let answer = Answer::new(move |opened: Result<Fh, Errno>| match opened {
+                Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
                 Err(errno) => reply.error(error(errno)),
             });
             self.fs.open_folder(caller(req), ino(node), answer);
@@ -298,7 +308,7 @@ impl Filesystem for Adapter {
             let fs = self.fs.clone();
             let answer = Answer::new(move |known: Result<(), Errno>| {
                 let outcome = known.and_then(|()| {
-                    fs.read_folder(fh.into(), offset, false, |entry| {
+                    fs.read_folder(handle(fh), offset, false, |entry| {
                         let name = OsStr::from_bytes(entry.name);
                         reply.add(INodeNo(entry.stat.ino.0), entry.offset, file_type(entry.kind()), name)
                     })
@@ -308,7 +318,7 @@ impl Filesystem for Adapter {
                     Err(errno) => reply.error(error(errno)),
                 }
             });
-            self.fs.await_entries(caller(req), fh.into(), offset, answer);
+            self.fs.await_entries(caller(req), handle(fh), offset, answer);
         });
     }
 
@@ -324,7 +334,7 @@ impl Filesystem for Adapter {
             let fs = self.fs.clone();
             let answer = Answer::new(move |known: Result<(), Errno>| {
                 let outcome = known.and_then(|()| {
-                    fs.read_folder(fh.into(), offset, true, |entry| {
+                    fs.read_folder(handle(fh), offset, true, |entry| {
                         let (name, attr) = (OsStr::from_bytes(entry.name), file_attr(&entry.stat));
                         let ino = INodeNo(entry.stat.ino.0);
                         reply.add(ino, entry.offset, name, &entry.life, &attr, Generation(0))
@@ -335,7 +345,7 @@ impl Filesystem for Adapter {
                     Err(errno) => reply.error(error(errno)),
                 }
             });
-            self.fs.await_entries(caller(req), fh.into(), offset, answer);
+            self.fs.await_entries(caller(req), handle(fh), offset, answer);
         });
     }
 
@@ -348,7 +358,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         survive("releasedir", || {
-            self.fs.close_folder(fh.into());
+            self.fs.close_folder(handle(fh));
             reply.ok();
         });
     }
@@ -378,118 +388,11 @@ fn survive(call: &'static str, action: impl FnOnce()) {
     }
 }
 
-fn caller(req: &Request) -> Caller {
-    Caller { pid: req.pid() }
-}
-
-fn ino(node: INodeNo) -> Ino {
-    Ino(node.0)
-}
-
-fn error(errno: Errno) -> fuser::Errno {
-    fuser::Errno::from_i32(errno.0)
-}
-
-fn entry(reply: ReplyEntry) -> Answer<Found> {
-    Answer::new(move |found| match found {
-        Ok(Found::Node { stat, name_life, life }) => {
-            reply.entry_with_ttls(&life, &name_life, &file_attr(&stat), Generation(0));
-        }
-        Ok(Found::Missing(Duration::ZERO)) => reply.error(fuser::Errno::ENOENT),
-        Ok(Found::Missing(life)) => reply.entry(&life, &no_attr(), Generation(0)),
-        Err(errno) => reply.error(error(errno)),
-    })
-}
-
-fn attributes(reply: ReplyAttr) -> Answer<(Stat, Duration)> {
-    Answer::new(move |known| match known {
-        Ok((stat, life)) => reply.attr(&life, &file_attr(&stat)),
-        Err(errno) => reply.error(error(errno)),
-    })
-}
-
-fn data<B: std::ops::Deref<Target = [u8]>>(reply: ReplyData) -> Answer<B> {
-    Answer::new(move |bytes: Result<B, Errno>| match bytes {
-        Ok(bytes) => reply.data(&bytes),
-        Err(errno) => reply.error(error(errno)),
-    })
-}
-
-fn empty(reply: ReplyEmpty) -> Answer<()> {
-    Answer::new(move |done| match done {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(error(errno)),
-    })
-}
-
-fn open_mode(flags: i32) -> OpenMode {
-    OpenMode {
-        write: flags & libc::O_ACCMODE != libc::O_RDONLY,
-        truncate: flags & libc::O_TRUNC != 0,
-        exclusive: flags & libc::O_EXCL != 0,
-        bits: 0,
-    }
-}
-
-fn open_flags(opened: Opened) -> FopenFlags {
-    if opened.has_unknown_size {
-        // The kernel would read no further than the size that it knows.
-        return FopenFlags::FOPEN_DIRECT_IO;
-    }
-    if opened.keep_pages { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
-}
-
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::Directory => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        // A FIFO or device of the server is none here: opening it must not reach into this machine.
-        Kind::File | Kind::Special => FileType::RegularFile,
-    }
-}
-
-fn file_attr(stat: &Stat) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(stat.ino.0),
-        size: stat.size,
-        blocks: stat.size.div_ceil(512),
-        atime: stat.modified,
-        mtime: stat.modified,
-        ctime: stat.modified,
-        crtime: stat.modified,
-        kind: file_type(stat.kind),
-        perm: (stat.mode & 0o7777) as u16,
-        nlink: u32::from(!stat.removed),
-        uid: stat.uid,
-        gid: stat.gid,
-        rdev: 0,
-        blksize: BLOCK,
-        flags: 0,
-    }
-}
-
-/// Inode 0: the kernel remembers that the name does not exist.
-fn no_attr() -> FileAttr {
-    let stat = Stat {
-        ino: Ino(0),
-        kind: Kind::File,
-        size: 0,
-        modified: SystemTime::UNIX_EPOCH,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        removed: false,
-    };
-    file_attr(&stat)
-}
-
 /// What the kernel asks for ahead of a reader, at most. Less than its usual 128 KiB: that is what it asks for at once when a
 /// program reads the first 64 KiB of a file and no more, which is then twice the bytes, and what is under way besides.
 const MAX_READAHEAD: u32 = 96 << 10;
 /// The largest write that the kernel sends at once.
 const MAX_WRITE: u32 = 1 << 20;
 const MAX_BACKGROUND: u16 = 512;
-/// st_blksize: programs that buffer read this much at once, and random readers should not read more.
-const BLOCK: u32 = 4096;
 /// Most servers cannot tell the free space: 1 PiB (in blocks) never stops a program that asks first.
 const SOME_SPACE: u64 = 1 << 38;

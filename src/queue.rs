@@ -63,7 +63,8 @@ impl Queue {
             state: Mutex::new(State {
                 waiting: Vec::new(),
                 slots: Vec::new(),
-                next_job: 0,
+                tickets: 0,
+                slot_ids: 0,
                 limit,
                 limit_wanted: limit,
                 limit_lowered: None,
@@ -78,14 +79,14 @@ impl Queue {
     /// Puts a job in line. Its end is called exactly once, from a connection thread, or from here when the mount ends.
     pub fn submit(self: &Arc<Self>, mut job: Job) -> Ticket {
         let mut state = self.state.lock();
-        let ticket = Ticket(state.next_job);
+        let ticket = Ticket(state.tickets);
         if state.closing {
             drop(state);
             job.task.finish(Err(Error::Cancelled));
             return ticket;
         }
-        job.number = state.next_job;
-        state.next_job += 1;
+        job.ticket = ticket;
+        state.tickets += 1;
         state.waiting.push(job);
         let new = state.dispatch();
         drop(state);
@@ -96,13 +97,13 @@ impl Queue {
     /// Makes a job that waits or runs as urgent as this, if it is less so.
     pub fn promote(self: &Arc<Self>, ticket: Ticket, to: Priority) {
         let mut state = self.state.lock();
-        if let Some(job) = state.waiting.iter_mut().find(|job| job.number == ticket.0) {
+        if let Some(job) = state.waiting.iter_mut().find(|job| job.ticket == ticket) {
             job.priority = job.priority.min(to);
         }
         for slot in &mut state.slots {
             match &mut slot.state {
-                SlotState::Assigned { job } if job.number == ticket.0 => job.priority = job.priority.min(to),
-                SlotState::Running { number, priority, .. } if *number == ticket.0 => {
+                SlotState::Assigned { job } if job.ticket == ticket => job.priority = job.priority.min(to),
+                SlotState::Running { ticket: running, priority, .. } if *running == ticket => {
                     *priority = (*priority).min(to);
                 }
                 _ => {}
@@ -142,7 +143,7 @@ impl Queue {
                 SlotState::Assigned { job } => {
                     entry.state = SlotState::Running {
                         since: Instant::now(),
-                        number: job.number,
+                        ticket: job.ticket,
                         priority: job.priority,
                         claims: job.claims.clone(),
                     };
@@ -346,8 +347,8 @@ fn cancel(jobs: impl IntoIterator<Item = Job>) {
     }
 }
 
-/// Names a job, from [`Queue::submit`] to its end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Names a job, from [`Queue::submit`] to its end. Whoever came later has a higher one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Ticket(u64);
 
 /// Names one connection thread.

@@ -91,6 +91,16 @@ pub struct Content {
     pub locate: Locate,
 }
 
+/// A transfer that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetching {
+    pub ino: Ino,
+    /// Up to where it has come.
+    pub at: u64,
+    /// Bytes of the whole file.
+    pub size: u64,
+}
+
 /// A read that memory cannot answer.
 pub struct Miss {
     offset: u64,
@@ -136,14 +146,14 @@ impl Reads {
         })
     }
 
-    /// The transfers that run: whose, how far, of how much. None when that cannot be told at once.
-    pub fn look(&self, patience: Duration) -> Option<Vec<(Ino, u64, u64)>> {
+    /// The transfers that run. None when that cannot be told at once.
+    pub fn look(&self, patience: Duration) -> Option<Vec<Fetching>> {
         let files = self.files.try_lock_for(patience)?;
         let of = |file: &File| {
             let streams = file.streams.iter().filter_map(|stream| stream.look());
             // Of several for one reader, the one that it is at.
             if file.further.is_active() {
-                streams.min_by_key(|look| look.1).into_iter().collect()
+                streams.min_by_key(|fetching| fetching.at).into_iter().collect()
             } else {
                 streams.collect::<Vec<_>>()
             }

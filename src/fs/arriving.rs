@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::handles::Handle;
+use super::handles::{Fh, Handle};
 use super::{Answer, Caller, FileSystem, Then};
 use crate::ftp::{Error, Name};
 use crate::tree::{Ino, Tree};
@@ -86,7 +86,7 @@ impl State {
 impl FileSystem {
     /// Answers when [`FileSystem::read_folder`] has something to give at this place of the folder, or knows that it ends
     /// there: for nearly all folders at once.
-    pub fn await_entries(&self, caller: Caller, handle: u64, offset: u64, answer: Answer<()>) {
+    pub fn await_entries(&self, caller: Caller, handle: Fh, offset: u64, answer: Answer<()>) {
         let Some((folder, arriving)) = self.arriving(handle) else { return answer.ok(()) };
         if offset < super::folders::DOTS {
             return answer.ok(());
@@ -114,7 +114,7 @@ impl FileSystem {
         if is_ready { answer.ok(()) } else { self.await_arriving(folder, arriving, at, answer) }
     }
 
-    fn arriving(&self, handle: u64) -> Option<(Ino, Arc<Arriving>)> {
+    fn arriving(&self, handle: Fh) -> Option<(Ino, Arc<Arriving>)> {
         match self.handles.at(handle)? {
             Handle::Arriving { ino, entries } => Some((ino, entries)),
             _ => None,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::debug;
 
-use super::{Answer, Caller, Errno, FileSystem};
+use super::{Answer, Caller, Errno, Fh, FileSystem};
 use crate::ftp::{Entry, Error, Kind, Modified, Precision, Refusal, explain};
 use crate::queue::{Claim, Job, Priority};
 use crate::tree::{Ino, Tree};
@@ -41,7 +41,7 @@ pub struct Change {
     pub size: Option<u64>,
     pub modified: Option<SystemTime>,
     /// The handle through which it was asked: its close() will bring the change to the server.
-    pub handle: Option<u64>,
+    pub handle: Option<Fh>,
 }
 
 impl FileSystem {

@@ -6,10 +6,11 @@
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use super::writing::Unconfirmed;
 use super::{Answer, Errno, FileSystem};
 use crate::ftp::features::{Counts, Server, Trouble};
 use crate::queue::Doing;
-use crate::tree::Ino;
+use crate::read::Fetching;
 
 /// A mount at one moment.
 #[derive(Clone, Debug)]
@@ -89,9 +90,9 @@ impl FileSystem {
     }
 
     fn upload_figures(&self) -> Option<Vec<UploadFigures>> {
-        let uploads: Vec<(Ino, u64, u64, bool)> = self.drafts.look(PATIENCE)?;
+        let uploads = self.drafts.look(PATIENCE)?;
         let tree = self.tree.try_lock_for(PATIENCE)?;
-        let figures = |(ino, size, sent, is_running)| {
+        let figures = |Unconfirmed { ino, size, sent, is_running }| {
             let path = tree.path(ino).map(|path| path.to_string()).unwrap_or_default();
             UploadFigures { path, size, sent, is_running }
         };
@@ -101,7 +102,7 @@ impl FileSystem {
     fn download_figures(&self) -> Option<Vec<DownloadFigures>> {
         let downloads = self.reads.look(PATIENCE)?;
         let tree = self.tree.try_lock_for(PATIENCE)?;
-        let figures = |(ino, at, size)| {
+        let figures = |Fetching { ino, at, size }| {
             let path = tree.path(ino).map(|path| path.to_string()).unwrap_or_default();
             DownloadFigures { path, size, at }
         };

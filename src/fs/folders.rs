@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::debug;
 
 use super::arriving::Arriving;
-use super::handles::Handle;
+use super::handles::{Fh, Handle};
 use super::{Answer, Caller, Errno, FileSystem, Flights, MAX_NODES, Stat, Then};
 use crate::ftp::{self, Error, Kind, Listing, Progress, Refusal, RemotePath, Session};
 use crate::lock::Mutex;
@@ -24,14 +24,14 @@ pub struct Listings {
     /// The jobs among them that nobody waited for when they began.
     ahead: Mutex<HashMap<Ino, Ticket>>,
     /// Who waits in opendir.
-    openers: Mutex<HashMap<Ino, Vec<Answer<u64>>>>,
+    openers: Mutex<HashMap<Ino, Vec<Answer<Fh>>>>,
     /// Large folders of which the first entries are here.
     arriving: Mutex<HashMap<Ino, Arc<Arriving>>>,
 }
 
 impl FileSystem {
     /// opendir: the folder is listed unless its listing is within its lifetime.
-    pub fn open_folder(&self, caller: Caller, ino: Ino, answer: Answer<u64>) {
+    pub fn open_folder(&self, caller: Caller, ino: Ino, answer: Answer<Fh>) {
         self.lists_ahead_of(ino);
         let entries = {
             let mut tree = self.tree.lock();
@@ -67,13 +67,13 @@ impl FileSystem {
     }
 
     /// An open folder's entries are not forgotten.
-    fn folder_handle(&self, handle: Handle, folder: Ino) -> u64 {
+    fn folder_handle(&self, handle: Handle, folder: Ino) -> Fh {
         self.tree.lock().opened(folder);
         self.handles.add(handle)
     }
 
     /// Opens a folder whose listing has begun to come.
-    fn open_arriving(&self, ino: Ino) -> Option<u64> {
+    fn open_arriving(&self, ino: Ino) -> Option<Fh> {
         let entries = self.listings.arriving.lock().get(&ino).cloned()?;
         Some(self.folder_handle(Handle::Arriving { ino, entries }, ino))
     }
@@ -84,7 +84,7 @@ impl FileSystem {
     /// EBADF for a handle that is no folder.
     pub fn read_folder(
         &self,
-        handle: u64,
+        handle: Fh,
         offset: u64,
         plus: bool,
         mut add: impl FnMut(FolderEntry<'_>) -> bool,
@@ -133,7 +133,7 @@ impl FileSystem {
     }
 
     /// releasedir.
-    pub fn close_folder(&self, handle: u64) {
+    pub fn close_folder(&self, handle: Fh) {
         let Some(Handle::Folder { ino, .. } | Handle::Arriving { ino, .. }) = self.handles.remove(handle)
         else {
             return;

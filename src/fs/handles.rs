@@ -7,6 +7,10 @@ use super::arriving::Arriving;
 use crate::lock::Mutex;
 use crate::tree::{Entries, Ino, Version};
 
+/// What the kernel calls an open file or folder by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fh(pub u64);
+
 /// All handles of a mount.
 #[derive(Default)]
 pub struct Handles(Mutex<Table>);
@@ -14,7 +18,7 @@ pub struct Handles(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     next: u64,
-    open: HashMap<u64, Handle>,
+    open: HashMap<Fh, Handle>,
 }
 
 /// What a program has open.
@@ -35,25 +39,25 @@ pub enum Handle {
 }
 
 impl Handles {
-    pub fn add(&self, handle: Handle) -> u64 {
+    pub fn add(&self, handle: Handle) -> Fh {
         let mut table = self.0.lock();
         table.next += 1;
-        let number = table.next;
-        table.open.insert(number, handle);
-        number
+        let fh = Fh(table.next);
+        table.open.insert(fh, handle);
+        fh
     }
 
-    pub fn at(&self, number: u64) -> Option<Handle> {
-        self.0.lock().open.get(&number).cloned()
+    pub fn at(&self, fh: Fh) -> Option<Handle> {
+        self.0.lock().open.get(&fh).cloned()
     }
 
-    pub fn replace(&self, number: u64, handle: Handle) {
-        self.0.lock().open.insert(number, handle);
+    pub fn replace(&self, fh: Fh, handle: Handle) {
+        self.0.lock().open.insert(fh, handle);
     }
 
     /// An open file goes on with a newer content.
-    pub fn follow(&self, number: u64, to: Version) {
-        if let Some(Handle::File { version, .. }) = self.0.lock().open.get_mut(&number) {
+    pub fn follow(&self, fh: Fh, to: Version) {
+        if let Some(Handle::File { version, .. }) = self.0.lock().open.get_mut(&fh) {
             *version = to;
         }
     }
@@ -62,7 +66,7 @@ impl Handles {
         self.0.lock().open.len()
     }
 
-    pub fn remove(&self, number: u64) -> Option<Handle> {
-        self.0.lock().open.remove(&number)
+    pub fn remove(&self, fh: Fh) -> Option<Handle> {
+        self.0.lock().open.remove(&fh)
     }
 }

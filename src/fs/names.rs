@@ -184,6 +184,7 @@ impl FileSystem {
         Ok((name, path))
     }
 }
+
 /// What servers give a new folder.
 const NEW_FOLDER_MODE: u32 = 0o755;
 

@@ -8,7 +8,7 @@
 //! read on, any other is stale for whoever has it open and has seen something of it. A file whose size the server does not tell at all is read past the
 //! kernel's cache, to the end of its transfer; it can be replaced, but not changed in part.
 
-use super::handles::Handle;
+use super::handles::{Fh, Handle};
 use super::{Answer, Caller, Errno, FileSystem};
 use crate::ftp::{Error, Kind, Refusal};
 use crate::read::{Bytes, Content, blocks::PAGE};
@@ -29,7 +29,7 @@ pub struct OpenMode {
 /// An open file.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened {
-    pub handle: u64,
+    pub handle: Fh,
     /// The kernel's pages are of this content: it may keep them.
     pub keep_pages: bool,
     /// Only reading it tells where it ends.
@@ -140,15 +140,7 @@ impl FileSystem {
     }
 
     /// read.
-    pub fn read(
-        &self,
-        caller: Caller,
-        ino: Ino,
-        handle: u64,
-        offset: u64,
-        len: usize,
-        answer: Answer<Bytes>,
-    ) {
+    pub fn read(&self, caller: Caller, ino: Ino, handle: Fh, offset: u64, len: usize, answer: Answer<Bytes>) {
         self.read_here(Call { caller, ino, handle, offset, len, tries: TRIES }, answer);
     }
 
@@ -339,7 +331,7 @@ impl FileSystem {
 struct Call {
     caller: Caller,
     ino: Ino,
-    handle: u64,
+    handle: Fh,
     offset: u64,
     len: usize,
     /// How often it may begin anew for a file that grows while it is read.

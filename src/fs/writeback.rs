@@ -35,6 +35,7 @@ pub use care::Careful;
 pub use restore::{Leftovers, open_journal};
 pub use settle::Settled;
 
+use super::writing::Begun;
 use super::{Answer, Caller, Errno, FileSystem};
 use crate::queue::Priority;
 use crate::tree::Ino;
@@ -324,14 +325,14 @@ impl FileSystem {
                 continue;
             }
             match self.drafts.begin(ino) {
-                Some(true) => {
+                Begun::Now => {
                     self.upload(ino, Priority::BackgroundUpload);
                     free -= 1;
                 }
                 // An fsync() sends it.
-                Some(false) => {}
+                Begun::AnotherRuns => {}
                 // An fsync() has sent it.
-                None => self.forget_pending(ino),
+                Begun::NothingToSend => self.forget_pending(ino),
             }
         }
         wait

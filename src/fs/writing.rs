@@ -13,9 +13,9 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-pub use drafts::Drafts;
+pub use drafts::{Begun, Drafts, Unconfirmed};
 
-use super::handles::Handle;
+use super::handles::{Fh, Handle};
 use super::{Answer, Caller, Change, Errno, FileSystem};
 use crate::ftp::Precision;
 use crate::queue::Priority;
@@ -135,7 +135,7 @@ impl FileSystem {
     }
 
     /// release: the last descriptor of a handle is closed.
-    pub fn release(&self, handle: u64) {
+    pub fn release(&self, handle: Fh) {
         let Some(Handle::File { ino, .. }) = self.handles.remove(handle) else { return };
         let removed = self.tree.lock().path(ino).is_none();
         if self.tree.lock().closed(ino) > 0 {

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Claim, Turn};
+use super::{Claim, Ticket, Turn};
 use crate::ftp::{Error, Session};
 
 /// One piece of work for one session.
@@ -16,7 +16,7 @@ pub struct Job {
     pub(crate) unlinks: bool,
     /// When it was made.
     pub(crate) since: Instant,
-    pub(crate) number: u64,
+    pub(crate) ticket: Ticket,
     /// How often it has been tried: kept when another connection goes on with it.
     pub(crate) attempts: u32,
     pub(crate) task: Box<dyn Task>,
@@ -37,7 +37,17 @@ impl Job {
     pub fn of(priority: Priority, task: Box<dyn Task>) -> Self {
         let (claims, since) = (Vec::new(), Instant::now());
         let (needs_data, deadline, unlinks) = (false, None, false);
-        Self { priority, claims, needs_data, deadline, unlinks, since, number: 0, attempts: 0, task }
+        Self {
+            priority,
+            claims,
+            needs_data,
+            deadline,
+            unlinks,
+            since,
+            ticket: Ticket::default(),
+            attempts: 0,
+            task,
+        }
     }
 
     /// The paths that it touches.

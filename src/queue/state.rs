@@ -5,15 +5,18 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Condvar;
 
-use super::SlotId;
 use super::claim::{self, Claim};
 use super::job::{Job, Priority};
+use super::{SlotId, Ticket};
 use crate::ftp::RemotePath;
 
 pub(super) struct State {
     pub(super) waiting: Vec<Job>,
     pub(super) slots: Vec<Slot>,
-    pub(super) next_job: u64,
+    /// So many jobs have been submitted.
+    pub(super) tickets: u64,
+    /// So many slots have been made.
+    pub(super) slot_ids: u64,
     /// Learned: never above `limit_wanted`.
     pub(super) limit: usize,
     pub(super) limit_wanted: usize,
@@ -34,16 +37,16 @@ impl State {
         }
         // Whoever prepares now is ready before whoever has not begun to: a job that needs a data connection waits for that.
         let mut soon_ready = self.preparing();
-        let mut order: Vec<_> = self.waiting.iter().map(|job| (job.urgency(), job.number)).collect();
+        let mut order: Vec<_> = self.waiting.iter().map(|job| (job.urgency(), job.ticket)).collect();
         order.sort_unstable();
         let mut is_left = false;
         let mut unready = 0;
-        for (_, number) in order {
+        for (_, ticket) in order {
             if !self.slots.iter().any(|slot| matches!(slot.state, SlotState::Idle(_))) {
                 is_left = true;
                 break;
             }
-            let runnable = |job: &Job| job.number == number && self.may_run(job);
+            let runnable = |job: &Job| job.ticket == ticket && self.may_run(job);
             let Some(at) = self.waiting.iter().position(runnable) else { continue };
             let needs_data = self.waiting[at].needs_data;
             match self.idle_for(needs_data, needs_data && soon_ready > 0) {
@@ -102,8 +105,8 @@ impl State {
         if logging_in >= data + other.saturating_sub(self.preparing()) {
             return None;
         }
-        let id = SlotId(self.next_job);
-        self.next_job += 1;
+        let id = SlotId(self.slot_ids);
+        self.slot_ids += 1;
         let signal = Arc::new(Condvar::new());
         self.slots.push(Slot { id, state: SlotState::starting(), live: false, signal });
         Some(id)
@@ -140,7 +143,7 @@ impl State {
     pub(super) fn may_run(&self, job: &Job) -> bool {
         // Read-ahead may wait for long: nobody waits for it in turn.
         let earlier = |other: &Job| {
-            other.number < job.number
+            other.ticket < job.ticket
                 && other.priority != Priority::ReadAhead
                 && claim::conflict(&other.claims, &job.claims)
         };
@@ -204,7 +207,7 @@ pub(super) enum SlotState {
     },
     Running {
         since: Instant,
-        number: u64,
+        ticket: Ticket,
         priority: Priority,
         claims: Vec<Claim>,
     },

@@ -131,7 +131,7 @@ fn connection(queue: &Arc<Queue>, slot: SlotId, running: &Running) {
 /// The claims of jobs that run.
 #[derive(Default)]
 struct Running {
-    claims: Mutex<Vec<(u64, Vec<Claim>)>>,
+    claims: Mutex<Vec<(Ticket, Vec<Claim>)>>,
     clashes: AtomicUsize,
 }
 
@@ -140,11 +140,11 @@ impl Running {
         let mut claims = self.claims.lock();
         let clashes = claims.iter().filter(|(_, other)| claim::conflict(other, &job.claims)).count();
         self.clashes.fetch_add(clashes, Ordering::Relaxed);
-        claims.push((job.number, job.claims.clone()));
+        claims.push((job.ticket, job.claims.clone()));
     }
 
     fn end(&self, job: &Job) {
-        self.claims.lock().retain(|(number, _)| *number != job.number);
+        self.claims.lock().retain(|(ticket, _)| *ticket != job.ticket);
     }
 }
 

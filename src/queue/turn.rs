@@ -27,13 +27,13 @@ impl<'q> Turn<'q> {
             return false;
         }
         let Some(slot) = state.slots.iter().find(|s| s.id == self.slot) else { return true };
-        let SlotState::Running { priority, claims, number, .. } = &slot.state else { return false };
+        let SlotState::Running { priority, claims, ticket, .. } = &slot.state else { return false };
         let crowded = state.is_crowded();
         state.waiting.iter().any(|job| {
             let urgency = job.urgency();
             let urgent = urgency < *priority || (fair && urgency == *priority);
             (crowded && urgent && state.may_run(job))
-                || claim::conflict(&job.claims, claims) && job.number > *number
+                || claim::conflict(&job.claims, claims) && job.ticket > *ticket
         })
     }
 }

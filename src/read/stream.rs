@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Content, Done, Wanted, ahead_bytes};
+use super::{Content, Done, Fetching, Wanted, ahead_bytes};
 use crate::queue::{Ticket, Turn};
 use crate::tree::{Ino, Version};
 
@@ -278,10 +278,11 @@ impl Stream {
         (self.content.ino, self.content.version)
     }
 
-    /// Whose, how far, of how much; none when it has ended or has not begun.
-    pub(super) fn look(&self) -> Option<(Ino, u64, u64)> {
+    /// How far it is; none when it has ended or has not begun.
+    pub(super) fn look(&self) -> Option<Fetching> {
         let state = self.state.lock();
-        (!state.ended && state.next > 0).then_some((self.content.ino, state.next, self.content.size))
+        let fetching = Fetching { ino: self.content.ino, at: state.next, size: self.content.size };
+        (!state.ended && state.next > 0).then_some(fetching)
     }
 
     /// Only the head of a large file: whoever wants more needs a stream with a wider window.

@@ -1,7 +1,8 @@
 //! Moving names: rename, over files and empty folders too.
 //!
 //! A file that only exists here so far moves in the tree alone. A file that is replaced while programs have it open is
-//! moved out of sight first, as with unlink; a folder that holds only files that were removed while open is empty. A reply that was lost is resolved by looking. Called by `fuse`.
+//! moved out of sight first, as with unlink; a folder that holds only files that were removed while open is empty. A reply
+//! that was lost is resolved by looking. Called by `fuse`.
 
 use std::time::Instant;
 

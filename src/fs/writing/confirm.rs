@@ -13,7 +13,7 @@ use log::{debug, error, warn};
 
 use crate::fs::handles::Handle;
 use crate::fs::writeback::{Brought, Careful};
-use crate::fs::{Answer, Caller, FileSystem};
+use crate::fs::{Answer, Caller, Fh, FileSystem};
 use crate::ftp::{Error, Name, Precision};
 use crate::queue::{Claim, Job, Priority, Task};
 use crate::read::Content;
@@ -25,7 +25,7 @@ use crate::write::{Draft, Policy, Upload, Uploaded, kept};
 
 impl FileSystem {
     /// flush: every close() of a descriptor of this handle. A file without a byte in it waits for the last of them.
-    pub fn flush(&self, caller: Caller, ino: Ino, handle: u64, answer: Answer<()>) {
+    pub fn flush(&self, caller: Caller, ino: Ino, handle: Fh, answer: Answer<()>) {
         if !matches!(self.handles.at(handle), Some(Handle::File { writable: true, .. })) {
             return answer.ok(());
         }

@@ -45,6 +45,24 @@ pub(super) enum Stage {
     Placing,
 }
 
+/// Whether an upload that nobody waits for has begun.
+pub enum Begun {
+    Now,
+    AnotherRuns,
+    NothingToSend,
+}
+
+/// A file that the server lacks something of.
+pub struct Unconfirmed {
+    pub ino: Ino,
+    /// Bytes of the whole file.
+    pub size: u64,
+    /// Bytes given to the connection.
+    pub sent: u64,
+    /// Whether an upload runs, or waits for a connection.
+    pub is_running: bool,
+}
+
 impl Entry {
     /// The task that waits for more to be written; it counts as going on from here.
     pub fn unpark(&mut self) -> Option<Box<Streaming>> {
@@ -111,15 +129,15 @@ impl Drafts {
         (entry.uploading || draft.lock().is_dirty()).then(act)
     }
 
-    /// An upload that nobody waits for begins: true. False while another runs; none when there is nothing to send.
-    pub fn begin(&self, ino: Ino) -> Option<bool> {
+    /// An upload that nobody waits for is to begin.
+    pub fn begin(&self, ino: Ino) -> Begun {
         let mut drafts = self.0.lock();
-        let entry = drafts.get_mut(&ino)?;
+        let Some(entry) = drafts.get_mut(&ino) else { return Begun::NothingToSend };
         if entry.uploading || entry.stage.is_some() {
-            return Some(false);
+            return Begun::AnotherRuns;
         }
         entry.uploading = entry.draft.lock().is_dirty();
-        entry.uploading.then_some(true)
+        if entry.uploading { Begun::Now } else { Begun::NothingToSend }
     }
 
     /// The upload has failed, and will be tried again: gives back who waits for it.
@@ -156,20 +174,19 @@ impl Drafts {
         }
     }
 
-    /// The same files, with how far they are: inode, size, bytes sent, whether an upload runs. None when a lock cannot be
-    /// had within `patience`.
-    pub fn look(&self, patience: Duration) -> Option<Vec<(Ino, u64, u64, bool)>> {
+    /// The same files, with how far they are. None when a lock cannot be had within `patience`.
+    pub fn look(&self, patience: Duration) -> Option<Vec<Unconfirmed>> {
         let drafts = self.0.try_lock_for(patience)?;
         let mut found = Vec::new();
         for (&ino, entry) in drafts.iter() {
             // One file's disk may be slow: what is known of it is that an upload runs, or not.
             let Some(draft) = entry.draft.try_lock_for(patience / 4) else {
-                found.push((ino, 0, 0, entry.uploading));
+                found.push(Unconfirmed { ino, size: 0, sent: 0, is_running: entry.uploading });
                 continue;
             };
             if entry.uploading || draft.is_dirty() {
                 let is_running = entry.uploading || entry.stage.is_some();
-                found.push((ino, draft.size(), draft.sent(), is_running));
+                found.push(Unconfirmed { ino, size: draft.size(), sent: draft.sent(), is_running });
             }
         }
         Some(found)
