@@ -26,93 +26,89 @@ impl FileSystem {
         keep: bool,
         answer: Answer<()>,
     ) {
-        let targets = self.target(from.0, from.1).and_then(|source| Ok((source, self.target(to.0, to.1)?)));
-        let ((from_name, from_path), (to_name, to_path)) = match targets {
-            Ok(targets) => targets,
+        let place =
+            |(folder, name)| self.target(folder, name).map(|(name, path)| Place { folder, name, path });
+        let rename = match place(from).and_then(|from| Ok(Rename { from, to: place(to)?, keep })) {
+            Ok(rename) => rename,
             Err(errno) => return answer.error(errno),
         };
-        let from = (from.0, from_name, from_path);
-        let to = (to.0, to_name, to_path);
-        let paths: Vec<RemotePath> = [&from, &to]
+        let paths: Vec<RemotePath> = [&rename.from, &rename.to]
             .into_iter()
-            .filter(|at| !self.is_only_here(at.0, &at.1))
-            .map(|at| at.2.clone())
+            .filter(|place| !self.is_only_here(place))
+            .map(|place| place.path.clone())
             .collect();
-        self.when_settled(caller, &paths, answer, move |fs, settled, answer| match settled {
-            // What could not be uploaded cannot be renamed there.
-            Settled::Failed(errno) if !fs.is_only_here(from.0, &from.1) => answer.error(errno),
-            _ => fs.rename_settled(caller, from, to, keep, answer),
+        self.when_settled(caller, &paths, answer, move |fs, settled, answer| {
+            fs.rename_if_sent(caller, rename, settled, answer);
         });
     }
 
-    fn is_only_here(&self, folder: Ino, name: &Name) -> bool {
-        let known = self.tree.lock().child_as_listed(folder, name);
+    fn is_only_here(&self, place: &Place) -> bool {
+        let known = self.tree.lock().child_as_listed(place.folder, &place.name);
         matches!(known, Child::Known(ino) if self.drafts.is_only_local(ino))
     }
 
+    /// What could not be uploaded cannot be renamed there.
+    fn rename_if_sent(&self, caller: Caller, rename: Rename, settled: Settled, answer: Answer<()>) {
+        match settled {
+            Settled::Failed(errno) if !self.is_only_here(&rename.from) => answer.error(errno),
+            _ => self.rename_settled(caller, rename, answer),
+        }
+    }
+
     /// Renames what no upload is left of, or what is only here.
-    fn rename_settled(
-        &self,
-        caller: Caller,
-        from: (Ino, Name, RemotePath),
-        to: (Ino, Name, RemotePath),
-        keep: bool,
-        answer: Answer<()>,
-    ) {
+    fn rename_settled(&self, caller: Caller, rename: Rename, answer: Answer<()>) {
         // Another has begun while one was waited for.
-        let paths = [from.2.clone(), to.2.clone()];
+        let paths = [rename.from.path.clone(), rename.to.path.clone()];
         if self.has_uploads_within(&paths) {
-            return self.when_settled(caller, &paths, answer, move |fs, settled, answer| match settled {
-                Settled::Failed(errno) if !fs.is_only_here(from.0, &from.1) => answer.error(errno),
-                _ => fs.rename_settled(caller, from, to, keep, answer),
+            return self.when_settled(caller, &paths, answer, move |fs, settled, answer| {
+                fs.rename_if_sent(caller, rename, settled, answer);
             });
         }
-        let now = Instant::now();
+        let Rename { from, to, keep } = &rename;
         let (moved, target) = {
             let tree = self.tree.lock();
-            (tree.child_as_listed(from.0, &from.1), tree.child(to.0, &to.1, now))
+            (tree.child_as_listed(from.folder, &from.name), tree.child(to.folder, &to.name, Instant::now()))
         };
         let moved = match moved {
             Child::Known(ino) => Some(ino),
             _ => None,
         };
         let only_local = moved.is_some_and(|ino| self.drafts.is_only_local(ino));
-        if target != Child::Unknown || !(keep || only_local) {
-            return self.rename_to(caller, from, to, moved, target, keep, answer);
+        if target != Child::Unknown || !(*keep || only_local) {
+            return self.rename_to(caller, rename, moved, target, answer);
         }
         let answer = self.hold(caller, answer);
         self.refresh(
-            to.0,
+            to.folder,
             Box::new(move |fs, outcome| match outcome {
-                Err(error) => answer.error(fs.fail_at("list", to.0, &error)),
+                Err(error) => answer.error(fs.fail_at("list", rename.to.folder, &error)),
                 Ok(()) => {
-                    let target = fs.tree.lock().child_as_listed(to.0, &to.1);
-                    fs.rename_to(caller, from, to, moved, target, keep, answer);
+                    let to = &rename.to;
+                    let target = fs.tree.lock().child_as_listed(to.folder, &to.name);
+                    fs.rename_to(caller, rename, moved, target, answer);
                 }
             }),
         );
     }
 
     /// Renames when it is known what the new name stands for.
-    #[allow(clippy::too_many_arguments, reason = "the second half of rename")]
     fn rename_to(
         &self,
         caller: Caller,
-        (from, from_name, from_path): (Ino, Name, RemotePath),
-        (to, to_name, to_path): (Ino, Name, RemotePath),
+        rename: Rename,
         moved: Option<Ino>,
         target: Child,
-        keep: bool,
         answer: Answer<()>,
     ) {
+        let Rename { from, to, keep } = &rename;
         let known = match target {
             Child::Known(ino) => Some(ino),
             _ => None,
         };
-        if keep && known.is_some() {
+        if *keep && known.is_some() {
             return answer.error(Errno::EXIST);
         }
-        if self.has_local_children(to, &to_name) {
+        if self.has_local_children(to.folder, &to.name) {
             return answer.error(Errno::NOTEMPTY);
         }
         // Its readers keep the old file: it moves out of sight until they have closed it, as with unlink.
@@ -124,105 +120,137 @@ impl FileSystem {
         if let (Some(ino), None) = (only_local, open) {
             let replaces = known.is_some_and(|known| !self.drafts.is_only_local(known));
             let renamed = self.drafts.if_only_local(ino, replaces, || {
-                self.rename_in_tree((from, &from_name), (to, &to_name));
+                self.rename_in_tree(from, to);
                 known.filter(|&known| known != ino).map(|known| (known, self.take_pending(known)))
             });
             let Some(replaced) = renamed else {
                 // The server is being told of it since a moment ago.
-                let (from, to) = ((from, from_name, from_path), (to, to_name, to_path));
-                return self.rename_settled(caller, from, to, keep, answer);
+                return self.rename_settled(caller, rename, answer);
             };
             if let Some((known, pending)) = replaced {
                 self.drop_pending(known, pending);
             }
             return self.renamed_here(ino, answer);
         }
-        let Some(fs) = self.arc() else { return };
-        let answer = self.hold(caller, answer);
-        let claims = [Claim::Tree(from_path.clone()), Claim::Tree(to_path.clone())];
-        let shown = from_path.clone();
-        let shown_to = to_path.clone();
-        let replaced = match target {
-            Child::Known(ino) => self.tree.lock().node(ino).map(|node| node.attributes.kind),
-            _ => None,
-        };
+        let replaced = known.and_then(|ino| self.tree.lock().node(ino).map(|node| node.attributes.kind));
         let aside = match (replaced, temporary_name()) {
-            (Some(Kind::File | Kind::Symlink), Ok(name)) => to_path.parent().map(|folder| folder.join(&name)),
+            (Some(Kind::File | Kind::Symlink), Ok(name)) => to.path.parent().map(|folder| folder.join(&name)),
             _ => None,
         };
         let hide = open.and_then(|ino| Some((ino, aside.as_ref()?.name()?)));
-        let move_aside = hide.is_some();
-        let sends = only_local.is_none();
-        let over_folder = (replaced == Some(Kind::Directory)).then(|| (self.this.clone(), to_name.clone()));
+        let on_server = Move {
+            from: from.path.clone(),
+            to: to.path.clone(),
+            aside,
+            stays_aside: hide.is_some(),
+            sends: only_local.is_none(),
+        };
+        let Some(fs) = self.arc() else { return };
+        let answer = self.hold(caller, answer);
+        let claims = [Claim::Tree(from.path.clone()), Claim::Tree(to.path.clone())];
+        let over_folder = (replaced == Some(Kind::Directory)).then(|| (self.this.clone(), to.clone()));
         let attempt = move |session: &mut Session, turn: &Turn<'_>| {
-            spelling::check_before(session, &to_path)?;
-            if let Some((fs, name)) = &over_folder
+            spelling::check_before(session, &on_server.to)?;
+            if let Some((fs, to)) = &over_folder
                 && let Some(fs) = fs.upgrade()
             {
-                fs.move_hidden_up(session, to, name, &to_path);
+                fs.move_hidden_up(session, to.folder, &to.name, &to.path);
             }
-            let outcome = match &aside {
-                Some(aside) if move_aside => {
-                    let moved = already_done(session.rename(&to_path, aside), turn);
-                    let renamed = moved.and_then(|()| match sends {
-                        true => session.rename(&from_path, &to_path),
-                        false => Ok(()),
-                    });
-                    renamed.inspect_err(|error| {
-                        if error.refusal().is_some() && session.rename(aside, &to_path).is_err() {
-                            warn!("{to_path} may be on the server as {aside}");
-                        }
-                    })
-                }
-                Some(aside) => replace::rename_over(session, &from_path, &to_path, aside),
-                None => session.rename(&from_path, &to_path),
-            };
-            match outcome {
-                Err(error) if error.refusal().is_some() => {
-                    let error = explain::rename(session, &from_path, &to_path, error);
-                    // The attempt before moved it, and its reply was lost.
-                    let moved = turn.attempt > 0 && error.refusal() == Some(Refusal::NotFound);
-                    if moved && session.stat(&to_path).is_ok() { Ok(()) } else { Err(error) }
-                }
-                Ok(()) => match spelling::check(session, &to_path) {
-                    Err(Error::NameChanged) => {
-                        session.rename(&to_path, &from_path).and(Err(Error::NameChanged))
-                    }
-                    checked => checked,
-                },
-                Err(error) => Err(error),
-            }
+            on_server.attempt(session, turn)
         };
-        let end = move |outcome: Result<(), Error>| match outcome {
-            Err(error) => {
-                let mut tree = fs.tree.lock();
-                tree.expire_listing(from);
-                tree.expire_listing(to);
-                drop(tree);
-                answer.error(fs.fail("rename", &shown, &error));
-            }
-            Ok(()) => {
-                fs.forget_name(to, &to_name, || fs.rename_in_tree((from, &from_name), (to, &to_name)));
-                fs.renamed_there(&shown_to);
-                if let Some((ino, hidden)) = hide {
-                    fs.tree.lock().hide(ino, to, &hidden);
-                    fs.delete_hidden_if_closed(ino);
+        let end = move |outcome: Result<(), Error>| {
+            let Rename { from, to, .. } = rename;
+            match outcome {
+                Err(error) => {
+                    let mut tree = fs.tree.lock();
+                    tree.expire_listing(from.folder);
+                    tree.expire_listing(to.folder);
+                    drop(tree);
+                    answer.error(fs.fail("rename", &from.path, &error));
                 }
-                match only_local {
-                    Some(ino) => fs.renamed_here(ino, answer),
-                    None => answer.ok(()),
+                Ok(()) => {
+                    fs.forget_name(to.folder, &to.name, || fs.rename_in_tree(&from, &to));
+                    fs.renamed_there(&to.path);
+                    if let Some((ino, hidden)) = hide {
+                        fs.tree.lock().hide(ino, to.folder, &hidden);
+                        fs.delete_hidden_if_closed(ino);
+                    }
+                    match only_local {
+                        Some(ino) => fs.renamed_here(ino, answer),
+                        None => answer.ok(()),
+                    }
                 }
             }
         };
         self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));
     }
 
-    fn rename_in_tree(&self, from: (Ino, &Name), to: (Ino, &Name)) {
+    fn rename_in_tree(&self, from: &Place, to: &Place) {
         let mut tree = self.tree.lock();
-        if tree.rename(from, to, Instant::now()).is_none() {
+        if tree.rename((from.folder, &from.name), (to.folder, &to.name), Instant::now()).is_none() {
             // What was moved is not known: the server will tell.
-            tree.expire_listing(from.0);
-            tree.expire_listing(to.0);
+            tree.expire_listing(from.folder);
+            tree.expire_listing(to.folder);
+        }
+    }
+}
+
+/// One call of rename.
+struct Rename {
+    from: Place,
+    to: Place,
+    /// RENAME_NOREPLACE.
+    keep: bool,
+}
+
+/// A name in a folder.
+#[derive(Clone)]
+struct Place {
+    folder: Ino,
+    name: Name,
+    path: RemotePath,
+}
+
+/// What the server is asked to do.
+struct Move {
+    from: RemotePath,
+    to: RemotePath,
+    /// Where what is replaced may be moved to first.
+    aside: Option<RemotePath>,
+    /// Programs have it open: it stays there.
+    stays_aside: bool,
+    /// Whether what moves is on the server.
+    sends: bool,
+}
+
+impl Move {
+    fn attempt(&self, session: &mut Session, turn: &Turn<'_>) -> Result<(), Error> {
+        let Self { from, to, aside, stays_aside, sends } = self;
+        let outcome = match aside {
+            Some(aside) if *stays_aside => {
+                let moved = already_done(session.rename(to, aside), turn);
+                let renamed = moved.and_then(|()| if *sends { session.rename(from, to) } else { Ok(()) });
+                renamed.inspect_err(|error| {
+                    if error.refusal().is_some() && session.rename(aside, to).is_err() {
+                        warn!("{to} may be on the server as {aside}");
+                    }
+                })
+            }
+            Some(aside) => replace::rename_over(session, from, to, aside),
+            None => session.rename(from, to),
+        };
+        match outcome {
+            Err(error) if error.refusal().is_some() => {
+                let error = explain::rename(session, from, to, error);
+                // The attempt before moved it, and its reply was lost.
+                let moved = turn.attempt > 0 && error.refusal() == Some(Refusal::NotFound);
+                if moved && session.stat(to).is_ok() { Ok(()) } else { Err(error) }
+            }
+            Ok(()) => match spelling::check(session, to) {
+                Err(Error::NameChanged) => session.rename(to, from).and(Err(Error::NameChanged)),
+                checked => checked,
+            },
+            Err(error) => Err(error),
         }
     }
 }
