@@ -170,8 +170,7 @@ impl FileSystem {
                 let mut draft = entry.draft.lock();
                 if !removed {
                     draft.upload_confirmed(content.clone());
-                    let exact = uploaded.modified.filter(|modified| modified.precision == Precision::Second);
-                    draft.base_time = exact.map(|modified| modified.at);
+                    draft.base_time = exact;
                 }
                 if let (Some(version), true) = (version, content.size <= KEEP_IN_CACHE && !draft.is_dirty())
                     && let Ok(crate::write::Piece::Here(data)) = draft.read(0, content.size as usize)
