@@ -98,11 +98,11 @@ impl Queue {
     pub fn promote(self: &Arc<Self>, ticket: Ticket, to: Priority) {
         let mut state = self.state.lock();
         if let Some(job) = state.waiting.iter_mut().find(|job| job.ticket == ticket) {
-            job.priority = job.priority.min(to);
+            job.promote(to);
         }
         for slot in &mut state.slots {
             match &mut slot.state {
-                SlotState::Assigned { job } if job.ticket == ticket => job.priority = job.priority.min(to),
+                SlotState::Assigned { job } if job.ticket == ticket => job.promote(to),
                 SlotState::Running { ticket: running, priority, .. } if *running == ticket => {
                     *priority = (*priority).min(to);
                 }
@@ -222,7 +222,7 @@ impl Queue {
     pub(crate) fn give_back(&self, slot: SlotId, mut job: Job) {
         let mut state = self.state.lock();
         if let Some(Slot { state: SlotState::Running { priority, .. }, .. }) = state.slot(slot) {
-            job.priority = *priority;
+            job.promote(*priority);
         }
         let late = state.put_back(job);
         drop(state);

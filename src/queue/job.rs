@@ -14,7 +14,7 @@ pub struct Job {
     pub(crate) needs_data: bool,
     pub(crate) deadline: Option<Instant>,
     pub(crate) unlinks: bool,
-    /// When it was made.
+    /// Since when somebody waits for it; of what nobody waits for, when it was made.
     pub(crate) since: Instant,
     pub(crate) ticket: Ticket,
     /// How often it has been tried: kept when another connection goes on with it.
@@ -68,10 +68,18 @@ impl Job {
         self
     }
 
-    /// How urgent it is by now: whoever has waited for long is overtaken by nobody any more.
+    /// Makes it as urgent as this, if it is less so.
+    pub(crate) fn promote(&mut self, to: Priority) {
+        if self.priority >= Priority::BackgroundUpload && to < Priority::BackgroundUpload {
+            self.since = Instant::now();
+        }
+        self.priority = self.priority.min(to);
+    }
+
+    /// How urgent it is by now: what somebody has waited for for long is overtaken by nobody any more.
     pub(crate) fn urgency(&self) -> Priority {
         match self.priority {
-            Priority::ReadAhead => Priority::ReadAhead,
+            Priority::BackgroundUpload | Priority::ReadAhead => self.priority,
             _ if self.since.elapsed() > LONG => Priority::Names,
             priority => priority,
         }

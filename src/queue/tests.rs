@@ -166,3 +166,24 @@ fn closing_ends_every_waiting_job() {
     queue.close();
     assert_eq!(ended.load(Ordering::Relaxed), 3);
 }
+
+#[test]
+fn what_lay_in_line_for_nobody_does_not_count_as_waited_for_all_that_time() {
+    let (queue, started) = queue(2);
+    queue.submit(job(Priority::Read, vec![]));
+    let slot = started.lock()[0];
+    assert!(taken(queue.next(slot, Readiness::Ready, NOW)).is_some());
+    let turn = Turn::new(&queue, slot, 0);
+    let mut ahead = job(Priority::ReadAhead, vec![]);
+    ahead.since -= Duration::from_secs(60);
+    let ahead = queue.submit(ahead);
+    queue.submit(job(Priority::Names, vec![]));
+    let other = started.lock()[1];
+    assert!(taken(queue.next(other, Readiness::Ready, NOW)).is_some());
+    queue.promote(ahead, Priority::Read);
+    assert!(!turn.is_wanted(false), "a transfer would be cut for it, and begun anew");
+    let mut background = job(Priority::BackgroundUpload, vec![]);
+    background.since -= Duration::from_secs(60);
+    queue.submit(background);
+    assert!(!turn.is_wanted(false), "nobody waits for it");
+}
