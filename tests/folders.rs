@@ -101,7 +101,8 @@ fn what_is_removed_while_a_huge_folder_still_comes_is_not_its_end() {
     fs::create_dir(served.path().join("huge")).unwrap();
     (0..6000).for_each(|i| fs::write(served.path().join(format!("huge/{i:05}")), "").unwrap());
     let server = Server::start(served.path()).unwrap();
-    let mount = Mount::new(&server, &["timeout=10"]);
+    // Whatever is asked about anew waits for the listing that is stuck.
+    let mount = Mount::new(&server, &["timeout=10", "cache_timeout=600"]);
     shell::ok(mount.path(), "ls > ../out");
     let stalled = Fault::Data { after: 300_000, end: DataEnd::Stalled, then: Then::Silent };
     server.faults().add(Rule::on("MLSD").once().act(stalled));
