@@ -1,10 +1,11 @@
 //! The queue of a mount: jobs with priorities, and the rules for who may run when.
 //!
-//! A file call that memory cannot answer becomes a [`Job`]: a piece of straight-line code that will run on a
-//! connection thread with a session of its own, and an end that sends the reply. FTP servers allow few sessions, so
-//! jobs wait here, the most urgent first; but what has waited for seconds is overtaken no more ([`Job::urgency`]): otherwise a
-//! close() on the only session would wait as long as other programs ask for names. The queue hands a job to an idle connection (one with a data connection
-//! ready, when the job needs one), or asks for a new connection thread while there are fewer than the limit.
+//! A file call that memory cannot answer becomes a [`Job`]: a piece of straight-line code that will run on a connection
+//! thread with a session of its own, and an end that sends the reply. FTP servers allow few sessions, so jobs wait here,
+//! the most urgent first; but what has waited for seconds is overtaken no more ([`Job::urgency`]): otherwise a close() on
+//! the only session would wait as long as other programs ask for names. The queue hands a job to an idle connection (one
+//! with a data connection ready, when the job needs one), or asks for a new connection thread while there are fewer than
+//! the limit.
 //!
 //! Two rules keep jobs out of each other's way. *Claims*: jobs on the same path where one of them changes it run one
 //! after another, in the order in which they came (some servers lock a file that is being uploaded and then answer
@@ -26,6 +27,8 @@
 //! `connection` takes.
 
 pub mod claim;
+#[cfg(test)]
+mod dice;
 pub mod job;
 mod state;
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod harness;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -274,8 +275,7 @@ fn the_socket_is_its_owners_alone_and_speaks_lines() {
     let ours = file(&socket);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&socket), mode(socket.parent().unwrap())), (0o600, 0o700));
-    let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut stream = connect(&socket);
     stream.write_all(b"brief\nnonsense\nforget\n").unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut told = String::new();
@@ -291,6 +291,12 @@ fn the_socket_is_its_owners_alone_and_speaks_lines() {
     assert_ne!(file(&socket), ours);
 }
 
+fn connect(socket: &Path) -> UnixStream {
+    let stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+}
+
 /// Else the end could come, and go, before the request is read.
 #[test]
 fn who_waits_for_the_end_is_told_that_it_was_heard_and_then_of_the_end() {
@@ -298,8 +304,7 @@ fn who_waits_for_the_end_is_told_that_it_was_heard_and_then_of_the_end() {
     let mount = Mount::new(&server, &[]);
     let socket = socket_of(&mount);
     until(|| socket.exists().then_some(()));
-    let stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let stream = connect(&socket);
     (&stream).write_all(b"wait\n").unwrap();
     let mut lines = BufReader::new(&stream).lines().map(Result::unwrap);
     assert_eq!(lines.next().as_deref(), Some("+"));

@@ -15,16 +15,13 @@ use harness::patience::eventually;
 use harness::scratch::Scratch;
 use harness::scripted::faults::{DataEnd, Fault, Rule, Then};
 use harness::scripted::{Options, Server};
-use harness::{Kind, Mount, shell};
+use harness::{Kind, Mount, Scripted, shell};
 
 #[test]
 fn the_first_entries_of_a_huge_folder_are_there_while_the_rest_still_comes() {
     for without in [vec![], vec!["MLSD", "MLST"]] {
-        let served = Scratch::new("served");
-        fs::create_dir(served.path().join("huge")).unwrap();
-        (0..6000).for_each(|i| fs::write(served.path().join(format!("huge/{i:05}")), "").unwrap());
-        let server = Server::start_with(served.path(), Options { without, ..Options::default() }).unwrap();
-        let mount = Mount::new(&server, &["timeout=3"]);
+        let at = with_huge_folder(without, &["timeout=3"]);
+        let (mount, server) = (&at.mount, &at.server);
         shell::ok(mount.path(), "ls > ../out");
         let stalled = Fault::Data { after: 300_000, end: DataEnd::Stalled, then: Then::Silent };
         for verb in ["MLSD", "LIST"] {
@@ -49,13 +46,8 @@ fn the_first_entries_of_a_huge_folder_are_there_while_the_rest_still_comes() {
 #[test]
 fn a_listing_that_breaks_off_anywhere_is_whole_in_the_end_or_an_error() {
     for without in [vec![], vec!["MLSD", "MLST"]] {
-        let served = Scratch::new("served");
-        fs::create_dir(served.path().join("huge")).unwrap();
-        (0..6000).for_each(|i| fs::write(served.path().join(format!("huge/{i:05}")), "").unwrap());
-        let options = Options { without, ..Options::default() };
-        let server = Server::start_with(served.path(), options).unwrap();
-        let mount = Mount::new(&server, &["timeout=2", "cache_timeout=0"]);
-        let huge = mount.path().join("huge");
+        let at = with_huge_folder(without, &["timeout=2", "cache_timeout=0"]);
+        let (huge, server) = (at.path("huge"), &at.server);
         let list = || fs::read_dir(&huge).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
         // Two seconds may be too short for it on a busy machine: that is an error, then.
         let is_whole = || list().is_ok_and(|found| found.len() == 6000);
@@ -97,12 +89,9 @@ fn a_listing_that_breaks_off_anywhere_is_whole_in_the_end_or_an_error() {
 
 #[test]
 fn what_is_removed_while_a_huge_folder_still_comes_is_not_its_end() {
-    let served = Scratch::new("served");
-    fs::create_dir(served.path().join("huge")).unwrap();
-    (0..6000).for_each(|i| fs::write(served.path().join(format!("huge/{i:05}")), "").unwrap());
-    let server = Server::start(served.path()).unwrap();
     // Whatever is asked about anew waits for the listing that is stuck.
-    let mount = Mount::new(&server, &["timeout=10", "cache_timeout=600"]);
+    let at = with_huge_folder(vec![], &["timeout=10", "cache_timeout=600"]);
+    let (mount, server) = (&at.mount, &at.server);
     shell::ok(mount.path(), "ls > ../out");
     let stalled = Fault::Data { after: 300_000, end: DataEnd::Stalled, then: Then::Silent };
     server.faults().add(Rule::on("MLSD").once().act(stalled));
@@ -127,6 +116,15 @@ fn what_is_removed_while_a_huge_folder_still_comes_is_not_its_end() {
     }
     // Those in front of the gap, those behind it, and what the second attempt brings; or an error.
     assert!(failed || count >= 4800, "{count} of 4800 entries, and no error");
+}
+
+/// A folder of 6,000 files, on a server without some commands.
+fn with_huge_folder(without: Vec<&'static str>, mount_options: &[&str]) -> Scripted {
+    Scripted::prepared(Options { without, ..Options::default() }, mount_options, |server| {
+        let huge = server.root().join("huge");
+        fs::create_dir(&huge).unwrap();
+        (0..6000).for_each(|i| fs::write(huge.join(format!("{i:05}")), "").unwrap());
+    })
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "../fuzz/bodies/block.rs"]
 mod block;
+#[path = "../src/queue/dice.rs"]
+mod dice;
 #[path = "../fuzz/bodies/journal.rs"]
 mod journal;
 #[path = "../fuzz/bodies/listing.rs"]
@@ -20,6 +22,8 @@ mod options;
 mod reply;
 #[path = "../fuzz/bodies/url.rs"]
 mod url;
+
+use dice::Dice;
 
 #[test]
 fn any_bytes_as_replies() {
@@ -179,17 +183,6 @@ fn unescape(word: &str) -> Vec<u8> {
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit.max(1) as u64) as usize
-    }
 }
 
 /// Inputs per target: about two seconds each in a debug build.

@@ -5,14 +5,14 @@
 //! came from.
 //!
 //! A change behind an open file is noticed when more of it is fetched ([`crate::read`]): one that was only added to is
-//! read on, any other is stale for whoever has it open and has seen something of it. A file whose size the server does not tell at all is read past the
-//! kernel's cache, to the end of its transfer; it can be replaced, but not changed in part.
+//! read on, any other is stale for whoever has it open and has seen something of it. A file whose size the server does not
+//! tell at all is read past the kernel's cache, to the end of its transfer; it can be replaced, but not changed in part.
 
 use super::handles::{Fh, Handle};
 use super::{Answer, Caller, Errno, FileSystem};
 use crate::ftp::{Error, Kind, Refusal};
 use crate::read::{Bytes, Content, blocks::PAGE};
-use crate::tree::{Ino, Version};
+use crate::tree::{Ino, Node, Tree, Version};
 use crate::write::Piece;
 
 /// How a program opens a file.
@@ -271,23 +271,20 @@ impl FileSystem {
     /// kernel would end it where the old one ended.
     fn begins_anew(&self, call: Call) -> bool {
         let tree = self.tree.lock();
-        let (Some(node), Some(Handle::File { version, unread: Some(size), .. })) =
-            (tree.node(call.ino), self.handles.at(call.handle))
-        else {
-            return false;
-        };
-        let is_unseen = node.shown < version && !node.local && !node.has_unknown_size();
-        let begins = is_unseen && node.attributes.size <= size;
+        let Some((node, size)) = self.unseen(&tree, call) else { return false };
+        let begins = !node.local && !node.has_unknown_size() && node.attributes.size <= size;
         if begins {
             self.handles.follow(call.handle, node.version);
         }
         begins
     }
 
-    fn has_seen_nothing(&self, call: Call) -> bool {
-        let open = self.handles.at(call.handle);
-        let shown = self.tree.lock().node(call.ino).map(|node| node.shown);
-        matches!((open, shown), (Some(Handle::File { version, unread: Some(_), .. }), Some(shown)) if shown < version)
+    /// The file of a reader that has seen nothing of it yet, and the size that it had when it was opened.
+    fn unseen<'t>(&self, tree: &'t Tree, call: Call) -> Option<(&'t Node, u64)> {
+        let Some(Handle::File { version, unread: Some(size), .. }) = self.handles.at(call.handle) else {
+            return None;
+        };
+        tree.node(call.ino).filter(|node| node.shown < version).map(|node| (node, size))
     }
 
     /// The content that is known of a file now.
@@ -303,7 +300,7 @@ impl FileSystem {
             return self.read_here(Call { tries: call.tries - 1, ..call }, answer);
         }
         let is_other = matches!(error, Error::Replaced(_) | Error::WrongLength { .. });
-        if !(is_other && call.tries == TRIES && self.has_seen_nothing(call)) {
+        if !(is_other && call.tries == TRIES && self.unseen(&self.tree.lock(), call).is_some()) {
             return answer.error(self.fail_at("read", call.ino, error));
         }
         let then = move |fs: &FileSystem, outcome: Result<(), Error>| match outcome {

@@ -4,28 +4,17 @@
 //! their job and refuse to grow at random. What is counted is jobs; a clock only tells that nothing moves any more.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use super::dice::Dice;
 use super::*;
 
 #[test]
 fn no_job_is_forgotten_whatever_connections_do() {
     for (seed, limit) in [(1, 1), (2, 2), (3, 3), (4, 8)] {
-        let running = Arc::new(Running::default());
-        let with = running.clone();
-        let queue = Queue::new(limit, move |queue, slot| {
-            let running = with.clone();
-            std::thread::spawn(move || connection(&queue, slot, &running));
-        });
-        let (ended, ends) = channel();
-        std::thread::scope(|scope| {
-            for caller in 0..CALLERS {
-                let (queue, ended) = (&queue, ended.clone());
-                scope.spawn(move || call(queue, &mut Dice(seed * 1000 + caller + 1), &ended));
-            }
-        });
-        drop(ended);
+        let (queue, running) = queue(limit);
+        let ends = call_from_all(&queue, seed, || ());
         // A job that was forgotten keeps its sender.
         for count in 0..CALLERS * JOBS {
             let outcome = ends.recv_timeout(STANDSTILL);
@@ -41,28 +30,40 @@ fn no_job_is_forgotten_whatever_connections_do() {
 #[test]
 fn whatever_comes_while_the_mount_ends_ends_too() {
     for seed in 1..=10 {
-        let running = Arc::new(Running::default());
-        let queue = Queue::new(3, move |queue, slot| {
-            let running = running.clone();
-            std::thread::spawn(move || connection(&queue, slot, &running));
+        let (queue, _) = queue(3);
+        let ends = call_from_all(&queue, seed, || {
+            (0..seed * 20).for_each(|_| std::thread::yield_now());
+            queue.close();
         });
-        let (ended, ends) = channel();
-        std::thread::scope(|scope| {
-            for caller in 0..CALLERS {
-                let (queue, ended) = (&queue, ended.clone());
-                scope.spawn(move || call(queue, &mut Dice(seed * 1000 + caller + 1), &ended));
-            }
-            scope.spawn(|| {
-                (0..seed * 20).for_each(|_| std::thread::yield_now());
-                queue.close();
-            });
-        });
-        drop(ended);
         for count in 0..CALLERS * JOBS {
             assert!(ends.recv_timeout(STANDSTILL).is_ok(), "seed {seed}: forgotten after {count}");
         }
         assert!(queue.is_empty());
     }
+}
+
+/// A queue whose connections do what [`connection`] does.
+fn queue(limit: usize) -> (Arc<Queue>, Arc<Running>) {
+    let running = Arc::new(Running::default());
+    let with = running.clone();
+    let queue = Queue::new(limit, move |queue, slot| {
+        let running = with.clone();
+        std::thread::spawn(move || connection(&queue, slot, &running));
+    });
+    (queue, running)
+}
+
+/// Has all callers submit their jobs at once, and does something meanwhile. Every end of a job is told.
+fn call_from_all(queue: &Arc<Queue>, seed: u64, meanwhile: impl FnOnce() + Send) -> Receiver<()> {
+    let (ended, ends) = channel();
+    std::thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let ended = ended.clone();
+            scope.spawn(move || call(queue, &mut Dice(seed * 1000 + caller + 1), &ended));
+        }
+        scope.spawn(meanwhile);
+    });
+    ends
 }
 
 /// Submits jobs. Some become urgent soon, and in the end somebody waits for each: read-ahead has no connection made for it.
@@ -79,7 +80,7 @@ fn call(queue: &Arc<Queue>, dice: &mut Dice, ended: &Sender<()>) {
             1 | 2 => Claim::Exclusive(path),
             _ => Claim::Shared(path),
         };
-        let priority = PRIORITIES[dice.below(4) as usize];
+        let priority = PRIORITIES[dice.below(4)];
         let job = Job::new(priority, |_, _| Ok(()), end).claim([claim]);
         let ticket = queue.submit(if dice.below(2) == 0 { job.with_data() } else { job });
         if dice.below(4) == 0 {
@@ -102,7 +103,7 @@ fn connection(queue: &Arc<Queue>, slot: SlotId, running: &Running) {
         let patience = if readiness == Readiness::Fresh { Duration::ZERO } else { Duration::from_secs(3600) };
         match queue.next(slot, readiness, patience) {
             Next::Job(job) => {
-                readiness = [Readiness::Fresh, Readiness::Ready][dice.below(2) as usize];
+                readiness = [Readiness::Fresh, Readiness::Ready][dice.below(2)];
                 running.begin(&job);
                 Turn::new(queue, slot, 0).is_wanted(dice.below(2) == 0);
                 (0..dice.below(3)).for_each(|_| std::thread::yield_now());
@@ -121,7 +122,7 @@ fn connection(queue: &Arc<Queue>, slot: SlotId, running: &Running) {
                     _ => job.task.finish(Ok(())),
                 }
             }
-            Next::Idle => readiness = [Readiness::Ready, Readiness::Unable][dice.below(2) as usize],
+            Next::Idle => readiness = [Readiness::Ready, Readiness::Unable][dice.below(2)],
             Next::Close => break,
         }
     }
@@ -145,18 +146,6 @@ impl Running {
 
     fn end(&self, job: &Job) {
         self.claims.lock().retain(|(ticket, _)| *ticket != job.ticket);
-    }
-}
-
-/// xorshift: the same numbers each time; what differs is how the threads run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
     }
 }
 

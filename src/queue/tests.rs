@@ -1,6 +1,7 @@
 //! Which job is taken when, and by which connection.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 
 use super::*;
 
@@ -19,6 +20,23 @@ fn taken(next: Next) -> Option<Priority> {
         Next::Job(job) => Some(job.priority),
         _ => None,
     }
+}
+
+fn take(queue: &Arc<Queue>, slot: SlotId) -> Job {
+    match queue.next(slot, Readiness::Ready, NOW) {
+        Next::Job(job) => job,
+        _ => panic!("there is no job for it"),
+    }
+}
+
+/// As [`queue`], with the first connection logged in and a reader's job on it.
+fn queue_that_reads(limit: usize) -> (Arc<Queue>, Arc<Mutex<Vec<SlotId>>>, SlotId) {
+    let (queue, started) = queue(limit);
+    queue.submit(job(Priority::Read, vec![]).with_data());
+    let first = started.lock()[0];
+    queue.set_live(first, true);
+    take(&queue, first);
+    (queue, started, first)
 }
 
 const NOW: Duration = Duration::ZERO;
@@ -72,11 +90,7 @@ fn no_more_is_planned_ahead_than_will_be_done_soon() {
 
 #[test]
 fn a_transfer_that_finds_no_connection_ready_has_one_more_made_meanwhile() {
-    let (queue, started) = queue(3);
-    queue.submit(job(Priority::Read, vec![]).with_data());
-    let first = started.lock()[0];
-    queue.set_live(first, true);
-    assert!(taken(queue.next(first, Readiness::Ready, NOW)).is_some());
+    let (queue, started, first) = queue_that_reads(3);
     assert!(matches!(queue.next(first, Readiness::Fresh, NOW), Next::Idle), "it prepares itself now");
     queue.submit(job(Priority::Read, vec![]).with_data());
     assert_eq!(started.lock().len(), 2);
@@ -85,11 +99,7 @@ fn a_transfer_that_finds_no_connection_ready_has_one_more_made_meanwhile() {
 
 #[test]
 fn a_program_that_is_quicker_than_the_preparation_gets_a_further_connection_too() {
-    let (queue, started) = queue(3);
-    queue.submit(job(Priority::Read, vec![]).with_data());
-    let first = started.lock()[0];
-    queue.set_live(first, true);
-    assert!(taken(queue.next(first, Readiness::Ready, NOW)).is_some());
+    let (queue, started, first) = queue_that_reads(3);
     std::thread::scope(|scope| {
         let taker = scope.spawn(|| taken(queue.next(first, Readiness::Fresh, Duration::from_secs(10))));
         while queue.connections() != (1, 1) {
@@ -186,4 +196,68 @@ fn what_lay_in_line_for_nobody_does_not_count_as_waited_for_all_that_time() {
     background.since -= Duration::from_secs(60);
     queue.submit(background);
     assert!(!turn.is_wanted(false), "nobody waits for it");
+}
+
+#[test]
+fn a_job_gives_way_when_a_further_session_cannot_be_had() {
+    let (queue, started, first) = queue_that_reads(3);
+    let turn = Turn::new(&queue, first, 0);
+    queue.submit(job(Priority::Names, vec![]));
+    let second = started.lock()[1];
+    assert!(!turn.is_wanted(false), "the second connection will be there soon");
+    std::thread::scope(|scope| {
+        let pausing = scope.spawn(|| queue.pause_growth(second));
+        while !turn.is_wanted(false) {
+            std::thread::yield_now();
+        }
+        queue.submit(job(Priority::Names, vec![]));
+        assert_eq!(started.lock().len(), 2, "nor is a third one tried meanwhile");
+        take(&queue, first);
+        assert!(pausing.join().unwrap(), "it is tried again for the one that still waits");
+    });
+}
+
+#[test]
+fn a_pause_ends_with_the_mount() {
+    let (queue, started) = queue(2);
+    queue.submit(job(Priority::Read, vec![]));
+    let slot = started.lock()[0];
+    std::thread::scope(|scope| {
+        let pausing = scope.spawn(|| queue.pause_growth(slot));
+        queue.close();
+        assert!(!pausing.join().unwrap());
+    });
+}
+
+#[test]
+fn a_job_that_is_given_back_stays_as_urgent_as_it_has_become() {
+    let (queue, started) = queue(2);
+    let ticket = queue.submit(job(Priority::ReadAhead, vec![]));
+    let first = started.lock()[0];
+    let ahead = take(&queue, first);
+    queue.promote(ticket, Priority::Read);
+    queue.give_back(first, ahead);
+    queue.leave(first);
+    let second = started.lock()[1];
+    assert_eq!(take(&queue, second).priority, Priority::Read);
+}
+
+#[test]
+fn a_job_that_is_given_back_when_the_mount_ends_ends() {
+    let (queue, started) = queue(1);
+    let (tell, told) = channel();
+    queue.submit(Job::new(Priority::Read, |_, _| Ok(()), move |end| tell.send(end).unwrap()));
+    let slot = started.lock()[0];
+    let taken = take(&queue, slot);
+    queue.close();
+    queue.give_back(slot, taken);
+    assert!(matches!(told.try_recv(), Ok(Err(Error::Cancelled))));
+}
+
+#[test]
+fn where_no_thread_can_be_started_jobs_end() {
+    let queue = Queue::new(2, |queue: Arc<Queue>, slot| queue.fail_to_start(slot, libc::EAGAIN));
+    let (tell, told) = channel();
+    queue.submit(Job::new(Priority::Read, |_, _| Ok(()), move |end| tell.send(end).unwrap()));
+    assert!(matches!(told.try_recv(), Ok(Err(Error::Local { errno: libc::EAGAIN }))));
 }

@@ -171,9 +171,7 @@ impl Blocks {
                 target.copy_from_slice(over);
             }
             bytes.extend_from_slice(behind);
-            let first = inside as u64 / PAGE;
-            let pages = (part.len() as u64).div_ceil(PAGE);
-            block.pages |= (((1u64 << pages) - 1) << first) as u32;
+            block.pages |= pages(inside, part.len());
             inner.bytes += grown as u64;
             at += part.len() as u64;
             data = rest;
@@ -184,12 +182,10 @@ impl Blocks {
     /// Adds a whole block, or the last one of a file, without copying it.
     pub fn insert_whole(&self, ino: Ino, version: Version, index: u64, data: Vec<u8>) {
         debug_assert!(!data.is_empty() && data.len() as u64 <= BLOCK);
-        let pages = ((1u64 << (data.len() as u64).div_ceil(PAGE)) - 1) as u32;
         let mut inner = self.inner.lock();
         inner.bytes += data.capacity() as u64;
-        if let Some((_, old)) =
-            inner.blocks.push((ino, version, index), Block { pages, data: Arc::new(data) })
-        {
+        let block = Block { pages: pages(0, data.len()), data: Arc::new(data) };
+        if let Some((_, old)) = inner.blocks.push((ino, version, index), block) {
             inner.bytes -= old.data.capacity() as u64;
         }
         inner.evict(self.limit);
@@ -224,6 +220,11 @@ impl Inner {
             }
         }
     }
+}
+
+/// The bits of the pages in which `len` bytes lie, from the page at `inside` on.
+fn pages(inside: usize, len: usize) -> u32 {
+    (((1u64 << (len as u64).div_ceil(PAGE)) - 1) << (inside as u64 / PAGE)) as u32
 }
 
 /// What the kernel asks for and fills its cache in.

@@ -46,7 +46,12 @@ impl Incoming {
 
     /// Where the last whole page ends that has come.
     pub(super) fn pages_end(&self) -> u64 {
-        self.at + (self.received - self.received % PAGE as usize) as u64
+        self.at + self.whole_pages() as u64
+    }
+
+    /// How many of the bytes that have come are in whole pages.
+    fn whole_pages(&self) -> usize {
+        self.received - self.received % PAGE as usize
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -65,7 +70,7 @@ impl Incoming {
 
     /// Copies the pages that have come into the cache; tells which are new there. A short page only at the end of the file.
     pub(super) fn put(&mut self, blocks: &Blocks, content: &Content, is_end: bool) -> Range<u64> {
-        let upto = if is_end { self.received } else { self.received - self.received % PAGE as usize };
+        let upto = if is_end { self.received } else { self.whole_pages() };
         let new = self.put..upto.max(self.put);
         let range = self.at + new.start as u64..self.at + new.end as u64;
         self.put = new.end;

@@ -94,6 +94,12 @@ pub(super) struct Waiter {
     pub(super) done: Done,
 }
 
+impl Waiter {
+    fn end(&self) -> u64 {
+        self.offset + self.len as u64
+    }
+}
+
 impl Stream {
     pub(super) fn new(content: Content, from: u64, goal: u64, window: u64, waiter: Waiter) -> Self {
         let state = State { window, waiters: vec![waiter], ..State::new(from, goal) };
@@ -231,7 +237,7 @@ impl Stream {
     /// Up to where its bytes are wanted now.
     pub(super) fn wanted(&self) -> u64 {
         let state = self.state.lock();
-        let asked = state.waiters.iter().map(|waiter| waiter.offset + waiter.len as u64).max().unwrap_or(0);
+        let asked = state.waiters.iter().map(Waiter::end).max().unwrap_or(0);
         state.goal.max(asked)
     }
 
@@ -245,7 +251,7 @@ impl Stream {
     /// for it, or nobody for more.
     pub(super) fn is_due(&self, end: u64) -> bool {
         let state = self.state.lock();
-        end >= state.goal || state.waiters.iter().any(|waiter| waiter.offset + waiter.len as u64 <= end)
+        end >= state.goal || state.waiters.iter().any(|waiter| waiter.end() <= end)
     }
 
     /// Whether somebody waits for it.
@@ -257,9 +263,8 @@ impl Stream {
     pub(super) fn advance(&self, next: u64) -> Vec<Waiter> {
         let mut state = self.state.lock();
         state.next = next;
-        let (ready, rest): (Vec<_>, _) = std::mem::take(&mut state.waiters)
-            .into_iter()
-            .partition(|waiter| waiter.offset + waiter.len as u64 <= next);
+        let (ready, rest): (Vec<_>, _) =
+            std::mem::take(&mut state.waiters).into_iter().partition(|waiter| waiter.end() <= next);
         state.waiters = rest;
         if !ready.is_empty() {
             state.waited_for = Some(Instant::now());

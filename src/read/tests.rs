@@ -66,13 +66,7 @@ impl Place {
             return;
         }
         let waiter = waiter.expect("nobody has taken it");
-        let content = Content {
-            ino: Ino(1),
-            version: Version(1),
-            size: SIZE,
-            modified: None,
-            locate: Arc::new(|| None),
-        };
+        let content = Content { size: SIZE, ..content(1) };
         let stream = Arc::new(Stream::new(content, offset, goal, window, waiter));
         streams.push(stream.clone());
         drop(streams);

@@ -44,6 +44,16 @@ pub enum Doubt {
 }
 
 impl Doubt {
+    /// The file as it is when the call has succeeded; none when it is gone.
+    fn done(self) -> Option<(String, Vec<u8>)> {
+        match self {
+            Self::Replaced { name, new, .. } => Some((name, new)),
+            Self::Grown { name, old, more } => Some((name, [old, more].concat())),
+            Self::Removed { .. } => None,
+            Self::Moved { to, content, .. } => Some((to, content)),
+        }
+    }
+
     pub fn check(&self, root: &Path) {
         let read = |name: &String| fs::read(root.join(name)).ok();
         match self {
@@ -114,14 +124,8 @@ impl<'t> Worker<'t> {
             0..25 => {
                 let new = self.content();
                 self.known.remove(&name);
-                match self.tally.store(&at, &new) {
-                    Ok(()) => drop(self.known.insert(name, new)),
-                    Err(error) => {
-                        self.doubtful.push(Doubt::Replaced { name, old: Some(old), new });
-                        return Err(error);
-                    }
-                }
-                Ok(())
+                let stored = self.tally.store(&at, &new);
+                self.note(stored, Doubt::Replaced { name, old: Some(old), new })
             }
             25..40 => {
                 let more = self.content();
@@ -131,14 +135,7 @@ impl<'t> Worker<'t> {
                     self.tally.write(&at, &file, &more)?;
                     self.tally.close(&at, file)
                 });
-                match added {
-                    Ok(()) => drop(self.known.insert(name, [old, more].concat())),
-                    Err(error) => {
-                        self.doubtful.push(Doubt::Grown { name, old, more });
-                        return Err(error);
-                    }
-                }
-                Ok(())
+                self.note(added, Doubt::Grown { name, old, more })
             }
             40..50 => {
                 let patch = self.content();
@@ -152,34 +149,18 @@ impl<'t> Worker<'t> {
                     self.tally.patch(&at, &file, offset as u64, &patch)?;
                     self.tally.close(&at, file)
                 });
-                match patched {
-                    Ok(()) => drop(self.known.insert(name, new)),
-                    Err(error) => {
-                        self.doubtful.push(Doubt::Replaced { name, old: Some(old), new });
-                        return Err(error);
-                    }
-                }
-                Ok(())
+                self.note(patched, Doubt::Replaced { name, old: Some(old), new })
             }
             50..58 => {
                 let to = self.fresh();
                 self.known.remove(&name);
-                match self.tally.call("rename", &at, || fs::rename(&at, self.folder.join(&to))) {
-                    Ok(()) => drop(self.known.insert(to, old)),
-                    Err(error) => {
-                        self.doubtful.push(Doubt::Moved { from: name, to, content: old });
-                        return Err(error);
-                    }
-                }
-                Ok(())
+                let moved = self.tally.call("rename", &at, || fs::rename(&at, self.folder.join(&to)));
+                self.note(moved, Doubt::Moved { from: name, to, content: old })
             }
             58..64 => {
                 self.known.remove(&name);
                 let removed = self.tally.call("unlink", &at, || fs::remove_file(&at));
-                if removed.is_err() {
-                    self.doubtful.push(Doubt::Removed { name, old });
-                }
-                removed
+                self.note(removed, Doubt::Removed { name, old })
             }
             64..72 => {
                 let names = self.tally.names(&self.folder)?;
@@ -204,14 +185,17 @@ impl<'t> Worker<'t> {
 
     fn make(&mut self) -> io::Result<()> {
         let (name, new) = (self.fresh(), self.content());
-        match self.tally.store(&self.folder.join(&name), &new) {
-            Ok(()) => drop(self.known.insert(name, new)),
-            Err(error) => {
-                self.doubtful.push(Doubt::Replaced { name, old: None, new });
-                return Err(error);
-            }
+        let stored = self.tally.store(&self.folder.join(&name), &new);
+        self.note(stored, Doubt::Replaced { name, old: None, new })
+    }
+
+    /// What a change has come to: what is known from now on, or in doubt.
+    fn note(&mut self, outcome: io::Result<()>, doubt: Doubt) -> io::Result<()> {
+        match &outcome {
+            Ok(()) => self.known.extend(doubt.done()),
+            Err(_) => self.doubtful.push(doubt),
         }
-        Ok(())
+        outcome
     }
 
     fn any(&mut self) -> Option<String> {
