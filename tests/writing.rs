@@ -9,6 +9,8 @@ use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, UNIX_EPOCH};
 
+use harness::scratch::Scratch;
+use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::{Kind, Mount, Mounted, Options, Relay, Scripted, Server, shell};
 
 on_each_server! {
@@ -267,6 +269,25 @@ fn a_server_that_drops_such_bytes_and_is_not_recognised_costs_one_attempt() {
         assert_eq!(server.read(name), b"text");
     }
     assert_eq!(mount.log().matches("> STOR").count(), 4, "{}", mount.log());
+}
+
+#[test]
+fn a_server_that_reads_such_bytes_to_their_end_and_forgets_them_costs_one_attempt() {
+    let served = Scratch::new("served");
+    let server = scripted::Server::start(served.path()).unwrap();
+    let relay = Relay::new(&server);
+    let mount = Mount::new(&relay, &["timeout=6"]);
+    // Read to the end and closed without a reset: nothing but its silence is to be seen.
+    let forgets = Fault::Data { after: 0, end: DataEnd::Swallowed, then: Then::Silent };
+    server.faults().add(Rule::on("STOR").once().act(forgets));
+    relay.hold_commands(Duration::from_millis(100));
+    for name in ["first", "second"] {
+        let mut file = File::create(mount.path().join(name)).unwrap();
+        file.write_all(b"text").unwrap();
+        close(file).unwrap_or_else(|e| panic!("{name}: {e}\n{}", mount.log()));
+        assert_eq!(fs::read(served.path().join(name)).unwrap(), b"text");
+    }
+    assert_eq!(mount.log().matches("> STOR").count(), 3, "{}", mount.log());
 }
 
 #[test]

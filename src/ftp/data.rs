@@ -218,6 +218,11 @@ impl Data {
         matches!(&self.channel, Channel::Open(stream) if stream.was_reset())
     }
 
+    /// See [`Stream::was_ended_by_peer`].
+    pub fn was_ended_by_peer(&self) -> bool {
+        matches!(&self.channel, Channel::Open(stream) if stream.was_ended_by_peer())
+    }
+
     /// What TLS has agreed on, on an open connection.
     pub fn tls(&self) -> Option<&TlsStream> {
         match &self.channel {

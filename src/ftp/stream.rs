@@ -180,6 +180,11 @@ impl Stream {
         matches!(self.tcp().take_error(), Ok(Some(error)) if is_broken(&error))
     }
 
+    /// Whether the peer has closed its side, in the clear, and sent nothing before.
+    pub fn was_ended_by_peer(&self) -> bool {
+        matches!(self, Self::Plain(tcp) if matches!(tcp.peek(&mut [0]), Ok(0)))
+    }
+
     /// Whether nothing has come and the peer has not gone, without waiting.
     pub fn is_quiet(&self) -> bool {
         matches!(self.tcp().peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)

@@ -89,6 +89,8 @@ impl Session<'_> {
                 return outcome;
             }
         }
+        // With the last copy of its descriptor it is closed, before anything is said.
+        drop(tracked);
         match (then, moved) {
             (Some(then), _) => self.say(then),
             (None, Ok(())) => self.reply("226 Transfer complete."),

@@ -32,6 +32,8 @@ pub(super) struct Transfer {
     pub has_begun: bool,
     /// The final reply, when it has come.
     pub last: Option<Reply>,
+    /// Whether we have ended it with a reset behind its FIN (`upload/ending.rs`).
+    pub hurried: bool,
 }
 
 /// Why data could not be read or written.
@@ -75,14 +77,7 @@ impl Session {
         if !matches!(command, Command::Retr(_)) {
             data.let_go();
         }
-        if self.protects_data
-            && !self.control.slot().is_some_and(Slot::has_session)
-            && self.features.connector(&self.config)?.resumes()
-        {
-            // The data connection would be refused, but a STOR empties the file first.
-            self.control.end();
-            return Err(Error::Lost { during: command.name(), text: "no TLS session to resume".to_owned() });
-        }
+        self.demand_tls_session(&command)?;
         let mut first: Vec<Command<'_>> = Vec::new();
         if self.restart_pending && !matches!(before, Some(Command::Rest(_))) {
             first.push(Command::Rest(0));
@@ -103,52 +98,35 @@ impl Session {
             accept_by: Instant::now() + self.config.connect_timeout,
             has_begun: false,
             last: None,
+            hurried: false,
         };
         let rest_sent = matches!(first.last(), Some(Command::Rest(offset)) if *offset > 0);
-        if together {
+        let answers = if together {
             self.control.send(&all)?;
             self.secure(&mut transfer)?;
-        }
-        let mut answers = Vec::with_capacity(questions.len());
-        if together {
-            for question in questions {
+            let answers = self.answers(questions)?;
+            for before in &first {
                 let reply = self.control.reply()?;
-                if reply.is_preliminary() {
-                    return Err(self.end_on(Error::Protocol {
-                        text: format!("{} was answered with {reply}", question.name()),
-                    }));
+                if let Err(error) = self.check_before(before, reply, path) {
+                    // The transfer runs all the same, from the wrong offset or in the wrong folder.
+                    if !self.control.has_ended() {
+                        self.discard(&mut transfer);
+                    }
+                    return Err(error);
                 }
-                answers.push(reply);
             }
-        } else if !questions.is_empty() {
-            answers = self.ask(questions)?;
-        }
-        for before in &first {
-            let reply = if together { self.control.reply()? } else { self.one(before, &[])? };
-            let is_good = match before {
-                Command::Rest(_) => reply.code == 350,
-                _ => reply.is_success(),
-            };
-            if is_good {
-                continue;
-            }
-            if reply.is_preliminary() {
-                return Err(self.refused(before.name(), reply, &[path]));
-            }
-            if together {
-                // The transfer runs all the same, from the wrong offset or in the wrong folder.
-                self.discard(&mut transfer);
-            } else {
-                self.ready = transfer.data.take();
-            }
-            if matches!(before, Command::Rest(_)) {
-                if reply.is_unknown_command() {
-                    self.features.learn(Capability::RestRetr, false);
+            answers
+        } else {
+            let answers = if questions.is_empty() { Vec::new() } else { self.ask(questions)? };
+            for before in &first {
+                let reply = self.one(before, &[])?;
+                if let Err(error) = self.check_before(before, reply, path) {
+                    self.ready = transfer.data.take();
+                    return Err(error);
                 }
-                self.restart_pending = false;
             }
-            return Err(self.refused(before.name(), reply, &[path]));
-        }
+            answers
+        };
         self.restart_pending = rest_sent;
         if !together {
             let mut batch = Batch::default();
@@ -158,17 +136,69 @@ impl Session {
             self.control.send(&batch)?;
             self.secure(&mut transfer)?;
         }
-        if self.server().waits_for_our_end()
+        self.end_our_side(&command, &mut transfer);
+        self.features.counters().transfer();
+        Ok((answers, transfer))
+    }
+
+    /// Without a TLS session to resume the data connection would be refused, but a STOR empties the file first.
+    fn demand_tls_session(&mut self, command: &Command<'_>) -> Result<(), Error> {
+        if self.protects_data
+            && !self.control.slot().is_some_and(Slot::has_session)
+            && self.features.connector(&self.config)?.resumes()
+        {
+            self.control.end();
+            return Err(Error::Lost { during: command.name(), text: "no TLS session to resume".to_owned() });
+        }
+        Ok(())
+    }
+
+    /// The replies to questions that were sent ahead of a transfer.
+    fn answers(&mut self, questions: &[Command<'_>]) -> Result<Vec<Reply>, Error> {
+        let mut answers = Vec::with_capacity(questions.len());
+        for question in questions {
+            let reply = self.control.reply()?;
+            if reply.is_preliminary() {
+                return Err(self.end_on(Error::Protocol {
+                    text: format!("{} was answered with {reply}", question.name()),
+                }));
+            }
+            answers.push(reply);
+        }
+        Ok(answers)
+    }
+
+    /// Takes the reply to a command that must succeed before a transfer (REST, CWD).
+    fn check_before(&mut self, before: &Command<'_>, reply: Reply, path: &RemotePath) -> Result<(), Error> {
+        let is_good = match before {
+            Command::Rest(_) => reply.code == 350,
+            _ => reply.is_success(),
+        };
+        if is_good {
+            return Ok(());
+        }
+        if matches!(before, Command::Rest(_)) && !reply.is_preliminary() {
+            if reply.is_unknown_command() {
+                self.features.learn(Capability::RestRetr, false);
+            }
+            self.restart_pending = false;
+        }
+        Err(self.refused(before.name(), reply, &[path]))
+    }
+
+    /// Closes our side of a download's data connection, for servers that wait for that before their 226.
+    fn end_our_side(&mut self, command: &Command<'_>, transfer: &mut Transfer) {
+        let is_download =
+            matches!(command, Command::Retr(_) | Command::List(_) | Command::Mlsd(_) | Command::Nlst);
+        if is_download
+            && self.server().waits_for_our_end()
             && !self.protects_data
-            && matches!(command, Command::Retr(_) | Command::List(_) | Command::Mlsd(_) | Command::Nlst)
             && let Some(data) = transfer.data.as_mut().filter(|data| !data.is_listening())
             && let Err(error) = data.shut_write()
         {
             // It is broken: reading says so too.
             log::debug!("{error}");
         }
-        self.features.counters().transfer();
-        Ok((answers, transfer))
     }
 
     /// Begins TLS on the data connection when it is to be protected.

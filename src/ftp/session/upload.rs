@@ -105,8 +105,7 @@ impl Session {
         // A STOR that was sent although its REST was refused replaces the file: so never in one segment.
         let careful = before.is_some();
         let mut transfer = self.start(before, command, &behind, path, careful)?;
-        let mut hurried = false;
-        let (outcome, sent) = self.upload(&mut transfer, how, source, &mut hurried);
+        let (outcome, sent) = self.upload(&mut transfer, how, source);
         let mut replies = Vec::new();
         // The answers to what was sent behind STOR come whatever became of it.
         if asks_behind && !self.control.has_ended() {
@@ -124,7 +123,7 @@ impl Session {
         // It is not what the caller waits for.
         self.port_owed = takes_port;
         if let Err(error) = outcome {
-            if hurried && matches!(error, Error::Data { .. }) {
+            if transfer.hurried && matches!(error, Error::Data { .. }) {
                 self.features.hurry_failed();
             }
             return Err(self.learn_from(how, error));
@@ -142,19 +141,18 @@ impl Session {
             });
         }
         let stored = self.stored(path, sent, after, &thoughts, replies);
-        if hurried && stored.size != Some(sent) {
+        if transfer.hurried && stored.size != Some(sent) {
             self.features.hurry_failed();
         }
         Ok(stored)
     }
 
-    /// Sends it all and waits for the confirmation; `hurried` tells whether the end was a reset.
+    /// Sends it all and waits for the confirmation; tells how many bytes were sent, too.
     fn upload(
         &mut self,
         transfer: &mut Transfer,
         how: How,
         source: &mut dyn io::Read,
-        hurried: &mut bool,
     ) -> (Result<(), Error>, u64) {
         let mut sent = 0;
         if self.features.ability(Capability::EarlyData) == Ability::No {
@@ -189,8 +187,8 @@ impl Session {
             }
             buffer.resize(CHUNK, 0);
         }
-        *hurried = self.may_hurry(transfer, how, sent);
-        let outcome = match self.close_and_confirm(transfer, is_early, hurried) {
+        let may_hurry = self.may_hurry(transfer, how, sent);
+        let outcome = match self.close_and_confirm(transfer, is_early, sent, may_hurry) {
             Ok(_) => Ok(()),
             Err(failure) => Err(self.failed(transfer, failure)),
         };

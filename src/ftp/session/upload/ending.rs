@@ -72,17 +72,18 @@ impl Session {
         Ok(false)
     }
 
-    /// FIN, then the final reply; `hurries` says whether a reset may follow, and then whether one did. The wait is renewed while
-    /// the server still takes what the kernel holds. It is cut short when the server has dropped the data connection of an
-    /// upload whose first bytes may have overtaken their command, and says no more than 150: it waits for another connection,
-    /// and the next attempt waits for its 150.
+    /// FIN, then the final reply. Where it `may_hurry` a reset follows the FIN. The wait is renewed while the server still takes
+    /// what the kernel holds. It is cut short when the server has dropped the data connection of an upload whose first bytes may
+    /// have overtaken their command (`is_early`), and says no more than 150: it waits for another connection, and the next
+    /// attempt waits for its 150.
     pub(super) fn close_and_confirm(
         &mut self,
         transfer: &mut Transfer,
         is_early: bool,
-        hurries: &mut bool,
+        sent: u64,
+        may_hurry: bool,
     ) -> Result<Reply, Failure> {
-        *hurries = *hurries && self.has_sent_all(transfer)?;
+        let may_hurry = may_hurry && self.has_sent_all(transfer)?;
         let mut deadline = Instant::now() + self.config.timeout;
         if self.server() == Server::FtpSrv && self.protects_data {
             transfer.wait_until_begun(&mut self.control, deadline)?;
@@ -97,9 +98,9 @@ impl Session {
             self.still_wanted(transfer)?;
             transfer.wait(&self.control, needs, deadline)?;
         }
-        *hurries = *hurries && self.has_sent_end(transfer)?;
-        if *hurries {
+        if may_hurry && self.has_sent_end(transfer)? {
             transfer.drop_data();
+            transfer.hurried = true;
         }
         let silence = SILENCE.min(self.config.timeout / 2);
         let mut begun_at = None;
@@ -115,7 +116,7 @@ impl Session {
             }
             transfer.look(&mut self.control)?;
             let now = Instant::now();
-            if *hurries
+            if transfer.hurried
                 && transfer.has_begun
                 && transfer.last.is_none()
                 && now.duration_since(*begun_at.get_or_insert(now)) > silence
@@ -148,7 +149,10 @@ impl Session {
             match waited {
                 Err(Failure::Error(Error::TimedOut { .. })) if confirmed_at.is_none() => {
                     let left = transfer.data.as_ref().map_or(0, Data::unsent);
-                    if is_early && transfer.data.as_ref().is_some_and(Data::was_reset) {
+                    // With more than it takes at once a connection that is dropped is reset.
+                    let is_gone =
+                        |data: &Data| data.was_reset() || (sent <= AT_ONCE && data.was_ended_by_peer());
+                    if is_early && dropped_at.is_none() && transfer.data.as_ref().is_some_and(is_gone) {
                         dropped_at = Some(now);
                     }
                     if transfer.has_begun
@@ -193,6 +197,8 @@ const MAX_DRAIN: usize = 64;
 const PROGRESS: Duration = Duration::from_secs(1);
 /// Uploads of at most so many bytes hurry: of longer ones a round trip is a small part, and more can get lost.
 const HURRIED: u64 = 128 << 10;
+/// What pyftpdlib reads at once, to drop it.
+const AT_ONCE: u64 = 64 << 10;
 /// How long it is looked for the FIN to go, which no poll tells.
 const LOOK: Duration = Duration::from_millis(1);
 const LOOKS: usize = 50;
