@@ -154,35 +154,60 @@ impl Session {
         let is_first = !self.features.is_learned();
         // Everything in one segment where the server is known to answer in order; else the password alone.
         let together = self.features.order() >= Order::Independent && config.account.is_none();
-        let mut behind = Vec::new();
-        if self.control.slot().is_some() {
-            let private = config.tls.protect_data;
-            behind.push(Command::Pbsz);
-            behind.push(Command::Prot(if private { Protection::Private } else { Protection::Clear }));
-        }
-        if is_first {
-            behind.push(Command::Feat);
-        }
-        if self.wants_utf8(is_first) {
-            behind.push(Command::OptsUtf8);
-        }
-        if self.server() == Server::Pyftpdlib {
-            behind.push(Command::OptsMlst);
-        }
-        behind.push(Command::TypeImage);
-        if is_first {
-            behind.push(Command::Pwd);
-        }
-        let with_port = together && self.way() == Way::Epsv;
-        if with_port {
-            behind.push(Command::Epsv);
-        }
-
+        let behind = self.behind_password(is_first, together);
         let mut commands = vec![Command::User(&config.user), Command::Pass(&config.password)];
         if together {
             commands.extend(behind.iter().cloned());
         }
         self.send(&commands)?;
+        self.take_password(together, behind.len())?;
+        let mut replies = Vec::new();
+        for command in &behind {
+            replies.push(if together { self.control.reply()? } else { self.one(command, &[])? });
+        }
+        let learned = self.learn_from_login(&behind, &replies)?;
+        if config.list.no_mlsd {
+            self.features.learn(Capability::Mlst, false);
+        }
+        if is_first {
+            self.learn_order()?;
+            self.root = self.resolve_root(learned.working_folder)?;
+            self.features.set_learned(self.root.clone());
+        }
+        if let Some(port) = learned.port {
+            // What is made ahead may fail without harm: the transfer that needs it reports it.
+            let made = if self.features.way_is_proven() {
+                // The first job may be one that needs none.
+                self.begin_ready(Way::Epsv, None, port)
+            } else {
+                self.connect_ready(Way::Epsv, None, port)
+            };
+            if let Err(error) = made {
+                log::debug!("{error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// What a session is told and asked once it is let in.
+    fn behind_password(&self, is_first: bool, together: bool) -> Vec<Command<'static>> {
+        let mut behind = Vec::new();
+        if self.control.slot().is_some() {
+            let private = self.config.tls.protect_data;
+            behind.push(Command::Pbsz);
+            behind.push(Command::Prot(if private { Protection::Private } else { Protection::Clear }));
+        }
+        behind.extend(is_first.then_some(Command::Feat));
+        behind.extend(self.wants_utf8(is_first).then_some(Command::OptsUtf8));
+        behind.extend((self.server() == Server::Pyftpdlib).then_some(Command::OptsMlst));
+        behind.push(Command::TypeImage);
+        behind.extend(is_first.then_some(Command::Pwd));
+        behind.extend((together && self.way() == Way::Epsv).then_some(Command::Epsv));
+        behind
+    }
+
+    /// The replies to USER and PASS. With `together`, `behind` more commands are under way.
+    fn take_password(&mut self, together: bool, behind: usize) -> Result<(), Error> {
         let user = self.login_reply()?;
         let pass = if user.is_success() {
             // No password wanted: the reply to PASS says so in some way, and does not matter.
@@ -194,31 +219,26 @@ impl Session {
             return Err(self.not_let_in(user));
         };
         if pass.code == 332 && !together {
-            self.account()?;
-        } else if together && pass.is_success() && !matches!(pass.code, 230 | 232 | 202) {
+            return self.account();
+        }
+        if !pass.is_success() {
+            return Err(self.not_let_in(pass));
+        }
+        if together && !matches!(pass.code, 230 | 232 | 202) {
             // Not the answer to PASS: pyftpdlib keeps a wrong password waiting while it answers what came behind.
             let mut last = pass;
-            for _ in &behind {
+            for _ in 0..behind {
                 last = self.login_reply()?;
             }
             return Err(self.not_let_in(last));
-        } else if !pass.is_success() {
-            return Err(self.not_let_in(pass));
         }
+        Ok(())
+    }
 
-        let mut replies = Vec::new();
-        if together {
-            for _ in &behind {
-                replies.push(self.control.reply()?);
-            }
-        } else {
-            for command in &behind {
-                replies.push(self.one(command, &[])?);
-            }
-        }
-        let mut working_folder = None;
-        let mut port = None;
-        for (command, reply) in behind.iter().zip(&replies) {
+    /// Takes note of what the server has said to [`Session::behind_password`].
+    fn learn_from_login(&mut self, behind: &[Command<'_>], replies: &[Reply]) -> Result<Learned, Error> {
+        let mut learned = Learned::default();
+        for (command, reply) in behind.iter().zip(replies) {
             match command {
                 // Never in the clear because a server would rather.
                 Command::Prot(_) if !reply.is_success() => {
@@ -233,36 +253,17 @@ impl Session {
                     return Err(Error::Protocol { text: format!("TYPE I was answered with {reply}") });
                 }
                 Command::Pwd if reply.code == 257 => {
-                    working_folder = reply::quoted_path(reply.first());
-                    if let (Some(codepage), Some(path)) = (config.codepage, &working_folder) {
-                        working_folder = codepage.decode_path(path);
-                    }
+                    let path = reply::quoted_path(reply.first());
+                    learned.working_folder = match self.config.codepage {
+                        Some(codepage) => path.and_then(|path| codepage.decode_path(&path)),
+                        None => path,
+                    };
                 }
-                Command::Epsv => port = reply::extended_port(reply.first()).filter(|_| reply.code == 229),
+                Command::Epsv if reply.code == 229 => learned.port = reply::extended_port(reply.first()),
                 _ => {}
             }
         }
-        if config.list.no_mlsd {
-            self.features.learn(Capability::Mlst, false);
-        }
-        if is_first {
-            self.learn_order()?;
-            self.root = self.resolve_root(working_folder)?;
-            self.features.set_learned(self.root.clone());
-        }
-        if let Some(port) = port {
-            // What is made ahead may fail without harm: the transfer that needs it reports it.
-            let made = if self.features.way_is_proven() {
-                // The first job may be one that needs none.
-                self.begin_ready(Way::Epsv, None, port)
-            } else {
-                self.connect_ready(Way::Epsv, None, port)
-            };
-            if let Err(error) = made {
-                log::debug!("{error}");
-            }
-        }
-        Ok(())
+        Ok(learned)
     }
 
     /// RFC 959 section 4.1.1: a few servers want an account besides the password.
@@ -336,6 +337,14 @@ impl Session {
         log::debug!("the root of the mount is {root}");
         Ok(root)
     }
+}
+
+/// What a login brings besides the session.
+#[derive(Default)]
+struct Learned {
+    working_folder: Option<Vec<u8>>,
+    /// Of the first data connection.
+    port: Option<u16>,
 }
 
 /// EPSV, PASV, active, and at last STAT, each on a session of its own where the server bears no better.
