@@ -34,6 +34,8 @@ pub(super) struct Transfer {
     pub last: Option<Reply>,
     /// Whether we have ended it with a reset behind its FIN (`upload/ending.rs`).
     pub hurried: bool,
+    /// How long the reason is waited for when its data connection breaks.
+    pub reason_wait: Duration,
 }
 
 /// Why data could not be read or written.
@@ -41,6 +43,10 @@ pub(super) enum Failure {
     /// The server has refused or given up: its reply.
     Reply(Reply),
     Error(Error),
+    /// The data connection broke, and the server does not say why.
+    Unexplained {
+        why: String,
+    },
 }
 
 impl From<Error> for Failure {
@@ -99,6 +105,7 @@ impl Session {
             has_begun: false,
             last: None,
             hurried: false,
+            reason_wait: REASON_WAIT.min(self.config.timeout / 3),
         };
         let rest_sent = matches!(first.last(), Some(Command::Rest(offset)) if *offset > 0);
         let answers = if together {
@@ -287,21 +294,28 @@ impl Session {
     /// The error of a failed transfer. The data connection of one that never began is kept where the server keeps it.
     pub(super) fn failed(&mut self, transfer: &mut Transfer, failure: Failure) -> Error {
         let never_came = match &failure {
-            Failure::Error(_) => transfer.data.as_ref().is_some_and(Data::is_listening),
+            Failure::Error(_) | Failure::Unexplained { .. } => {
+                transfer.data.as_ref().is_some_and(Data::is_listening)
+            }
             Failure::Reply(reply) => reply.code == 425,
         };
         if never_came && self.way() == Way::Active {
             // The last resort does not work either: begin anew.
             self.features.way_failed(self.features.way(), Way::Epsv);
         }
-        let reply = match failure {
-            Failure::Error(error) => {
+        let said = match failure {
+            Failure::Reply(reply) => Ok(reply),
+            Failure::Error(error) => Err(error),
+            Failure::Unexplained { why } => Err(Error::Data { during: transfer.command, text: why }),
+        };
+        let reply = match said {
+            Ok(reply) => reply,
+            Err(error) => {
                 transfer.data = None;
                 // Whatever is still to come on the control connection would be taken for something else.
                 self.control.end();
                 return error;
             }
-            Failure::Reply(reply) => reply,
         };
         if !transfer.has_begun
             && let Some(data) = transfer.data.take()
@@ -445,22 +459,24 @@ impl Transfer {
         Ok(())
     }
 
-    /// The data connection broke: the reason is in the reply that follows.
+    /// The data connection broke: the reason is in the reply that follows, where one does.
     pub fn broken(&mut self, control: &mut Control, error: &io::Error) -> Failure {
         self.data = None;
-        let deadline = Instant::now() + REASON_WAIT;
+        let deadline = Instant::now() + self.reason_wait;
         while self.last.is_none() {
             match control.reply_by(deadline) {
                 Ok(reply) if reply.is_preliminary() && !self.has_begun => self.has_begun = true,
                 Ok(reply) if reply.code >= 400 => return Failure::Reply(reply),
                 Ok(reply) => self.last = Some(reply),
+                Err(Error::TimedOut { .. }) => break,
                 Err(error) => return Failure::Error(error),
             }
         }
         control.end();
-        Failure::Error(Error::Data { during: self.command, text: error.to_string() })
+        Failure::Unexplained { why: error.to_string() }
     }
 }
 
-/// How long the reason for a broken data connection may take: the server may have to notice first.
+/// How long the reason for a broken data connection may take, but no longer than a third of the time-out: the server may have
+/// to notice first, and another attempt shall still be possible.
 const REASON_WAIT: Duration = Duration::from_secs(10);

@@ -175,11 +175,7 @@ impl Session {
             };
             let chunk = buffer.get(..filled).unwrap_or_default();
             if let Err(failure) = self.send_chunk(transfer, chunk) {
-                let is_silent = matches!(failure, Failure::Error(Error::TimedOut { .. }));
-                if is_early && is_silent && transfer.has_begun && transfer.data.is_none() {
-                    self.features.learn(Capability::EarlyData, false);
-                }
-                return (Err(self.failed(transfer, failure)), sent);
+                return (Err(self.upload_failed(transfer, is_early, failure)), sent);
             }
             sent += filled as u64;
             if filled < buffer.len() {
@@ -190,9 +186,18 @@ impl Session {
         let may_hurry = self.may_hurry(transfer, how, sent);
         let outcome = match self.close_and_confirm(transfer, is_early, sent, may_hurry) {
             Ok(_) => Ok(()),
-            Err(failure) => Err(self.failed(transfer, failure)),
+            Err(failure) => Err(self.upload_failed(transfer, is_early, failure)),
         };
         (outcome, sent)
+    }
+
+    /// The error of an upload. Where its first bytes may have overtaken their command (`is_early`), and the server has dropped
+    /// them and says nothing more than 150, it waits for another connection: the next attempt waits for its 150.
+    fn upload_failed(&mut self, transfer: &mut Transfer, is_early: bool, failure: Failure) -> Error {
+        if is_early && transfer.has_begun && matches!(failure, Failure::Unexplained { .. }) {
+            self.features.learn(Capability::EarlyData, false);
+        }
+        self.failed(transfer, failure)
     }
 
     fn send_chunk(&mut self, transfer: &mut Transfer, mut chunk: &[u8]) -> Result<(), Failure> {

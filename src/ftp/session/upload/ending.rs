@@ -74,8 +74,7 @@ impl Session {
 
     /// FIN, then the final reply. Where it `may_hurry` a reset follows the FIN. The wait is renewed while the server still takes
     /// what the kernel holds. It is cut short when the server has dropped the data connection of an upload whose first bytes may
-    /// have overtaken their command (`is_early`), and says no more than 150: it waits for another connection, and the next
-    /// attempt waits for its 150.
+    /// have overtaken their command (`is_early`), and says no more than 150.
     pub(super) fn close_and_confirm(
         &mut self,
         transfer: &mut Transfer,
@@ -158,9 +157,8 @@ impl Session {
                     if transfer.has_begun
                         && dropped_at.is_some_and(|at| at.elapsed() > self.config.timeout / 3)
                     {
-                        self.features.learn(Capability::EarlyData, false);
-                        let text = "the server dropped it and does not say why".to_owned();
-                        return Err(Error::Data { during: transfer.command, text }.into());
+                        let why = "the server dropped it and does not say why".to_owned();
+                        return Err(Failure::Unexplained { why });
                     }
                     if left < unsent {
                         unsent = left;
