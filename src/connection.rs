@@ -27,8 +27,9 @@ use parking_lot::Mutex;
 use crate::ftp::{Config, Error, Features, Session};
 use crate::queue::{Job, Next, Queue, Readiness, SlotId, Task, Turn};
 
-/// Where calls wait for ever (`hard`): asks how long the caller has waited who has waited longest; none when nobody waits.
-pub type Patience = Option<Box<dyn Fn() -> Option<Duration> + Send + Sync>>;
+/// Where calls wait for ever (`hard`): tells whether any waits now. For which job is not known, nor since when: whoever joins a
+/// listing that is under way waits for a job that is older, and whose first caller may have been interrupted.
+pub type Patience = Option<Box<dyn Fn() -> bool + Send + Sync>>;
 
 /// What all connection threads of a mount share.
 pub struct Connections {
@@ -77,10 +78,9 @@ impl Connections {
         SPARE_LIMIT.min(self.config.timeout / 2)
     }
 
-    /// Whether calls wait for ever, and one still does that began before this: the one, perhaps, that a job is done for.
-    fn is_awaited_since(&self, started: Instant) -> bool {
-        let longest = self.patience.as_ref().and_then(|longest| longest());
-        longest.is_some_and(|longest| longest >= started.elapsed())
+    /// Whether calls wait for ever, and one does now.
+    fn waits_for_ever(&self) -> bool {
+        self.patience.as_ref().is_some_and(|anybody_waits| anybody_waits())
     }
 
     /// No session could be had, and none lives.
@@ -158,7 +158,7 @@ impl Connection {
             }
             if let Some((long, error)) = self.away_for(&job)
                 && long >= self.shared.config.timeout
-                && !self.shared.is_awaited_since(started)
+                && !self.shared.waits_for_ever()
             {
                 finish(job.task, Err(error));
                 return true;
@@ -201,7 +201,7 @@ impl Connection {
             let silent = matches!(error, Error::TimedOut { .. }) && !progress;
             let waits = !self.queue.is_closing()
                 && (error.is_transient() || restarting)
-                && self.shared.is_awaited_since(started);
+                && self.shared.waits_for_ever();
             let away = self.away_for(&job).map_or_else(|| started.elapsed(), |(long, _)| long);
             let again = match &error {
                 _ if waits => true,

@@ -136,7 +136,7 @@ impl FileSystem {
         let patience: Patience = match options.hard {
             true => {
                 let waiting = Arc::downgrade(&waiting);
-                Some(Box::new(move || waiting.upgrade()?.longest()))
+                Some(Box::new(move || waiting.upgrade().is_some_and(|waiting| waiting.count() > 0)))
             }
             false => None,
         };

@@ -277,6 +277,27 @@ fn with_hard_programs_wait_until_the_line_is_back_and_only_a_signal_ends_that() 
     assert!(scratch.path().join("folder/deep").is_dir());
 }
 
+#[test]
+fn with_hard_whoever_joins_a_question_waits_on_when_the_first_to_ask_is_interrupted() {
+    let scratch = sample();
+    let server = Server::start(scratch.path()).unwrap();
+    let relay = Relay::new(&server);
+    let mount = Mount::new(&relay, &["hard", "timeout=1", "connect_timeout=1", "shutdown_timeout=2"]);
+    shell::ok(mount.path(), "stat folder");
+    relay.black_hole();
+    let mut first = start(mount.path(), "cat folder/file");
+    eventually("the first to ask", || waits_in_fuse(first.id()));
+    let mut second = start(mount.path(), "cat folder/other");
+    eventually("the second", || waits_in_fuse(second.id()));
+    kill(Pid::from_raw(first.id() as i32), Signal::SIGINT).unwrap();
+    assert!(!within(LONGEST, || first.wait().unwrap()).success());
+    eventually("time-outs", || mount.log().matches("no answer from the server").count() >= 3);
+    assert!(second.try_wait().unwrap().is_none(), "{}", mount.log());
+    relay.cut();
+    relay.heal();
+    assert!(within(LONGEST, || second.wait().unwrap()).success(), "{}", mount.log());
+}
+
 /// A network with the scripted server at its far end, and a mount on the client.
 struct Link {
     // First: it goes before the machines that it needs.
@@ -377,6 +398,7 @@ fn sample() -> Scratch {
     fs::write(scratch.path().join("unseen"), "unseen").unwrap();
     fs::create_dir(scratch.path().join("folder")).unwrap();
     fs::write(scratch.path().join("folder/file"), "inside").unwrap();
+    fs::write(scratch.path().join("folder/other"), "inside").unwrap();
     scratch
 }
 

@@ -135,11 +135,6 @@ impl Waiting {
         })
     }
 
-    /// How long the one has waited who has waited longest.
-    pub fn longest(&self) -> Option<Duration> {
-        self.callers.lock().waiting.values().map(|held| held.since.elapsed()).max()
-    }
-
     /// How many callers wait now.
     pub fn count(&self) -> usize {
         self.callers.lock().waiting.len()
