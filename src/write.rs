@@ -11,6 +11,7 @@
 //!
 //! `fs::writing` owns the drafts and calls this; nothing here sends a reply.
 
+mod compare;
 pub mod draft;
 pub mod journal;
 pub mod kept;

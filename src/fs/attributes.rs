@@ -130,7 +130,7 @@ impl FileSystem {
                     if error.refusal() == Some(Refusal::NotFound)
                         && let Some(name) = path.name()
                     {
-                        fs.tree.lock().remove(parent, &name, Instant::now());
+                        fs.tree.lock().lose(parent, &name, Instant::now());
                     }
                     Err(error)
                 }

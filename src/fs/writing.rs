@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
+use drafts::There;
 pub use drafts::{Begun, Drafts, Unconfirmed};
 
 use super::handles::{Fh, Handle};
@@ -97,7 +98,7 @@ impl FileSystem {
             let known = &node.attributes;
             (known.precision == Precision::Second).then_some(known.modified)
         });
-        Ok(self.drafts.add(ino, draft, false))
+        Ok(self.drafts.add(ino, draft, There::Yes))
     }
 
     fn show_local(&self, ino: Ino, size: u64) {
@@ -137,7 +138,7 @@ impl FileSystem {
     /// release: the last descriptor of a handle is closed.
     pub fn release(&self, handle: Fh) {
         let Some(Handle::File { ino, .. }) = self.handles.remove(handle) else { return };
-        let removed = self.tree.lock().path(ino).is_none();
+        let removed = self.is_unlinked(ino);
         if self.tree.lock().closed(ino) > 0 {
             return;
         }
@@ -155,7 +156,7 @@ impl FileSystem {
             match drafts.get_mut(&ino) {
                 None => return,
                 Some(entry) if entry.uploading => return,
-                Some(entry) if entry.kept.is_some() || !entry.draft.lock().is_dirty() => {
+                Some(entry) if entry.is_settled() => {
                     drafts.remove(&ino);
                     false
                 }
@@ -170,6 +171,21 @@ impl FileSystem {
             return self.upload(ino, Priority::BackgroundUpload);
         }
         self.show_server(ino);
+    }
+
+    /// Whether a program has removed this file, and no name of it is left on the server either.
+    fn is_unlinked(&self, ino: Ino) -> bool {
+        let tree = self.tree.lock();
+        tree.path(ino).is_none() && tree.node(ino).is_some_and(|node| node.unlinked)
+    }
+
+    /// Whether the server has lost the place of a file that no program has removed.
+    fn has_vanished(&self, ino: Ino) -> bool {
+        if self.drafts.is_unlinked(ino) {
+            return false;
+        }
+        let tree = self.tree.lock();
+        tree.path(ino).is_none() && tree.node(ino).is_none_or(|node| !node.unlinked)
     }
 
     /// The tree shows again what the server has: nothing local is left of this file.

@@ -54,6 +54,8 @@ pub struct Node {
     pub local: bool,
     /// Removed by a program, kept on the server under a hidden name until the last handle is closed.
     pub hidden: bool,
+    /// A program of this mount has taken its name away. Without this, a node that has no path is one that the server has lost.
+    pub unlinked: bool,
     /// How often the kernel has learned of it and not yet forgotten it (FUSE's nlookup).
     pub lookups: u64,
     /// Open handles, of files and folders.
@@ -95,6 +97,7 @@ impl Node {
             time_asked: false,
             local: false,
             hidden: false,
+            unlinked: false,
             lookups: 0,
             opens: 0,
             folder: None,

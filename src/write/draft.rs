@@ -274,6 +274,7 @@ impl Draft {
             dirty: std::mem::take(&mut self.dirty),
             resized: std::mem::take(&mut self.resized),
             failed_before: self.failed_before,
+            may_be_there: false,
             modified: self.modified.take(),
             mode: self.mode.take(),
         }
@@ -380,6 +381,8 @@ pub struct Sending {
     resized: bool,
     /// An upload before this one has failed, and may have changed the file on the server.
     pub failed_before: bool,
+    /// It was to make a new file, and has begun.
+    pub may_be_there: bool,
     pub modified: Option<SystemTime>,
     pub mode: Option<u32>,
 }

@@ -23,6 +23,7 @@ use log::{debug, warn};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Draft;
+use super::compare::ends_as_ours;
 use super::draft::Sending;
 use super::temporary::temporary_name;
 use super::upload::{NEW_FILE_MODE, Uploaded, confirmed, forbids_new_files};
@@ -253,7 +254,10 @@ impl Streaming {
         let goes_on = (features.can_append() || features.can_restart_store())
             && there > dropped
             && there <= sent.max(self.there)
-            && self.is_ours(session, temporary, dropped, there)?;
+            && {
+                let last = there.saturating_sub(COMPARED).max(dropped)..there;
+                ends_as_ours(session, &self.draft, temporary, last)?
+            };
         if goes_on {
             debug!("{temporary}: going on from {there} bytes");
             self.progress |= there >= self.there + WORTH_ANOTHER_TRY;
@@ -265,38 +269,6 @@ impl Streaming {
         }
         self.there = 0;
         Ok(())
-    }
-
-    /// Whether the server's last bytes before `there` are ours.
-    fn is_ours(
-        &self,
-        session: &mut Session,
-        temporary: &RemotePath,
-        dropped: u64,
-        there: u64,
-    ) -> Result<bool, Error> {
-        let from = there.saturating_sub(COMPARED).max(dropped);
-        let len = (there - from) as usize;
-        let (mut theirs, mut ours) = (vec![0; len], vec![0; len]);
-        let mut download = match session.retrieve(temporary, from) {
-            Ok(download) => download,
-            Err(error) if error.refusal().is_some() => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let mut filled = 0;
-        while let Some(rest) = theirs.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match download.read(rest)? {
-                0 => break,
-                n => filled += n,
-            }
-        }
-        if download.read(&mut [0; 1])? > 0 {
-            download.abandon();
-            return Ok(false);
-        }
-        download.finish()?;
-        let read = self.draft.lock().copy_out(from, &mut ours);
-        Ok(read.is_ok() && filled == len && ours == theirs)
     }
 
     /// Gives what was sent its name.

@@ -27,6 +27,7 @@ use log::debug;
 use parking_lot::Mutex;
 
 use super::Draft;
+use super::compare::ends_as_ours;
 use super::draft::{Change, Sending};
 use super::temporary::temporary_name;
 use crate::ftp::{
@@ -218,6 +219,10 @@ impl Upload {
             if there != start {
                 return Err(grown(range.end, there));
             }
+            if start > range.start && !ends_as_ours(session, &self.draft, path, range.start..start)? {
+                let text = format!("its end from {} on is not what was added here", range.start);
+                return Err(Error::Changed { text });
+            }
             if start == range.end {
                 return Ok(Uploaded::of(start));
             }
@@ -234,14 +239,16 @@ impl Upload {
 
     fn replace(&mut self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
         if let Err(error) = self.complete(session, path) {
-            let old = self.old.filter(|_| session.is_alive());
-            if let (Some(old), Ok(now)) = (old, session.stat(path)) {
-                patch::check_unchanged(old, patch::told(now.size, now.modified))?;
+            if self.old.is_some()
+                && session.is_alive()
+                && let Ok(now) = session.stat(path)
+            {
+                self.check_base(patch::told(now.size, now.modified))?;
             }
             return Err(error);
         }
         if self.in_place {
-            return self.store(session, path, How::Replace);
+            return self.store_in_place(session, path);
         }
         let temporary = match &self.temporary {
             Some(name) => name.clone(),
@@ -254,8 +261,7 @@ impl Upload {
             Ok((stored, None)) => stored,
             Ok((stored, Some(now))) => {
                 // After a rename whose answer was lost it may be our own content already.
-                let old = self.old.filter(|_| !self.renaming);
-                let unchanged = old.map_or(Ok(()), |old| patch::check_unchanged(old, now));
+                let unchanged = if self.renaming { Ok(()) } else { self.check_base(now) };
                 if let Err(error) = unchanged {
                     let _ = session.delete(&temporary);
                     return Err(error);
@@ -264,7 +270,7 @@ impl Upload {
             }
             Err(error) if forbids_new_files(session, &temporary, &error) => {
                 debug!("{path}: no new file can be made beside it ({error}): writing in place");
-                return self.store(session, path, How::Replace);
+                return self.store_in_place(session, path);
             }
             Err(error) => {
                 if session.is_alive() {
@@ -280,10 +286,24 @@ impl Upload {
             Err(error) if error.refusal().is_some() || matches!(error, Error::Unsupported { .. }) => {
                 debug!("{path}: nothing can be renamed to it ({error}): writing in place");
                 let _ = session.delete(&temporary);
-                self.store(session, path, How::Replace)
+                self.store_in_place(session, path)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Empties the file and writes it anew, where it cannot be replaced in one step.
+    fn store_in_place(&mut self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
+        if self.old.is_some() && !self.sending.failed_before {
+            match session.stat(path) {
+                Ok(now) => self.check_base(patch::told(now.size, now.modified))?,
+                // There is nothing of somebody else's to lose.
+                Err(error) if error.refusal() == Some(Refusal::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.sending.failed_before = true;
+        self.store(session, path, How::Replace)
     }
 
     /// Fetches what the draft lacks to be the whole file.
@@ -311,7 +331,8 @@ impl Upload {
                 self.draft.lock().fill(&content, at, &buffer[..got], &self.spool_dir).map_err(local)?;
                 at += got as u64;
             }
-            if at < content.size {
+            // What broke off before may have made it longer.
+            if at < content.size || self.sending.failed_before {
                 download.abandon();
                 continue;
             }
@@ -322,8 +343,9 @@ impl Upload {
         }
     }
 
-    fn store_new(&self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
+    fn store_new(&mut self, session: &mut Session, path: &RemotePath) -> Result<Uploaded, Error> {
         spelling::check_before(session, path)?;
+        self.sending.may_be_there = true;
         let stored = match self.store(session, path, How::New) {
             Err(error) if matches!(error.refusal(), Some(Refusal::NoSpace | Refusal::Quota)) => {
                 // Half a file would only take more room.

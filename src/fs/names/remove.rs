@@ -96,20 +96,16 @@ impl FileSystem {
         path: RemotePath,
         answer: Answer<()>,
     ) {
-        let (ino, opens) = {
-            let tree = self.tree.lock();
-            match tree.child(parent, &name, Instant::now()) {
-                Child::Known(ino) => (Some(ino), tree.node(ino).map_or(0, |node| node.opens)),
-                _ => (None, 0),
-            }
-        };
+        // However old: what is known of it is whether programs have it open.
+        let ino = self.known_child(parent, &name);
+        let opens = ino.map_or(0, |ino| self.opens(ino));
         if let Some(ino) = ino {
             let removed = self.drafts.if_only_local(ino, false, || {
                 self.tree.lock().remove(parent, &name, Instant::now());
                 self.take_pending(ino)
             });
             if let Some(pending) = removed {
-                self.drafts.abandon_unless_open(ino, opens);
+                self.drafts.unlink(ino, opens);
                 self.drop_pending(ino, pending);
                 return answer.ok(());
             }
@@ -148,33 +144,57 @@ impl FileSystem {
         let Some(fs) = self.arc() else { return };
         let answer = self.hold(caller, answer);
         let claims = [Claim::Tree(path.clone())];
+        let is_unsent = |fs: &FileSystem, ino| fs.tree.lock().node(ino).is_some_and(|node| node.local);
+        let known = self.known_child(parent, &name);
+        let was_unsent = known.is_some_and(|ino| is_unsent(self, ino));
         let end = move |outcome: Result<(), Error>| match outcome {
-            Err(error) => {
+            Err(error) if !fs.was_never_there(known, &error) => {
                 fs.tree.lock().expire_listing(parent);
                 answer.error(fs.fail(what, &path, &error));
             }
-            Ok(()) => {
-                fs.forget_name(parent, &name, || {
-                    fs.tree.lock().remove(parent, &name, Instant::now());
-                });
+            _ => {
+                // Written anew since this call began, which may have been given up long ago: that is to be sent.
+                let is_another = known != fs.known_child(parent, &name);
+                let is_new = known.is_some_and(|ino| !was_unsent && is_unsent(&fs, ino));
+                if is_another || is_new {
+                    fs.tree.lock().expire_listing(parent);
+                } else {
+                    fs.forget_name(parent, &name, || {
+                        fs.tree.lock().remove(parent, &name, Instant::now());
+                    });
+                }
                 answer.ok(());
             }
         };
         self.submit(Job::new(Priority::Names, attempt, end).claim(claims).unlinking().until(self.deadline()));
     }
 
-    /// What stood under this name is gone for good: nothing of it needs to be uploaded any more. `act` takes the name away.
-    pub(super) fn forget_name(&self, parent: Ino, name: &Name, act: impl FnOnce()) {
-        let known = self.tree.lock().child_as_listed(parent, name);
-        let ino = match known {
+    fn known_child(&self, parent: Ino, name: &Name) -> Option<Ino> {
+        match self.tree.lock().child_as_listed(parent, name) {
             Child::Known(ino) => Some(ino),
             _ => None,
-        };
+        }
+    }
+
+    /// How many handles of a file are open.
+    pub(super) fn opens(&self, ino: Ino) -> u32 {
+        self.tree.lock().node(ino).map_or(0, |node| node.opens)
+    }
+
+    /// Whether a removal has failed because nothing of the file had reached the server yet: its upload made way.
+    fn was_never_there(&self, ino: Option<Ino>, error: &Error) -> bool {
+        error.refusal() == Some(Refusal::NotFound) && ino.is_some_and(|ino| self.drafts.is_new(ino))
+    }
+
+    /// What stood under this name is gone for good: nothing of it needs to be uploaded any more. `act` takes the name away.
+    pub(super) fn forget_name(&self, parent: Ino, name: &Name, act: impl FnOnce()) {
+        let ino = self.known_child(parent, name);
         let pending = self.drafts.hold(|| {
             act();
             ino.and_then(|ino| self.take_pending(ino))
         });
         if let Some(ino) = ino {
+            self.drafts.unlink(ino, self.opens(ino));
             self.drop_pending(ino, pending);
         }
     }
@@ -193,6 +213,12 @@ impl FileSystem {
             already_done(outcome.map_err(|error| explain::rename(session, &path, &hidden_path, error)), turn)
         };
         let end = move |outcome: Result<(), Error>| match outcome {
+            Err(error) if fs.was_never_there(Some(ino), &error) => {
+                fs.forget_name(parent, &name, || {
+                    fs.tree.lock().remove(parent, &name, Instant::now());
+                });
+                answer.ok(());
+            }
             Err(error) => answer.error(fs.fail("delete the open file", &shown, &error)),
             Ok(()) => {
                 fs.forget_name(parent, &name, || {

@@ -65,16 +65,20 @@ impl FileSystem {
             });
         }
         let Rename { from, to, keep } = &rename;
-        let (moved, target) = {
+        let (moved, target, is_fresh) = {
             let tree = self.tree.lock();
-            (tree.child_as_listed(from.folder, &from.name), tree.child(to.folder, &to.name, Instant::now()))
+            let target = tree.child(to.folder, &to.name, Instant::now());
+            let known = tree.child_as_listed(to.folder, &to.name);
+            // What was there a while ago may be open: then it must be moved aside.
+            let known = if matches!(known, Child::Known(_)) { known } else { target };
+            (tree.child_as_listed(from.folder, &from.name), known, target != Child::Unknown)
         };
         let moved = match moved {
             Child::Known(ino) => Some(ino),
             _ => None,
         };
         let only_local = moved.is_some_and(|ino| self.drafts.is_only_local(ino));
-        if target != Child::Unknown || !(*keep || only_local) {
+        if is_fresh || !(*keep || only_local) {
             return self.rename_to(caller, rename, moved, target, answer);
         }
         let answer = self.hold(caller, answer);
@@ -128,6 +132,7 @@ impl FileSystem {
                 return self.rename_settled(caller, rename, answer);
             };
             if let Some((known, pending)) = replaced {
+                self.drafts.unlink(known, self.opens(known));
                 self.drop_pending(known, pending);
             }
             return self.renamed_here(ino, answer);

@@ -13,6 +13,7 @@ use log::{debug, error, warn};
 
 use crate::fs::handles::Handle;
 use crate::fs::writeback::{Brought, Careful};
+use crate::fs::writing::drafts::{Kept, There};
 use crate::fs::{Answer, Caller, Fh, FileSystem};
 use crate::ftp::{Error, Name, Precision};
 use crate::queue::{Claim, Job, Priority, Task};
@@ -81,7 +82,7 @@ impl FileSystem {
         let (Some(draft), Some(fs)) = (self.drafts.find(ino), self.arc()) else { return };
         let keep_mode = self.tree.lock().node(ino).and_then(|node| node.attributes.mode);
         let claims = self.path(ino).ok().map(Claim::Exclusive);
-        let exists = self.drafts.0.lock().get(&ino).is_some_and(|entry| !entry.only_local);
+        let exists = self.drafts.0.lock().get(&ino).is_some_and(|entry| entry.there != There::Never);
         let usual = self.locate_visible(ino);
         let locate = care.as_ref().map_or_else(|| usual.clone(), |care| care.locate(usual.clone()));
         let end = {
@@ -126,8 +127,21 @@ impl FileSystem {
 
     pub(super) fn uploaded(&self, ino: Ino, outcome: Result<Uploaded, Error>, sending: Sending) {
         match outcome {
+            Ok(uploaded) if uploaded.removed && self.has_vanished(ino) => self.upload_vanished(ino, sending),
             Ok(uploaded) => self.upload_confirmed(ino, uploaded),
-            Err(error) => self.upload_failed(ino, &error, sending),
+            Err(error) => {
+                self.upload_failed(ino, &error, sending);
+            }
+        }
+    }
+
+    /// There is no place for it on the server any more, though no program here has removed it: somebody else has, or has moved its
+    /// folder. Trying again would not help.
+    fn upload_vanished(&self, ino: Ino, sending: Sending) {
+        let pending = self.take_pending(ino);
+        let error = Error::Changed { text: "its place on the server is gone".to_owned() };
+        if self.upload_failed(ino, &error, sending) {
+            self.drop_pending(ino, pending);
         }
     }
 
@@ -158,14 +172,21 @@ impl FileSystem {
                 .flatten();
             (version, written)
         };
-        let Ok(content) = self.content(ino) else {
+        // A write may have come in between: the size is what was sent, not what the tree says by now.
+        let sent = |content: Content| match version {
+            Some(version) => Content { version, size: uploaded.size, ..content },
+            None => content,
+        };
+        let Ok(content) = self.content(ino).map(sent) else {
             self.pending_confirmed(ino, Brought::Nothing);
             return self.forget_draft(ino);
         };
         let (done, again, is_dirty) = {
             let mut drafts = self.drafts.0.lock();
             let Some(entry) = drafts.get_mut(&ino) else { return };
-            entry.only_local &= removed;
+            if !removed {
+                entry.there = There::Yes;
+            }
             let (dirty, size) = {
                 let mut draft = entry.draft.lock();
                 if !removed {
@@ -180,7 +201,7 @@ impl FileSystem {
                 (draft.is_dirty(), draft.size())
             };
             if let Some(old) = entry.kept.take() {
-                kept::forget(&old);
+                kept::forget(&old.file);
             }
             let mut done = std::mem::take(&mut entry.waiting);
             if dirty {
@@ -225,25 +246,37 @@ impl FileSystem {
         }
     }
 
-    fn upload_failed(&self, ino: Ino, error: &Error, sending: Sending) {
+    /// False when the bytes could not be kept.
+    fn upload_failed(&self, ino: Ino, error: &Error, sending: Sending) -> bool {
         let sending = match self.pending_failed(ino, error, sending) {
-            Ok(()) => return,
+            Ok(()) => return true,
             Err(sending) => sending,
         };
         let path = self.path(ino).map(|path| path.to_string()).unwrap_or_default();
         let errno = self.fail("upload", &path, error);
+        let (draft, is_new) = {
+            let mut drafts = self.drafts.0.lock();
+            let Some(entry) = drafts.get_mut(&ino) else { return true };
+            entry.note_failure(&sending);
+            entry.draft.lock().upload_failed(sending);
+            (entry.draft.clone(), entry.there == There::Never)
+        };
+        // There may be much of it. It still counts as being uploaded, so nothing else begins meanwhile.
+        let kept = {
+            let draft = draft.lock();
+            let file = self.keep(ino, &draft, is_new, error);
+            file.map(|file| Kept { file, generation: draft.generation() })
+        };
+        let is_kept = kept.is_some();
         let (waiting, open) = {
             let mut drafts = self.drafts.0.lock();
-            let Some(entry) = drafts.get_mut(&ino) else { return };
-            let mut draft = entry.draft.lock();
-            draft.upload_failed(sending);
+            let Some(entry) = drafts.get_mut(&ino) else { return is_kept };
             // At no time are they in neither place; and where the disk is full, the older ones are better than none.
-            if let Some(new) = self.keep(ino, &draft, entry.only_local, error)
+            if let Some(new) = kept
                 && let Some(old) = entry.kept.replace(new)
             {
-                kept::forget(&old);
+                kept::forget(&old.file);
             }
-            drop(draft);
             entry.uploading = false;
             let mut waiting = std::mem::take(&mut entry.waiting);
             waiting.append(&mut entry.next);
@@ -257,6 +290,7 @@ impl FileSystem {
             self.show_server(ino);
         }
         waiting.into_iter().for_each(|answer| answer.error(errno));
+        is_kept
     }
 
     /// Puts the bytes of a draft where `ftpfs recover` finds them.
@@ -320,7 +354,7 @@ impl FileSystem {
         let unsent: Vec<_> =
             drafts.iter().filter(|(_, entry)| entry.uploading || entry.draft.lock().is_dirty()).collect();
         for (ino, entry) in unsent.iter().filter(|(ino, _)| !safe.contains(ino)) {
-            self.keep(**ino, &entry.draft.lock(), entry.only_local, &Error::Cancelled);
+            self.keep(**ino, &entry.draft.lock(), entry.there == There::Never, &Error::Cancelled);
         }
         unsent.len()
     }

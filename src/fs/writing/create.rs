@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::fs::handles::Handle;
 use crate::fs::names::Found;
 use crate::fs::reading::{OpenMode, Opened};
+use crate::fs::writing::drafts::There;
 use crate::fs::{Answer, Caller, Errno, FileSystem};
 use crate::ftp::{Error, Kind, Name};
 use crate::tree::{Child, Ino, Tree};
@@ -83,7 +84,7 @@ impl FileSystem {
         };
         let mut draft = Draft::new();
         draft.mode = Some(bits & 0o7777).filter(|&mode| mode != NEW_FILE_MODE);
-        self.drafts.add(ino, draft, true);
+        self.drafts.add(ino, draft, There::Never);
         let found = self.remembered(ino).ok_or(Errno::STALE)?;
         let version = self.version(ino);
         let handle = self.handles.add(Handle::File { ino, writable: true, version, unread: None });

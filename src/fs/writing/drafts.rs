@@ -13,7 +13,7 @@ use crate::fs::Answer;
 use crate::lock;
 use crate::queue::Ticket;
 use crate::tree::{Ino, Version};
-use crate::write::draft::Sending;
+use crate::write::draft::{Generation, Sending};
 use crate::write::{Draft, Streaming};
 
 /// The files that are being changed.
@@ -22,8 +22,9 @@ pub struct Drafts(pub(super) lock::Mutex<HashMap<Ino, Entry>>);
 
 pub(super) struct Entry {
     pub draft: Arc<Mutex<Draft>>,
-    /// The server has no such file yet.
-    pub only_local: bool,
+    pub there: There,
+    /// A program has taken its name away: nothing of it needs to be sent any more.
+    pub unlinked: bool,
     pub uploading: bool,
     /// It is uploaded while it is written, and this is how far that is.
     pub stage: Option<Stage>,
@@ -32,7 +33,23 @@ pub(super) struct Entry {
     pub waiting: Vec<Answer<()>>,
     /// They came after a write during that upload: they wait for the next.
     pub next: Vec<Answer<()>>,
-    pub kept: Option<PathBuf>,
+    pub kept: Option<Kept>,
+}
+
+/// Whether the server has a file of this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum There {
+    Never,
+    /// An upload of it has begun, and failed: a part of it may be there.
+    Perhaps,
+    Yes,
+}
+
+/// Bytes of an upload that failed, on the local disk.
+pub(super) struct Kept {
+    pub file: PathBuf,
+    /// Of the draft, when they were kept.
+    pub generation: Generation,
 }
 
 /// How far an upload is that began before close().
@@ -80,6 +97,19 @@ impl Entry {
         matches!(self.stage, Some(Stage::Sending | Stage::Parked(_)))
     }
 
+    /// Whether there is nothing to send that is not safe.
+    pub fn is_settled(&self) -> bool {
+        let draft = self.draft.lock();
+        !draft.is_dirty() || self.kept.as_ref().is_some_and(|kept| kept.generation == draft.generation())
+    }
+
+    /// Its upload has failed.
+    pub fn note_failure(&mut self, sending: &Sending) {
+        if sending.may_be_there && self.there == There::Never {
+            self.there = There::Perhaps;
+        }
+    }
+
     /// Whether the server is being told of the file's name just now.
     fn is_told(&self) -> bool {
         self.uploading && matches!(self.stage, None | Some(Stage::Placing))
@@ -94,7 +124,7 @@ impl Drafts {
 
     /// Whether the server does not know this file, and is not being told of it just now.
     pub fn is_only_local(&self, ino: Ino) -> bool {
-        self.0.lock().get(&ino).is_some_and(|entry| entry.only_local && !entry.is_told())
+        self.0.lock().get(&ino).is_some_and(|entry| entry.there == There::Never && !entry.is_told())
     }
 
     /// Does something while no upload can begin.
@@ -107,15 +137,32 @@ impl Drafts {
     /// will replace one that the server has. None when the server knows it, or is being told.
     pub fn if_only_local<T>(&self, ino: Ino, replaces: bool, act: impl FnOnce() -> T) -> Option<T> {
         let mut drafts = self.0.lock();
-        let entry = drafts.get_mut(&ino).filter(|entry| entry.only_local && !entry.is_told())?;
+        let entry = drafts.get_mut(&ino).filter(|entry| entry.there == There::Never && !entry.is_told())?;
         let done = act();
-        entry.only_local &= !replaces;
+        if replaces {
+            entry.there = There::Yes;
+        }
         Some(done)
     }
 
-    /// Whether the server has no such file, also while it is being told of it.
+    /// Whether the server has not confirmed that it has such a file, also while it is being told of it.
     pub fn is_new(&self, ino: Ino) -> bool {
-        self.0.lock().get(&ino).is_some_and(|entry| entry.only_local)
+        self.0.lock().get(&ino).is_some_and(|entry| entry.there != There::Yes)
+    }
+
+    /// Whether nothing of this file needs to be sent any more, because a program has removed it.
+    pub fn is_unlinked(&self, ino: Ino) -> bool {
+        self.0.lock().get(&ino).is_some_and(|entry| entry.unlinked)
+    }
+
+    /// A program has taken its name away.
+    pub fn unlink(&self, ino: Ino, opens: u32) {
+        let mut drafts = self.0.lock();
+        let Some(entry) = drafts.get_mut(&ino) else { return };
+        entry.unlinked = true;
+        if opens == 0 && !entry.uploading {
+            drafts.remove(&ino);
+        }
     }
 
     pub fn is_uploading(&self, ino: Ino) -> bool {
@@ -144,6 +191,7 @@ impl Drafts {
     pub fn failed(&self, ino: Ino, sending: Sending) -> Vec<Answer<()>> {
         let mut drafts = self.0.lock();
         let Some(entry) = drafts.get_mut(&ino) else { return Vec::new() };
+        entry.note_failure(&sending);
         entry.draft.lock().upload_failed(sending);
         entry.uploading = false;
         let mut waiting = std::mem::take(&mut entry.waiting);
@@ -159,7 +207,7 @@ impl Drafts {
 
     /// A draft made from what was kept: there may be such a file on the server.
     pub fn plant(&self, ino: Ino, draft: Draft) {
-        self.add(ino, draft, false);
+        self.add(ino, draft, There::Yes);
     }
 
     /// How many files the server lacks something of.
@@ -214,17 +262,11 @@ impl Drafts {
         }
     }
 
-    /// The file was removed before the server knew it.
-    pub fn abandon_unless_open(&self, ino: Ino, opens: u32) {
-        if opens == 0 {
-            self.0.lock().remove(&ino);
-        }
-    }
-
-    pub(super) fn add(&self, ino: Ino, draft: Draft, only_local: bool) -> Arc<Mutex<Draft>> {
+    pub(super) fn add(&self, ino: Ino, draft: Draft, there: There) -> Arc<Mutex<Draft>> {
         let entry = || Entry {
             draft: Arc::new(Mutex::new(draft)),
-            only_local,
+            there,
+            unlinked: false,
             uploading: false,
             stage: None,
             ticket: None,

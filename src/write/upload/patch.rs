@@ -72,6 +72,24 @@ impl Upload {
         Ok(Some(ranges).filter(|ranges| !ranges.is_empty()))
     }
 
+    /// Whether the file is still what our content was made from, as far as an upload of ours that broke off has not changed it.
+    ///
+    /// # Errors
+    /// `Changed` when it is not.
+    pub(super) fn check_base(&self, now: Told) -> Result<(), Error> {
+        let Some(old) = self.old else { return Ok(()) };
+        if !self.sending.failed_before {
+            return check_unchanged(old, now);
+        }
+        match now.size {
+            // It may have become longer by that, not more than that.
+            Some(size) if !(old.size.unwrap_or(0)..=self.draft.lock().size()).contains(&size) => {
+                Err(Error::Changed { text: format!("{size} bytes after an upload that broke off") })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn write_ranges(
         &mut self,
         session: &mut Session,
@@ -79,17 +97,9 @@ impl Upload {
         ranges: &[Range<u64>],
     ) -> Result<Uploaded, Error> {
         let Some(old) = self.old else { return Err(Error::Unsupported { command: "REST" }) };
-        let old_size = old.size.unwrap_or(0);
         let now = session.stat(path)?;
-        if !self.sending.failed_before {
-            check_unchanged(old, told(now.size, now.modified))?;
-        } else if let Some(size) = now.size
-            && !(old_size..=self.draft.lock().size()).contains(&size)
-        {
-            // A patch that broke off may have made it longer, not more than that.
-            return Err(Error::Changed { text: format!("{size} bytes after a patch that broke off") });
-        }
-        let mut size = old_size;
+        self.check_base(told(now.size, now.modified))?;
+        let mut size = old.size.unwrap_or(0);
         let is_first = !std::mem::replace(&mut self.sending.failed_before, true);
         let mut done = Uploaded::of(size);
         for (number, range) in ranges.iter().enumerate() {
@@ -180,7 +190,7 @@ fn prove(session: &mut Session, probe: &RemotePath) -> Result<bool, Error> {
 ///
 /// # Errors
 /// `Changed` when it is not.
-pub(super) fn check_unchanged(old: Told, now: Told) -> Result<(), Error> {
+fn check_unchanged(old: Told, now: Told) -> Result<(), Error> {
     if let (Some(old), Some(now)) = (old.size, now.size)
         && old != now
     {
