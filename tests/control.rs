@@ -14,18 +14,24 @@ use std::time::{Duration, Instant};
 use harness::program::{self, ok, run, text};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
+use harness::shell::Script;
 use harness::{Kind, Mount, Mounted, Options, Server, Target, shell};
 use nix::sys::signal::Signal;
 
 on_each_server! {
     fn flush_brings_what_is_still_open(at: &mut Mounted) {
-        let mut file = File::create(at.path("letter")).unwrap();
-        file.write_all(b"Dear reader,\n").unwrap();
+        // A process of its own: what another test starts closes copies of what is open in this one, and so has it uploaded.
+        let mut letter = Script::start(
+            at.mount.path(),
+            "f = os.open('letter', os.O_WRONLY | os.O_CREAT)\nos.write(f, b'Dear reader,\\n')\npause()\n\
+             os.write(f, b'farewell\\n')\nos.close(f)",
+        );
+        letter.await_pause();
         assert!(!at.server.root().join("letter").exists());
         ok(&["flush", point(&at.mount)]);
         assert_eq!(at.server.read("letter"), b"Dear reader,\n");
-        file.write_all(b"farewell\n").unwrap();
-        drop(file);
+        letter.go_on();
+        assert!(letter.end().0);
         assert_eq!(at.server.read("letter"), b"Dear reader,\nfarewell\n");
     }
 
@@ -39,15 +45,19 @@ on_each_server! {
 
     fn umount_waits_for_uploads_and_for_the_end_of_the_process(at: &mut Mounted) {
         let content = vec![9; 3_000_000];
-        let mut file = File::create(at.path("data")).unwrap();
-        file.write_all(&content).unwrap();
+        let mut program = Script::start(
+            at.mount.path(),
+            "f = open('data', 'wb', buffering=0)\nassert f.write(b'\\x09' * 3000000) == 3000000\npause()\nf.close()",
+        );
+        program.await_pause();
         // A file that is open keeps it busy, but is uploaded.
         let output = run(&["umount", point(&at.mount)]);
         let told = text(&output);
         assert_eq!(output.status.code(), Some(4), "{told}");
         assert!(told.contains("fuser -vm") && at.mount.is_mounted(), "{told}");
-        assert_eq!(at.server.read("data"), content);
-        drop(file);
+        assert!(at.server.read("data") == content);
+        program.go_on();
+        assert!(program.end().0);
         ok(&["umount", point(&at.mount)]);
         assert!(!at.mount.is_mounted());
         assert!(at.mount.wait(Duration::from_secs(10)).is_some_and(|status| status.success()), "{}", at.mount.log());

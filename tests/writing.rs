@@ -12,6 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use harness::files::store;
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
+use harness::shell::Script;
 use harness::{Kind, Mount, Mounted, Options, Relay, Scripted, Server, shell};
 
 on_each_server! {
@@ -300,53 +301,66 @@ fn what_somebody_else_changed_meanwhile_is_not_overwritten_unseen() {
             server.put(name, vec![b'x'; 200_000]);
         }
         let mount = Mount::new(&server, &["patch_from=100K"]);
-        let open = |name: &str| File::options().write(true).open(mount.path().join(name)).unwrap();
         shell::ok(mount.path(), "stat *");
-        let theirs = |name: &str, content: Vec<u8>| {
-            server.put(name, content);
-            // Without another process: it would close copies of what is open here, and so have it uploaded.
+        let theirs = |name: &str, length: usize| {
+            server.put(name, vec![b't'; length]);
             let file = File::options().write(true).open(server.root().join(name)).unwrap();
             file.set_modified(UNIX_EPOCH + Duration::from_secs(1_111_111_111)).unwrap();
         };
         // A quarter of it is too much for a patch.
-        let file = open("partly");
-        file.write_all_at(&[b'o'; 60_000], 100).unwrap();
-        theirs("partly", vec![b't'; 150_000]);
-        assert_eq!(close(file).unwrap_err().raw_os_error(), Some(nix::libc::ESTALE), "{kind:?}");
-        assert!(server.read("partly") == vec![b't'; 150_000], "{kind:?}");
+        for (name, written, length) in
+            [("partly", 60_000, 150_000), ("same size", 60_000, 200_000), ("patched", 4, 200_000)]
+        {
+            let told = closes(&mount, name, "os.O_WRONLY", (100, written), || theirs(name, length));
+            assert_eq!(told, [STALE], "{kind:?} {name}");
+            assert!(server.read(name) == vec![b't'; length], "{kind:?} {name}");
+        }
 
-        let file = open("same size");
-        file.write_all_at(&[b'o'; 60_000], 100).unwrap();
-        theirs("same size", vec![b't'; 200_000]);
-        assert_eq!(close(file).unwrap_err().raw_os_error(), Some(nix::libc::ESTALE), "{kind:?}");
-        assert!(server.read("same size") == vec![b't'; 200_000], "{kind:?}");
-
-        let file = open("patched");
-        file.write_all_at(b"ours", 100).unwrap();
-        theirs("patched", vec![b't'; 200_000]);
-        assert_eq!(close(file).unwrap_err().raw_os_error(), Some(nix::libc::ESTALE), "{kind:?}");
-        assert!(server.read("patched") == vec![b't'; 200_000], "{kind:?}");
-
-        let file = open("appended");
-        file.write_all_at(b"ours", 200_000).unwrap();
-        theirs("appended", vec![b't'; 200_100]);
-        let again = file.try_clone().unwrap();
-        assert_eq!(close(file).unwrap_err().raw_os_error(), Some(nix::libc::ESTALE), "{kind:?}");
-        assert!(close(again).is_err(), "{kind:?}");
+        let twice = "os.O_WRONLY, 2";
+        let told = closes(&mount, "appended", twice, (200_000, 4), || theirs("appended", 200_100));
+        assert_eq!(told[0], STALE, "{kind:?}: {told:?}");
+        assert_ne!(told[1], "fine", "{kind:?}");
         let found = server.read("appended");
-        let whole = [vec![b't'; 200_100], b"ours".to_vec()].concat();
+        let whole = [vec![b't'; 200_100], b"oooo".to_vec()].concat();
         assert!(found == whole || found == whole[..200_100], "{kind:?}: {} bytes", found.len());
 
         // A whole new content is what its writer wants, whatever was there.
-        let mut file = File::create(mount.path().join("whole")).unwrap();
-        file.write_all(b"ours").unwrap();
-        theirs("whole", vec![b't'; 150_000]);
-        close(file).unwrap();
-        assert_eq!(server.read("whole"), b"ours", "{kind:?}");
+        let emptied = "os.O_WRONLY | os.O_TRUNC";
+        assert_eq!(closes(&mount, "whole", emptied, (0, 4), || theirs("whole", 150_000)), ["fine"]);
+        assert_eq!(server.read("whole"), b"oooo", "{kind:?}");
         let unsent = shell::ok(mount.path(), "ls ../spool/unsent | grep -v lock | grep -vc info");
         assert_eq!(unsent.trim(), "4", "{kind:?}");
     }
 }
+
+/// What each close() says of a file that a program has opened, written so many bytes into, and kept open `meanwhile`. `how` is how it
+/// is opened, and how often if not once. In a process of its own: in this one, what another test starts would close copies of what is
+/// open here, and so have it uploaded before the time.
+fn closes(
+    mount: &Mount,
+    name: &str,
+    how: &str,
+    (at, length): (u64, usize),
+    meanwhile: impl FnOnce(),
+) -> Vec<String> {
+    let mut program = Script::start(
+        mount.path(),
+        &format!(
+            "def opened(flags, copies=1):\n f = os.open({name:?}, flags)\n return [f] + [os.dup(f) for _ in range(1, copies)]\n\
+             files = opened({how})\nassert os.pwrite(files[0], b'o' * {length}, {at}) == {length}\npause()\n\
+             for f in files:\n try:\n  os.close(f)\n  print('fine')\n except OSError as e: print(e.errno)"
+        ),
+    );
+    program.await_pause();
+    meanwhile();
+    program.go_on();
+    let (is_success, said) = program.end();
+    assert!(is_success, "{name}: {said}");
+    said.lines().map(str::to_owned).collect()
+}
+
+/// ESTALE, as a program prints it.
+const STALE: &str = "116";
 
 /// Dropping a file hides what close() says.
 fn close(file: File) -> io::Result<()> {
