@@ -101,7 +101,7 @@ fn status_answers_while_an_upload_and_a_program_are_stuck() {
     let (_scratch, server) = scripted();
     let stalled = Fault::Data { after: 100_000, end: DataEnd::Stalled, then: Then::Silent };
     server.faults().add(Rule::on("STOR").act(stalled));
-    let mount = Mount::new(&server, &["timeout=20"]);
+    let mount = Mount::new(&server, &["timeout=100"]);
     // Another process: children of this one would inherit the file, and wait for its upload when they close it.
     let script = "head -c 30000000 /dev/zero > big";
     let mut writer = Command::new("sh").args(["-c", script]).current_dir(mount.path()).spawn().unwrap();
@@ -129,7 +129,7 @@ fn transfers_are_shown_with_bars_and_their_speed_on_a_terminal() {
         let stalled = Fault::Data { after: 1_000_000, end: DataEnd::Stalled, then: Then::Silent };
         server.faults().add(Rule::on(verb).act(stalled));
     }
-    let mount = Mount::new(&server, &["timeout=20"]);
+    let mount = Mount::new(&server, &["timeout=100"]);
     let sh =
         |script: &str| Command::new("sh").args(["-c", script]).current_dir(mount.path()).spawn().unwrap();
     let mut programs = [
@@ -144,13 +144,11 @@ fn transfers_are_shown_with_bars_and_their_speed_on_a_terminal() {
     });
     let json = ok(&["status", point(&mount), "--json"]);
     assert!(json.contains(r#""downloads":[{"path":"/film","size":8000000,"at":"#), "{json}");
-    let shown = on_terminal(&["status", "--watch", point(&mount)]);
-    for words in ["connections", "down /film", "of 8.00 MB", "up   /big", "of 9.00 MB", "/s"] {
-        assert!(shown.contains(words), "{words} is missing: {shown}");
-    }
-    let shown = on_terminal(&["umount", "--timeout", "1", point(&mount)]);
-    assert!(shown.contains("1 file(s) to upload") && shown.contains("%"), "{shown}");
-    assert!(shown.contains("stays mounted") && mount.is_mounted(), "{shown}");
+    let words = ["connections", "down /film", "of 8.00 MB", "up   /big", "of 9.00 MB", "/s"];
+    shows_on_terminal(&["status", "--watch", point(&mount)], &words);
+    let words = ["1 file(s) to upload", "%", "stays mounted"];
+    shows_on_terminal(&["umount", "--timeout", "1", point(&mount)], &words);
+    assert!(mount.is_mounted());
     server.faults().clear();
     server.drop_sessions();
     assert!(programs.iter_mut().all(|program| program.wait().unwrap().success()));
@@ -438,15 +436,31 @@ fn a_question_about_nothing_is_answered() {
     assert_eq!(run(&["umount"]).status.code(), Some(1));
 }
 
-/// What it shows on a terminal within two seconds.
-fn on_terminal(arguments: &[&str]) -> String {
-    let program = program::path();
-    let line = format!("stty cols 150 rows 50; exec timeout 2 {program} {}", arguments.join(" "));
+/// Waits until it has shown all these words on a terminal, and ends it then, if it has not ended by itself.
+#[track_caller]
+fn shows_on_terminal(arguments: &[&str], words: &[&str]) {
+    let line = format!("stty cols 150 rows 50; exec timeout 60 {} {}", program::path(), arguments.join(" "));
     let mut command = Command::new("script");
-    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
-    let shown = text(&command.output().expect("script(1) of util-linux"));
+    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+    let mut script =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("script(1) of util-linux");
+    let mut screen = script.stdout.take().expect("it is a pipe");
+    let (mut shown, mut block) = (Vec::new(), [0; 4096]);
+    let missing = loop {
+        let so_far = String::from_utf8_lossy(&shown);
+        let missing = words.iter().find(|words| !so_far.contains(**words));
+        // The end of what is shown is that of the program, after a minute at the latest.
+        match missing.map(|_| screen.read(&mut block).unwrap()) {
+            None | Some(0) => break missing,
+            Some(length) => shown.extend(&block[..length]),
+        }
+    };
+    // Its terminal goes with it, and what runs there goes with that.
+    script.kill().unwrap();
+    script.wait().unwrap();
     // The last screens.
-    String::from_utf8_lossy(&shown.as_bytes()[shown.len().saturating_sub(6000)..]).into_owned()
+    let shown = String::from_utf8_lossy(&shown[shown.len().saturating_sub(6000)..]);
+    assert_eq!(missing, None, "in {shown}");
 }
 
 /// A process and its children.
