@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ftpfs::ftp::config::{DataMode, PasvAddress, Secret, TlsMode};
 use ftpfs::ftp::{After, Config, Error, Features, How, Session};
+use harness::patience::eventually;
 use harness::servers::{Kind, Options, Server, Tls};
 use harness::session::{path, read};
 use harness::{Target, fetch};
@@ -162,14 +163,16 @@ fn a_wrong_password_is_told_from_a_full_server() {
 
 /// The server may still be counting a session that has just ended.
 fn open_when_there_is_room(config: &Arc<Config>) -> Session {
-    for _ in 0..100 {
+    let mut opened = None;
+    eventually("a place", || {
         match Session::open(config, &Features::new()) {
-            Ok(session) => return session,
-            Err(Error::TooManySessions { .. }) => std::thread::sleep(std::time::Duration::from_millis(50)),
+            Ok(session) => opened = Some(session),
+            Err(Error::TooManySessions { .. }) => {}
             Err(error) => panic!("{error}"),
         }
-    }
-    panic!("a place is never freed");
+        opened.is_some()
+    });
+    opened.expect("there was a place")
 }
 
 fn for_each(options: &Options, check: impl Fn(&Server)) {
