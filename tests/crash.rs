@@ -11,11 +11,11 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::files::{close, store};
 use harness::moments::{Moment, content, moments};
-use harness::patience::at_once;
+use harness::patience::{at_once, eventually_within};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::{Kind, Mount, Relay, Scripted, Server, shell};
@@ -138,10 +138,7 @@ fn rewrite_while(server: &mut Server, strike: impl Fn(&mut Server, &Relay)) {
         // The next strike comes when another `step` bytes have passed: at another place of an upload each time.
         for strikes in 0..STRIKES {
             let target = relay.traffic().bytes_up + 90_000 + strikes * 77_777;
-            let deadline = Instant::now() + Duration::from_secs(20);
-            while relay.traffic().bytes_up < target && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            eventually_within(LONG, "bytes to strike at", || relay.traffic().bytes_up >= target);
             strike(server, &relay);
         }
         fs::write(&stop, "").unwrap();
@@ -175,12 +172,10 @@ impl Scripted {
         let path = self.mount.path().join("f");
         std::thread::scope(|scope| {
             let writer = scope.spawn(move || store(&path, &content(2)));
-            let deadline = Instant::now() + Duration::from_secs(20);
             let counters = self.server.counters();
-            let there = || counters.of(moment.verb) > 0 && counters.now().bytes_received >= moment.bytes;
-            while !there() && !writer.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            let is_there = || counters.of(moment.verb) > 0 && counters.now().bytes_received >= moment.bytes;
+            eventually_within(LONG, "the moment, or the end", || is_there() || writer.is_finished());
+            assert!(is_there(), "{moment:?} never came");
             strike(self);
             writer.join().unwrap()
         })
@@ -195,6 +190,7 @@ impl Scripted {
 
 const FILES: [&str; 3] = ["a", "b", "c"];
 const STRIKES: u64 = 3;
+const LONG: Duration = Duration::from_secs(60);
 
 /// Writes one version after the other, and says which it tries and which close() has told it is there.
 const WRITER: &str = "

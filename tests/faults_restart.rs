@@ -194,11 +194,10 @@ fn a_job_that_moves_to_another_connection_knows_that_it_was_tried_before() {
         let mut film = std::process::Command::new("cat");
         film.arg(mount.path().join("film")).stdout(std::process::Stdio::null());
         let mut film = film.spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while server.counters().now().open < 2 && Instant::now() < deadline {
+        eventually("a second session beside it", || {
             fs::read_dir(mount.path()).unwrap().for_each(drop);
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            server.counters().now().transfers > 0 && server.counters().now().open >= 2
+        });
         server.faults().add(Rule::on(verb).once().act(Fault::Done(Then::Close)));
         server.set_max_sessions(1);
         let outcome = work(mount.path());
