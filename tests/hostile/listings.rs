@@ -24,7 +24,7 @@ fn listings_without_end_are_given_up_and_cost_bounded_memory() {
         "\r\n",
     ];
     at_once(6, lines.to_vec(), |line| {
-        let mut at = Scripted::limited_with(Options::default(), &["timeout=40"]);
+        let mut at = Scripted::limited_to(GIB * 3 / 2, Options::default(), &["timeout=40"]);
         at.mount.may_take(READS_TO_THE_LIMIT * 2);
         at.put("folder/file", b"text");
         let fault = Fault::Lines { line: (*line).to_owned(), bytes: 4 * GIB };
