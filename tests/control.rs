@@ -15,7 +15,7 @@ use harness::program::{self, ok, run, text};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::shell::Script;
-use harness::{Kind, Mount, Mounted, Options, Server, Target, shell};
+use harness::{Kind, Mount, Mounted, Options, Server, Target, shell, skip};
 use nix::sys::signal::Signal;
 
 on_each_server! {
@@ -205,8 +205,7 @@ fn a_quota_of_proftpd_is_the_size_of_the_mount() {
     let made =
         Command::new("sh").args(["-ec", make]).arg(&ftpquota).current_dir(scratch.path()).output().unwrap();
     if !made.status.success() {
-        eprintln!("SKIPPED: ftpquota: {}", text(&made));
-        return;
+        return skip(format!("ftpquota: {}", text(&made)));
     }
     let table =
         |kind: &str| format!("Quota{kind}Table file:{}/{}", scratch.path().display(), kind.to_lowercase());

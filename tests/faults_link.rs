@@ -22,7 +22,7 @@ use harness::patience::{at_once, eventually, within};
 use harness::program;
 use harness::scratch::Scratch;
 use harness::scripted::{Fault, Options, Rule, Server};
-use harness::{Mount, Relay, shell};
+use harness::{Mount, Relay, shell, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -113,8 +113,7 @@ fn a_name_server_that_is_silent_is_an_error_in_time_and_can_be_interrupted() {
     fs::create_dir(scratch.path().join("point")).unwrap();
     let silent = UdpSocket::bind((address, 53));
     if let Err(why) = &silent {
-        eprintln!("SKIPPED: somebody answers on {address}:53: {why}");
-        return;
+        return skip(format!("somebody answers on {address}:53: {why}"));
     }
     let program = program::path();
     let script = format!(

@@ -13,7 +13,7 @@ use harness::files::store;
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::shell::Script;
-use harness::{Kind, Mount, Mounted, Options, Relay, Scripted, Server, shell};
+use harness::{Kind, Mount, Mounted, Options, Relay, Scripted, Server, shell, skip};
 
 on_each_server! {
     fn split_cuts_and_cat_joins(at: &mut Mounted) {
@@ -52,10 +52,6 @@ on_each_server! {
     }
 
     fn borg_keeps_its_repository(at: &mut Mounted) {
-        if std::env::var_os("CI").is_some() && shell::run(at.mount.path(), "command -v borg").status.code() != Some(0) {
-            eprintln!("SKIPPED: borg is missing");
-            return;
-        }
         if !shell::has("borg") {
             return;
         }
@@ -135,7 +131,7 @@ fn appending_twenty_lines_to_a_large_file_sends_little() {
 fn fsx_finds_nothing_wrong() {
     let fsx = match harness::fetch::fsx() {
         Ok(fsx) => fsx,
-        Err(why) => return eprintln!("SKIPPED: fsx: {why}"),
+        Err(why) => return skip(format!("fsx: {why}")),
     };
     let count = std::env::var("FTPFS_FSX").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000u64);
     // As always, and with every file uploaded while it is written or changed in place.
