@@ -18,6 +18,7 @@ use harness::moments::{Moment, content, moments};
 use harness::patience::{at_once, eventually_within};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
+use harness::shell::Script;
 use harness::{Kind, Mount, Relay, Scripted, Server, shell};
 use nix::sys::signal::Signal;
 
@@ -169,16 +170,23 @@ impl Scripted {
     fn struck(&mut self, moment: &Moment, strike: impl FnOnce(&Self)) -> io::Result<()> {
         self.server.counters().reset();
         self.server.faults().add(Rule::on(moment.verb).act(moment.fault.clone()));
-        let path = self.mount.path().join("f");
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(move || store(&path, &content(2)));
-            let counters = self.server.counters();
-            let is_there = || counters.of(moment.verb) > 0 && counters.now().bytes_received >= moment.bytes;
-            eventually_within(LONG, "the moment, or the end", || is_there() || writer.is_finished());
-            assert!(is_there(), "{moment:?} never came");
-            strike(self);
-            writer.join().unwrap()
-        })
+        // In a process of its own: what another test starts would close a copy of it before all of it is written.
+        fs::write(self.mount.path().with_file_name("in"), content(2)).unwrap();
+        let mut writer = Script::start(
+            self.mount.path(),
+            "data = open('../in', 'rb').read()\ntry:\n f = os.open('f', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)\n\
+             \x20while data: data = data[os.write(f, data):]\n os.close(f)\n\
+             except OSError as e:\n print(e, flush=True)\n os._exit(1)",
+        );
+        let counters = self.server.counters();
+        let is_there = || counters.of(moment.verb) > 0 && counters.now().bytes_received >= moment.bytes;
+        eventually_within(LONG, "the moment, or the end", || is_there() || writer.has_ended());
+        assert!(is_there(), "{moment:?} never came");
+        strike(self);
+        match writer.end() {
+            (true, _) => Ok(()),
+            (false, said) => Err(io::Error::other(said)),
+        }
     }
 
     fn check(&self, moment: &Moment, name: &str, outcome: io::Result<()>) {

@@ -9,7 +9,6 @@ use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, UNIX_EPOCH};
 
-use harness::files::store;
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::shell::Script;
@@ -280,8 +279,9 @@ fn a_server_that_drops_an_upload_without_a_word_costs_one_attempt() {
         let drops = Fault::Data { after: 0, end, then: Then::Silent };
         server.faults().add(Rule::on("STOR").once().act(drops));
         for name in ["first", "second"] {
-            store(&mount.path().join(name), &vec![b't'; size])
-                .unwrap_or_else(|e| panic!("{end:?} {size} {name}: {e}\n{}", mount.log()));
+            // In a process of its own: what another test starts would close a copy of it when some of it is written, and so have
+            // that uploaded.
+            shell::ok(mount.path(), &format!("head -c {size} /dev/zero | tr '\\0' t > {name}"));
             assert!(fs::read(served.path().join(name)).unwrap() == vec![b't'; size], "{end:?} {size}");
         }
         let log = mount.log();

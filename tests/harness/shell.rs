@@ -94,6 +94,10 @@ impl Script {
         self.process.stdin.as_mut().expect("it is a pipe").write_all(b"\n").unwrap();
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Waits for its end; whether it succeeded, and what it said since the last pause.
     pub fn end(mut self) -> (bool, String) {
         let mut said = String::new();
