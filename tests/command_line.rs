@@ -3,9 +3,12 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 
 #[test]
 fn help_and_version_go_to_standard_output() {
@@ -88,7 +91,7 @@ fn a_bad_mount_point_is_told_before_anything_is_asked() {
 fn an_unreachable_server_ends_with_3_in_the_foreground_and_in_the_background() {
     let folder = Scratch::new();
     for flags in [&["-f"][..], &[]] {
-        let port = free_port();
+        let (_held, port) = closed_port();
         let output = ftpfs()
             .args([&format!("ftp://127.0.0.1:{port}/"), &folder.path("point"), "-o", &folder.spool()])
             .args(flags)
@@ -103,7 +106,8 @@ fn a_mount_helper_speaks_mounts_exit_codes_and_can_fake() {
     let folder = Scratch::new();
     let helper = folder.path("mount.ftpfs");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ftpfs"), &helper).expect("symlink");
-    let source = format!("ftp://127.0.0.1:{}/", free_port());
+    let (_held, port) = closed_port();
+    let source = format!("ftp://127.0.0.1:{port}/");
     let run = |flags: &[&str]| {
         let list = format!("rw,_netdev,nofail,x-systemd.automount,{}", folder.spool());
         Command::new(&helper)
@@ -213,7 +217,7 @@ fn a_credentials_file_for_everybody_is_refused() {
 #[test]
 fn a_password_on_standard_input_is_taken() {
     let folder = Scratch::new();
-    let port = free_port();
+    let (_held, port) = closed_port();
     let mut child = ftpfs()
         .args(["-f", &format!("ftp://joe@127.0.0.1:{port}/"), &folder.path("point")])
         .args(["-o", &format!("password_stdin,{}", folder.spool())])
@@ -241,10 +245,12 @@ fn assert_error(output: &Output, code: i32, words: &str) {
     assert_eq!(text.trim_end().lines().count(), 1, "{text}");
 }
 
-/// A port on which nobody listens.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    listener.local_addr().expect("address").port()
+/// A port on which nobody listens, nor will as long as the descriptor is held: bound, and that is all.
+fn closed_port() -> (OwnedFd, u16) {
+    let held = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("socket");
+    bind(held.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).expect("bind");
+    let port = getsockname::<SockaddrIn>(held.as_raw_fd()).expect("address").port();
+    (held, port)
 }
 
 fn accept(listener: &TcpListener) -> std::net::TcpStream {

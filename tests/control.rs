@@ -14,18 +14,24 @@ use std::time::{Duration, Instant};
 use harness::program::{self, ok, run, text};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
-use harness::{Kind, Mount, Mounted, Options, Server, Target, shell};
+use harness::shell::Script;
+use harness::{Kind, Mount, Mounted, Options, Server, Target, shell, skip};
 use nix::sys::signal::Signal;
 
 on_each_server! {
     fn flush_brings_what_is_still_open(at: &mut Mounted) {
-        let mut file = File::create(at.path("letter")).unwrap();
-        file.write_all(b"Dear reader,\n").unwrap();
+        // A process of its own: what another test starts closes copies of what is open in this one, and so has it uploaded.
+        let mut letter = Script::start(
+            at.mount.path(),
+            "f = os.open('letter', os.O_WRONLY | os.O_CREAT)\nos.write(f, b'Dear reader,\\n')\npause()\n\
+             os.write(f, b'farewell\\n')\nos.close(f)",
+        );
+        letter.await_pause();
         assert!(!at.server.root().join("letter").exists());
         ok(&["flush", point(&at.mount)]);
         assert_eq!(at.server.read("letter"), b"Dear reader,\n");
-        file.write_all(b"farewell\n").unwrap();
-        drop(file);
+        letter.go_on();
+        assert!(letter.end().0);
         assert_eq!(at.server.read("letter"), b"Dear reader,\nfarewell\n");
     }
 
@@ -39,15 +45,19 @@ on_each_server! {
 
     fn umount_waits_for_uploads_and_for_the_end_of_the_process(at: &mut Mounted) {
         let content = vec![9; 3_000_000];
-        let mut file = File::create(at.path("data")).unwrap();
-        file.write_all(&content).unwrap();
+        let mut program = Script::start(
+            at.mount.path(),
+            "f = open('data', 'wb', buffering=0)\nassert f.write(b'\\x09' * 3000000) == 3000000\npause()\nf.close()",
+        );
+        program.await_pause();
         // A file that is open keeps it busy, but is uploaded.
         let output = run(&["umount", point(&at.mount)]);
         let told = text(&output);
         assert_eq!(output.status.code(), Some(4), "{told}");
         assert!(told.contains("fuser -vm") && at.mount.is_mounted(), "{told}");
-        assert_eq!(at.server.read("data"), content);
-        drop(file);
+        assert!(at.server.read("data") == content);
+        program.go_on();
+        assert!(program.end().0);
         ok(&["umount", point(&at.mount)]);
         assert!(!at.mount.is_mounted());
         assert!(at.mount.wait(Duration::from_secs(10)).is_some_and(|status| status.success()), "{}", at.mount.log());
@@ -91,7 +101,7 @@ fn status_answers_while_an_upload_and_a_program_are_stuck() {
     let (_scratch, server) = scripted();
     let stalled = Fault::Data { after: 100_000, end: DataEnd::Stalled, then: Then::Silent };
     server.faults().add(Rule::on("STOR").act(stalled));
-    let mount = Mount::new(&server, &["timeout=20"]);
+    let mount = Mount::new(&server, &["timeout=100"]);
     // Another process: children of this one would inherit the file, and wait for its upload when they close it.
     let script = "head -c 30000000 /dev/zero > big";
     let mut writer = Command::new("sh").args(["-c", script]).current_dir(mount.path()).spawn().unwrap();
@@ -119,7 +129,7 @@ fn transfers_are_shown_with_bars_and_their_speed_on_a_terminal() {
         let stalled = Fault::Data { after: 1_000_000, end: DataEnd::Stalled, then: Then::Silent };
         server.faults().add(Rule::on(verb).act(stalled));
     }
-    let mount = Mount::new(&server, &["timeout=20"]);
+    let mount = Mount::new(&server, &["timeout=100"]);
     let sh =
         |script: &str| Command::new("sh").args(["-c", script]).current_dir(mount.path()).spawn().unwrap();
     let mut programs = [
@@ -134,13 +144,11 @@ fn transfers_are_shown_with_bars_and_their_speed_on_a_terminal() {
     });
     let json = ok(&["status", point(&mount), "--json"]);
     assert!(json.contains(r#""downloads":[{"path":"/film","size":8000000,"at":"#), "{json}");
-    let shown = on_terminal(&["status", "--watch", point(&mount)]);
-    for words in ["connections", "down /film", "of 8.00 MB", "up   /big", "of 9.00 MB", "/s"] {
-        assert!(shown.contains(words), "{words} is missing: {shown}");
-    }
-    let shown = on_terminal(&["umount", "--timeout", "1", point(&mount)]);
-    assert!(shown.contains("1 file(s) to upload") && shown.contains("%"), "{shown}");
-    assert!(shown.contains("stays mounted") && mount.is_mounted(), "{shown}");
+    let words = ["connections", "down /film", "of 8.00 MB", "up   /big", "of 9.00 MB", "/s"];
+    shows_on_terminal(&["status", "--watch", point(&mount)], &words);
+    let words = ["1 file(s) to upload", "%", "stays mounted"];
+    shows_on_terminal(&["umount", "--timeout", "1", point(&mount)], &words);
+    assert!(mount.is_mounted());
     server.faults().clear();
     server.drop_sessions();
     assert!(programs.iter_mut().all(|program| program.wait().unwrap().success()));
@@ -197,8 +205,7 @@ fn a_quota_of_proftpd_is_the_size_of_the_mount() {
     let made =
         Command::new("sh").args(["-ec", make]).arg(&ftpquota).current_dir(scratch.path()).output().unwrap();
     if !made.status.success() {
-        eprintln!("SKIPPED: ftpquota: {}", text(&made));
-        return;
+        return skip(format!("ftpquota: {}", text(&made)));
     }
     let table =
         |kind: &str| format!("Quota{kind}Table file:{}/{}", scratch.path().display(), kind.to_lowercase());
@@ -428,15 +435,31 @@ fn a_question_about_nothing_is_answered() {
     assert_eq!(run(&["umount"]).status.code(), Some(1));
 }
 
-/// What it shows on a terminal within two seconds.
-fn on_terminal(arguments: &[&str]) -> String {
-    let program = program::path();
-    let line = format!("stty cols 150 rows 50; exec timeout 2 {program} {}", arguments.join(" "));
+/// Waits until it has shown all these words on a terminal, and ends it then, if it has not ended by itself.
+#[track_caller]
+fn shows_on_terminal(arguments: &[&str], words: &[&str]) {
+    let line = format!("stty cols 150 rows 50; exec timeout 60 {} {}", program::path(), arguments.join(" "));
     let mut command = Command::new("script");
-    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
-    let shown = text(&command.output().expect("script(1) of util-linux"));
+    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+    let mut script =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("script(1) of util-linux");
+    let mut screen = script.stdout.take().expect("it is a pipe");
+    let (mut shown, mut block) = (Vec::new(), [0; 4096]);
+    let missing = loop {
+        let so_far = String::from_utf8_lossy(&shown);
+        let missing = words.iter().find(|words| !so_far.contains(**words));
+        // The end of what is shown is that of the program, after a minute at the latest.
+        match missing.map(|_| screen.read(&mut block).unwrap()) {
+            None | Some(0) => break missing,
+            Some(length) => shown.extend(&block[..length]),
+        }
+    };
+    // Its terminal goes with it, and what runs there goes with that.
+    script.kill().unwrap();
+    script.wait().unwrap();
     // The last screens.
-    String::from_utf8_lossy(&shown.as_bytes()[shown.len().saturating_sub(6000)..]).into_owned()
+    let shown = String::from_utf8_lossy(&shown[shown.len().saturating_sub(6000)..]);
+    assert_eq!(missing, None, "in {shown}");
 }
 
 /// A process and its children.

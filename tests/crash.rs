@@ -11,13 +11,14 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::files::{close, store};
 use harness::moments::{Moment, content, moments};
-use harness::patience::at_once;
+use harness::patience::{at_once, eventually_within};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
+use harness::shell::Script;
 use harness::{Kind, Mount, Relay, Scripted, Server, shell};
 use nix::sys::signal::Signal;
 
@@ -138,10 +139,7 @@ fn rewrite_while(server: &mut Server, strike: impl Fn(&mut Server, &Relay)) {
         // The next strike comes when another `step` bytes have passed: at another place of an upload each time.
         for strikes in 0..STRIKES {
             let target = relay.traffic().bytes_up + 90_000 + strikes * 77_777;
-            let deadline = Instant::now() + Duration::from_secs(20);
-            while relay.traffic().bytes_up < target && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            eventually_within(LONG, "bytes to strike at", || relay.traffic().bytes_up >= target);
             strike(server, &relay);
         }
         fs::write(&stop, "").unwrap();
@@ -172,18 +170,23 @@ impl Scripted {
     fn struck(&mut self, moment: &Moment, strike: impl FnOnce(&Self)) -> io::Result<()> {
         self.server.counters().reset();
         self.server.faults().add(Rule::on(moment.verb).act(moment.fault.clone()));
-        let path = self.mount.path().join("f");
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(move || store(&path, &content(2)));
-            let deadline = Instant::now() + Duration::from_secs(20);
-            let counters = self.server.counters();
-            let there = || counters.of(moment.verb) > 0 && counters.now().bytes_received >= moment.bytes;
-            while !there() && !writer.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            strike(self);
-            writer.join().unwrap()
-        })
+        // In a process of its own: what another test starts would close a copy of it before all of it is written.
+        fs::write(self.mount.path().with_file_name("in"), content(2)).unwrap();
+        let mut writer = Script::start(
+            self.mount.path(),
+            "data = open('../in', 'rb').read()\ntry:\n f = os.open('f', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)\n\
+             \x20while data: data = data[os.write(f, data):]\n os.close(f)\n\
+             except OSError as e:\n print(e, flush=True)\n os._exit(1)",
+        );
+        let counters = self.server.counters();
+        let is_there = || counters.of(moment.verb) > 0 && counters.now().bytes_received >= moment.bytes;
+        eventually_within(LONG, "the moment, or the end", || is_there() || writer.has_ended());
+        assert!(is_there(), "{moment:?} never came");
+        strike(self);
+        match writer.end() {
+            (true, _) => Ok(()),
+            (false, said) => Err(io::Error::other(said)),
+        }
     }
 
     fn check(&self, moment: &Moment, name: &str, outcome: io::Result<()>) {
@@ -195,6 +198,7 @@ impl Scripted {
 
 const FILES: [&str; 3] = ["a", "b", "c"];
 const STRIKES: u64 = 3;
+const LONG: Duration = Duration::from_secs(60);
 
 /// Writes one version after the other, and says which it tries and which close() has told it is there.
 const WRITER: &str = "

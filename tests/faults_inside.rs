@@ -5,8 +5,8 @@
 mod harness;
 
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ftpfs::connection::Connections;
@@ -26,6 +26,8 @@ fn a_job_that_panics_is_an_error_and_the_others_go_on() {
     let server = Server::start(scratch.path()).unwrap();
     let mut config = Config::new("127.0.0.1".to_owned(), "guest", Secret::new("guest"));
     config.port = server.port();
+    log::set_logger(&Heard).unwrap();
+    log::set_max_level(log::LevelFilter::Error);
     let queue = Connections::start(Arc::new(config), Features::new(), 2, None, None);
     let path = RemotePath::parse(b"/file").unwrap();
     for round in 0..5 {
@@ -55,6 +57,31 @@ fn a_job_that_panics_is_an_error_and_the_others_go_on() {
         assert_eq!(size, Some(4), "round {round}");
     }
     queue.close();
+    let heard = HEARD.lock().unwrap();
+    for words in [
+        "a job panicked, its connection is closed: on purpose",
+        "the end of a job panicked: on purpose, at the end",
+    ] {
+        let count = heard.iter().filter(|line| *line == words).count();
+        assert_eq!(count, 5, "{words}: {heard:?}");
+    }
+}
+
+/// What this process logs; a mount is one of its own.
+struct Heard;
+
+static HEARD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+impl log::Log for Heard {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        HEARD.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
 }
 
 #[test]

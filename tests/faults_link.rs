@@ -9,6 +9,7 @@ mod harness;
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use harness::patience::{at_once, eventually, within};
 use harness::program;
 use harness::scratch::Scratch;
 use harness::scripted::{Fault, Options, Rule, Server};
-use harness::{Mount, Relay, shell};
+use harness::{Mount, Relay, shell, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -104,14 +105,15 @@ fn a_daemon_that_slept_longer_than_the_server_waits_does_not_notice() {
 #[test]
 fn a_name_server_that_is_silent_is_an_error_in_time_and_can_be_interrupted() {
     let scratch = Scratch::new("names");
-    // Nobody answers there; a mount namespace of its own for the file that says so.
-    fs::write(scratch.path().join("resolv"), "nameserver 127.9.9.9\noptions timeout:60 attempts:5\n")
-        .unwrap();
+    // Nobody answers there, and no other run of the tests is there; a mount namespace of its own for the file that says so.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, 64 + high % 64, middle, low);
+    let lines = format!("nameserver {address}\noptions timeout:60 attempts:5\n");
+    fs::write(scratch.path().join("resolv"), lines).unwrap();
     fs::create_dir(scratch.path().join("point")).unwrap();
-    let silent = std::net::UdpSocket::bind("127.9.9.9:53");
-    if silent.is_err() {
-        eprintln!("SKIPPED: somebody answers on 127.9.9.9:53");
-        return;
+    let silent = UdpSocket::bind((address, 53));
+    if let Err(why) = &silent {
+        return skip(format!("somebody answers on {address}:53: {why}"));
     }
     let program = program::path();
     let script = format!(

@@ -7,7 +7,7 @@ use std::fs;
 
 use harness::Scripted;
 use harness::files::{names, store};
-use harness::mounted::IMPATIENT;
+use harness::mounted::{IMPATIENT, PATIENT};
 use harness::patience::{LONGEST, at_once, eventually, within};
 use harness::scripted::{Fault, Options, Rule};
 use nix::libc;
@@ -35,7 +35,7 @@ fn a_hostile_listing_harms_nobody() {
     ] {
         let shown = &bad[..bad.len().min(60)];
         for text in [format!("{bad}{good}"), format!("{good}{bad}"), format!("{good}{}", bad.trim_end())] {
-            let at = Scripted::impatient();
+            let at = Scripted::patient();
             at.put("good", b"good");
             at.server.faults().add(Rule::on("MLSD").act(Fault::Content(text.clone().into_bytes())));
             match within(LONGEST, || names(at.mount.path())) {
@@ -68,7 +68,7 @@ fn odd_lines_in_a_plain_listing_do_not_hide_the_good_ones() {
         "drwx",
     ] {
         let server_options = Options { without: vec!["MLSD", "MLST"], ..Options::default() };
-        let at = Scripted::with(server_options, &IMPATIENT);
+        let at = Scripted::with(server_options, &PATIENT);
         at.put("good", b"good");
         let text = format!("{bad}\r\n-rw-r--r-- 1 x x 4 Jan  1  2020 good\r\n{bad}");
         at.server.faults().add(Rule::on("LIST").act(Fault::Content(text.into_bytes())));

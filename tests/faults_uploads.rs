@@ -25,7 +25,7 @@ fn an_upload_that_breaks_once_is_done_again() {
         broken(u64::MAX, DataEnd::Closed, Then::Close),
         broken(1000, DataEnd::Swallowed, Then::confirmed()),
     ] {
-        let at = Scripted::impatient();
+        let at = Scripted::patient();
         at.server.faults().add(Rule::on("STOR").once().act(fault.clone()));
         within(LONGEST, || store(&at.path("new"), &content())).unwrap_or_else(|e| panic!("{fault:?}: {e}"));
         assert!(at.holds("new", &content()), "{fault:?}");
@@ -42,7 +42,7 @@ fn a_full_disk_and_a_quota_have_their_own_numbers() {
             Fault::Data { after: 1000, end: DataEnd::Reset, then: Then::reply(text) },
             Fault::Data { after: u64::MAX, end: DataEnd::Closed, then: Then::reply(text) },
         ] {
-            let at = Scripted::impatient();
+            let at = Scripted::patient();
             at.server.faults().add(Rule::on("STOR").act(fault.clone()));
             let error = within(LONGEST, || store(&at.path("new"), &content())).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(errno), "{fault:?}");

@@ -64,6 +64,7 @@ fn ten_thousand_open_files_are_only_memory() {
 
 #[test]
 fn a_file_is_removed_while_its_endless_upload_runs_whoever_still_waits_for_that() {
+    let _alone = alone();
     for sessions in [1, 8] {
         let scratch = Scratch::new("served");
         fs::write(scratch.path().join("big"), "ten bytes\n").unwrap();
@@ -97,6 +98,7 @@ fn a_file_is_removed_while_its_endless_upload_runs_whoever_still_waits_for_that(
 
 #[test]
 fn an_upload_that_made_way_for_a_removal_is_brought_there_when_the_server_does_not_remove() {
+    let _alone = alone();
     let scratch = Scratch::new("served");
     fs::write(scratch.path().join("big"), "ten bytes\n").unwrap();
     let server =

@@ -100,14 +100,20 @@ fn faults_strike_where_and_as_often_as_told() {
 #[test]
 fn sessions_are_limited_counted_and_ended_when_idle() {
     let scratch = Scratch::new("served");
-    let options = Options { max_sessions: 1, idle: Duration::from_millis(300), ..Options::default() };
-    let server = Server::start_with(scratch.path(), options).unwrap();
-    let mut first = Session::login(&server);
+    let server =
+        Server::start_with(scratch.path(), Options { max_sessions: 1, ..Options::default() }).unwrap();
+    let _first = Session::login(&server);
     assert!(Session::connect(&server).reply().starts_with("421"));
     assert_eq!((server.counters().now().sessions, server.counters().now().refused), (1, 1));
     assert_eq!(server.counters().of("PASS"), 1);
-    assert!(first.reply().starts_with("421"));
-    assert_eq!(first.reply(), "");
+
+    // A server of its own: on a busy machine so short a time may be over before a second client has come.
+    let options = Options { idle: Duration::from_millis(300), ..Options::default() };
+    let server = Server::start_with(scratch.path(), options).unwrap();
+    let mut idle = Session::connect(&server);
+    assert!(idle.reply().starts_with("220"));
+    assert!(idle.reply().starts_with("421"));
+    assert_eq!(idle.reply(), "");
 }
 
 #[test]

@@ -66,7 +66,8 @@ fn a_small_file_whose_end_was_lost_is_sent_again_and_the_next_ones_wait() {
         let server = scripted::Server::start(served.path()).unwrap();
         server.faults().add(Rule::on("CONNECT").act(Fault::First(b"220-(vsFTPd 3.0.3)\r\n".to_vec())));
         let relay = Relay::new(&server);
-        let mount = Mount::new(&relay, &["timeout=4"]);
+        // The last of them is waited for, and the next attempt must come within the rest.
+        let mount = Mount::new(&relay, &["timeout=12"]);
         let at = |name: &str| mount.path().join(name);
         server.faults().add(Rule::on("STOR").path("first").once().act(fault.clone()));
         within(LONGEST, || store(&at("first"), b"content"))

@@ -4,8 +4,6 @@
 #[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
 mod harness;
 
-use std::process::Command;
-
 use harness::{Kind, Mount, Server, shell};
 
 #[test]
@@ -31,8 +29,7 @@ fn dbench_runs_to_its_end() {
 }
 
 fn mounted(program: &str) -> Option<(Server, Mount)> {
-    if !Command::new(program).arg("--version").output().is_ok_and(|_| true) {
-        eprintln!("SKIPPED: {program} is missing");
+    if !shell::has(program) {
         return None;
     }
     let server = Server::start(Kind::Vsftpd)?;

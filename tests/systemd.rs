@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::scratch::Scratch;
+use harness::skip;
 
 #[test]
 fn systemd_makes_of_the_documented_lines_what_they_promise() {
@@ -15,10 +16,7 @@ fn systemd_makes_of_the_documented_lines_what_they_promise() {
         .map(|folder| Path::new(folder).join("system-generators/systemd-fstab-generator"))
         .into_iter()
         .find(|path| path.exists());
-    let Some(generator) = generator else {
-        eprintln!("SKIPPED: there is no systemd-fstab-generator");
-        return;
-    };
+    let Some(generator) = generator else { return skip("there is no systemd-fstab-generator") };
     let text = include_str!("../docs/boot.md");
     let (_, lines) = text.split_once("```fstab\n").unwrap();
     let (lines, _) = lines.split_once("```").unwrap();
@@ -60,8 +58,7 @@ fn systemd_makes_of_the_documented_lines_what_they_promise() {
 #[test]
 fn the_unit_template_is_sound() {
     if !Path::new("/usr/bin/systemd-analyze").exists() {
-        eprintln!("SKIPPED: there is no systemd-analyze");
-        return;
+        return skip("there is no systemd-analyze");
     }
     let scratch = Scratch::new("unit");
     let unit = scratch.path().join("ftpfs@nas.service");

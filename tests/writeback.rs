@@ -301,7 +301,7 @@ fn a_file_that_was_changed_on_the_server_meanwhile_is_kept_and_so_is_ours() {
 fn a_full_journal_is_waited_for_and_then_told() {
     let at = Scripted::with(
         scripted::Options::default(),
-        &["writeback", "spool_size=64K", "timeout=2", "attr_timeout=60"],
+        &["writeback", "spool_size=64K", "timeout=6", "attr_timeout=60"],
     );
     let piece = vec![b'x'; 40_000];
     at.server

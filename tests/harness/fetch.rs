@@ -72,7 +72,7 @@ pub fn cargo(name: &str) -> Result<PathBuf, String> {
     let _only_one = lock("cargo")?;
     let target = scratch::cache().join("cargo");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(name).join("Cargo.toml");
-    run(Command::new(env!("CARGO"))
+    run(cargo_itself()
         .args(["build", "--quiet", "--locked", "--manifest-path"])
         .arg(manifest)
         .arg("--target-dir")
@@ -88,13 +88,25 @@ pub fn fsx() -> Result<PathBuf, String> {
     let place = scratch::cache().join("fsx");
     let program = place.join("bin/fsx");
     if !program.exists() {
-        run(Command::new(env!("CARGO"))
+        run(cargo_itself()
             .args(["install", "--quiet", "--locked", "--debug", "--version", "0.3.2", "fsx", "--root"])
             .arg(&place)
             .env("CARGO_TARGET_DIR", place.join("build"))
             .env_remove("RUSTFLAGS"))?;
     }
     Ok(program)
+}
+
+/// The cargo that has built the tests, with its own compiler: a `rustc` from PATH may be rustup's, which asks a crate's
+/// rust-toolchain.toml (when a test is not started by cargo, which sees to that).
+fn cargo_itself() -> Command {
+    let cargo = Path::new(env!("CARGO"));
+    let mut command = Command::new(cargo);
+    let compiler = cargo.with_file_name("rustc");
+    if compiler.exists() {
+        command.env("RUSTC", compiler);
+    }
+    command
 }
 
 /// A key and a certificate for localhost that signs itself, made once: (certificate, key).

@@ -16,6 +16,7 @@
 //! when a test wants to count round trips or to break the line. [`scripted`] is a small server of our own that
 //! misbehaves on request. [`moments`] are those of an upload at which something can die. [`files`] and [`patience`] are
 //! what most tests do with files and while they wait, [`session`] what those do that need no mount. [`standstill`] says where everybody waits when nothing moves.
+//! [`skip()`] is for what the machine cannot do; in CI it can.
 //! Everything ends with the value that stands for it, also when the test panics or is killed.
 
 pub mod each;
@@ -34,12 +35,14 @@ pub mod scripted;
 pub mod servers;
 pub mod session;
 pub mod shell;
+pub mod skip;
 pub mod standstill;
 
 pub use mount::{Mount, Target};
 pub use mounted::{Mounted, Scripted};
 pub use relay::Relay;
 pub use servers::{Kind, Options, Server, Tls};
+pub use skip::skip;
 
 impl Target for scripted::Server {
     fn url(&self) -> String {

@@ -73,6 +73,12 @@ impl Scripted {
         Self::with(scripted::Options::default(), &IMPATIENT)
     }
 
+    /// For tests that demand a success: nothing is silent, and the machine may be busy.
+    #[track_caller]
+    pub fn patient() -> Self {
+        Self::with(scripted::Options::default(), &PATIENT)
+    }
+
     #[track_caller]
     pub fn with(options: scripted::Options, mount_options: &[&str]) -> Self {
         Self::prepared(options, mount_options, |_| ())
@@ -141,3 +147,5 @@ impl Scripted {
 
 /// Seconds enough for a server that is well, and few to wait for one that is not.
 pub const IMPATIENT: [&str; 2] = ["timeout=2", "shutdown_timeout=2"];
+/// Seconds enough for a machine that is busy with other things, too; less than [`super::patience::LONGEST`].
+pub const PATIENT: [&str; 2] = ["timeout=20", "shutdown_timeout=2"];

@@ -77,7 +77,7 @@ impl Lab {
         match Self::build(ports) {
             Ok(lab) => Some(lab),
             Err(why) => {
-                eprintln!("SKIPPED: no network of namespaces can be had here: {why}");
+                super::skip(format!("no network of namespaces can be had here: {why}"));
                 None
             }
         }

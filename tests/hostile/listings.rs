@@ -8,7 +8,7 @@ use nix::libc;
 
 use crate::harness::Scripted;
 use crate::harness::files::{names, store};
-use crate::harness::mounted::IMPATIENT;
+use crate::harness::mounted::{IMPATIENT, PATIENT};
 use crate::harness::patience::{at_once, eventually, within};
 use crate::harness::scripted::{Fault, Options, Rule};
 use crate::harness::shell;
@@ -24,7 +24,7 @@ fn listings_without_end_are_given_up_and_cost_bounded_memory() {
         "\r\n",
     ];
     at_once(6, lines.to_vec(), |line| {
-        let mut at = Scripted::limited_with(Options::default(), &["timeout=40"]);
+        let mut at = Scripted::limited_to(GIB * 3 / 2, Options::default(), &["timeout=40"]);
         at.mount.may_take(READS_TO_THE_LIMIT * 2);
         at.put("folder/file", b"text");
         let fault = Fault::Lines { line: (*line).to_owned(), bytes: 4 * GIB };
@@ -55,7 +55,7 @@ fn names_that_lead_out_and_names_that_are_none_are_not_shown() {
          type=file;size=1; \r\ntype=file;size=1; /\r\ntype=file;size=1; ./good\r\n"
     );
     for listing in [format!("{bad}{good}"), format!("{good}{bad}")] {
-        let at = Scripted::limited();
+        let at = Scripted::limited_with(Options::default(), &PATIENT);
         at.put("good", b"good");
         at.server.faults().add(Rule::on("MLSD").act(Fault::Content(listing.into_bytes())));
         assert_eq!(names(at.mount.path()).unwrap(), ["good"]);
@@ -66,7 +66,7 @@ fn names_that_lead_out_and_names_that_are_none_are_not_shown() {
 
 #[test]
 fn two_equal_names_are_one_file() {
-    let at = Scripted::limited();
+    let at = Scripted::limited_with(Options::default(), &PATIENT);
     at.put("twice", b"text");
     let listing = "type=file;size=4; twice\r\ntype=file;size=9; twice\r\ntype=dir; twice\r\ntype=file;size=4; twice\r\n";
     at.server.faults().add(Rule::on("MLSD").act(Fault::Content(listing.into())));

@@ -29,7 +29,12 @@ impl Scripted {
     }
 
     fn limited_with(options: Options, mount_options: &[&str]) -> Self {
-        Self::through(&["prlimit", "--core=0", ADDRESS_SPACE], options, mount_options, |_| ())
+        Self::limited_to(ADDRESS_SPACE, options, mount_options)
+    }
+
+    /// Bytes of address space.
+    fn limited_to(bytes: u64, options: Options, mount_options: &[&str]) -> Self {
+        Self::through(&["prlimit", "--core=0", &format!("--as={bytes}")], options, mount_options, |_| ())
     }
 
     /// What a program does on a bad day: no wrong success, and each in time.
@@ -73,8 +78,8 @@ impl Scripted {
 }
 
 const GIB: u64 = 1 << 30;
-/// Threads' stacks and heaps reserve much; what is really used is asked of [`BOUND`].
-const ADDRESS_SPACE: &str = "--as=4294967296";
+/// An idle mount, with its threads' stacks and what the heap reserves, has 150 MiB; what is really used is asked of [`BOUND`].
+const ADDRESS_SPACE: u64 = 512 << 20;
 /// KiB at the most that a mount of a few small files may ever have had: 64 MiB of cache that these tests do not fill, 16 MiB
 /// for requests, and the program itself.
 const BOUND: u64 = 96 << 10;

@@ -2,10 +2,11 @@
 
 use crate::harness::Mount;
 use crate::harness::Scripted;
+use crate::harness::files::{names, store};
 use crate::harness::mounted::IMPATIENT;
 use crate::harness::patience::{at_once, within};
 use crate::harness::scratch::Scratch;
-use crate::harness::scripted::{Fault, Options, Rule, Server};
+use crate::harness::scripted::{Fault, Options, Rule, Server, Then};
 use crate::{GIB, LONGEST};
 
 #[test]
@@ -76,6 +77,60 @@ fn replies_that_come_before_their_commands_answer_nothing() {
             at.lives_through(&format!("{verb}: {early:?}"));
             at.is_well_again(&format!("{verb}: {early:?}"));
         }
+    });
+}
+
+/// RFC 959 knows these numbers, but not as an answer to these commands: an error, or the truth.
+#[test]
+fn replies_that_belong_to_other_commands_are_no_success_of_what_was_not_done() {
+    let odd = [
+        ("RNFR", &["250 Fine.", "226 Fine.", "150 Soon.", "331 Password?"][..]),
+        ("RNTO", &["350 Go on.", "150 Soon.", "331 Password?"]),
+        ("MKD", &["150 Soon.", "331 Password?", "350 Go on."]),
+        ("RMD", &["150 Soon.", "350 Go on."]),
+        ("DELE", &["150 Soon.", "331 Password?", "350 Go on."]),
+        ("RETR", &["331 Password?", "350 Go on.", "250 Done.", "226 Done."]),
+        ("STOR", &["331 Password?", "350 Go on.", "250 Done.", "226 Done."]),
+        ("MLSD", &["331 Password?", "350 Go on.", "250 Done."]),
+    ];
+    let said = odd.iter().flat_map(|(verb, texts)| texts.iter().map(|text| (*verb, *text)));
+    // All that there ever is of an answer; and behind what was done. That a folder was made although it was not can be told by a
+    // number of the right hundred: nobody sees that, so it is asked for only where it was.
+    let cases = said.flat_map(|(verb, text)| {
+        [Fault::Reply(text.into()), Fault::Done(Then::reply(text))].map(|fault| (verb, fault))
+    });
+    let done = [("MKD", "226 Made."), ("DELE", "226 Gone."), ("RNTO", "226 Moved."), ("RMD", "200 Gone.")];
+    let done = done.map(|(verb, text)| (verb, Fault::Done(Then::reply(text))));
+    at_once(6, cases.chain(done).collect(), |(verb, fault)| {
+        let at = Scripted::limited();
+        let what = format!("{verb}: {fault:?}");
+        at.put("file", b"text");
+        at.put("other", b"text");
+        std::fs::create_dir(at.root().join("empty")).unwrap();
+        at.server.faults().add(Rule::on(verb).act(fault.clone()));
+        if let Ok(names) = within(LONGEST, || names(at.mount.path())) {
+            assert_eq!(names, ["empty", "file", "other"], "{what}");
+        }
+        if let Ok(read) = within(LONGEST, || std::fs::read(at.path("file"))) {
+            assert_eq!(read, b"text", "{what}");
+        }
+        if within(LONGEST, || store(&at.path("new"), b"new")).is_ok() {
+            assert!(at.holds("new", b"new"), "{what}");
+        }
+        if within(LONGEST, || std::fs::create_dir(at.path("made"))).is_ok() {
+            assert!(at.root().join("made").is_dir(), "{what}");
+        }
+        if within(LONGEST, || std::fs::remove_dir(at.path("empty"))).is_ok() {
+            assert!(!at.root().join("empty").exists(), "{what}");
+        }
+        if within(LONGEST, || std::fs::rename(at.path("file"), at.path("moved"))).is_ok() {
+            assert!(at.holds("moved", b"text") && !at.root().join("file").exists(), "{what}");
+        }
+        if within(LONGEST, || std::fs::remove_file(at.path("other"))).is_ok() {
+            assert!(!at.root().join("other").exists(), "{what}");
+        }
+        assert!(at.server.counters().of(verb) > 0, "{what}: it was never asked for");
+        at.is_well_again(&what);
     });
 }
 

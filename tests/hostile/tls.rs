@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::LONGEST;
-use crate::harness::files::store;
-use crate::harness::patience::{eventually, within};
+use crate::harness::files::{names, store};
+use crate::harness::mounted::IMPATIENT;
+use crate::harness::patience::{at_once, eventually, within};
 use crate::harness::scratch::Scratch;
-use crate::harness::scripted::Server;
-use crate::harness::{Mount, Target, fetch, shell};
+use crate::harness::scripted::{Fault, Options, Rule, Server, Then};
+use crate::harness::{Mount, Scripted, Target, fetch, shell};
 
 #[test]
 fn what_is_said_in_the_clear_before_tls_is_not_taken_for_what_is_said_inside() {
@@ -76,6 +77,31 @@ fn a_tls_handshake_that_does_not_go_on_fails_in_time() {
         let refused = within(LONGEST, || Mount::attempt(&target, &["timeout=2", "connect_timeout=2"])).err();
         assert!(refused.expect("it must not mount").status.is_some(), "{scheme}");
     }
+}
+
+#[test]
+fn a_handshake_on_a_data_connection_that_does_not_go_on_is_an_error_in_time() {
+    let (certificate, key) = fetch::certificate().unwrap();
+    let authority = format!("cacert={}", certificate.display());
+    at_once(3, vec!["RETR", "MLSD", "STOR"], |verb| {
+        let options = Options { tls: Some((certificate.clone(), key.clone())), ..Options::default() };
+        let at = Scripted::limited_with(options, &[&IMPATIENT[..], &[&authority]].concat());
+        at.put("folder/file", b"text");
+        assert_eq!(names(at.mount.path()).unwrap(), ["folder"]);
+        // 150, and a connection that the kernel has accepted: nobody reads the ClientHello.
+        at.server.faults().add(Rule::on(verb).act(Fault::NoData(Then::Silent)));
+        let before = at.server.counters().of(verb);
+        let outcome = within(LONGEST, || match *verb {
+            "STOR" => store(&at.path("new"), b"new"),
+            "MLSD" => names(&at.path("folder")).map(drop),
+            _ => fs::read(at.path("folder/file")).map(drop),
+        });
+        assert!(outcome.is_err(), "{verb}");
+        assert!(at.server.counters().of(verb) > before, "{verb} was never asked for");
+        at.is_well_again(verb);
+        assert_eq!(names(&at.path("folder")).unwrap(), ["file"], "{verb}");
+        assert_eq!(fs::read(at.path("folder/file")).unwrap(), b"text", "{verb}");
+    });
 }
 
 #[test]

@@ -151,12 +151,10 @@ fn play(at: &Mounted, guard: &Guard, steps: &[Step]) -> Result<(), (usize, Strin
     end("in the mount, at the end", same_trees(&here.root, &there.root))?;
     // A file removed while it was open goes from the server soon after its last close.
     let on_server = at.server.root().join(&folder);
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + SOON;
     let mut outcome = same_trees(&here.root, &on_server);
     // With writeback, everything does.
-    while outcome.is_err()
-        && (Instant::now() < deadline || at.mount.has_journal(deadline + Duration::from_secs(60)))
-    {
+    while outcome.is_err() && (Instant::now() < deadline || at.mount.has_journal(deadline + SOON)) {
         std::thread::sleep(Duration::from_millis(20));
         outcome = same_trees(&here.root, &on_server);
     }
@@ -261,6 +259,8 @@ fn explain(at: &Mounted, guard: &Guard, label: &str, mut steps: Vec<Step>, failu
 }
 
 const THREADS: u64 = 3;
+/// Where nothing else runs it is a moment.
+const SOON: Duration = Duration::from_secs(60);
 /// What a step, and the comparison at the end of a round, may take at the most.
 const STUCK: Duration = Duration::from_secs(180);
 const STREAMING: &[&str] = &["stream_from=1000", "spool_size=64K", "patch_from=1000"];
