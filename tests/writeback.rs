@@ -346,6 +346,64 @@ fn what_was_closed_survives_that_somebody_writes_on_and_is_killed() {
 }
 
 #[test]
+fn what_is_written_after_an_upload_that_arrived_without_an_answer_gets_there_with_fsync() {
+    let first = content(2);
+    let script = |open: &str, write: &str, then: &str| {
+        format!(
+            "f = os.open('f', os.O_RDWR | {open}); {write}; os.close(os.dup(f)); pause()\n{then}; pause()\nos.fsync(f); pause()"
+        )
+    };
+    let whole = "os.write(f, (2).to_bytes(8, 'little') * 45002)";
+    let cases = [
+        ("STOR", script("os.O_CREAT | os.O_TRUNC", whole, "os.write(f, b'more')"), first.clone(), "more"),
+        ("STOR", script("os.O_CREAT | os.O_TRUNC", whole, "os.pwrite(f, b'else', 0)"), first, "else"),
+        (
+            "APPE",
+            script("os.O_APPEND", "os.write(f, b'added,')", "os.write(f, b'more')"),
+            content(1),
+            "added,more",
+        ),
+        (
+            "APPE",
+            script("0", "os.pwrite(f, b'added,', 360008)", "os.pwrite(f, b'ADD and more', 360008)"),
+            content(1),
+            "ADD and more",
+        ),
+    ];
+    at_once(4, cases.to_vec(), |(verb, script, before, written)| {
+        let at =
+            Scripted::serving(if *verb == "APPE" { &["f"] } else { &[] }, &["writeback", "attr_timeout=600"]);
+        // It takes all of it, and then says no.
+        let no = Then::reply(if *verb == "APPE" { "552 Quota exceeded." } else { "550 Permission denied." });
+        at.server.faults().add(Rule::on(verb).act(Fault::Data {
+            after: u64::MAX,
+            end: DataEnd::Closed,
+            then: no,
+        }));
+        let mut writer = Script::start(at.mount.path(), script);
+        writer.await_pause();
+        until("it is on its way", || at.server.counters().of(verb) > 0);
+        writer.go_on();
+        writer.await_pause();
+        until("it has failed", || at.mount.log().contains("is tried again"));
+        at.mend();
+        writer.go_on();
+        writer.await_pause();
+        let mut wanted = before.clone();
+        if *written == "else" {
+            wanted.splice(0..4, *b"else");
+        } else {
+            wanted.extend(written.as_bytes());
+        }
+        assert!(at.holds("f", &wanted), "{script}: {}", at.mount.log());
+        drop(writer);
+        until("the journal is empty", || entries(&at.mount.spool()) == 0);
+        assert!(at.holds("f", &wanted), "{script}");
+        assert_eq!(shell::ok(at.mount.path(), "ls -A"), "f\n");
+    });
+}
+
+#[test]
 fn two_mounts_of_the_same_do_not_share_a_journal() {
     let mut at = Scripted::with(scripted::Options::default(), &["writeback", "timeout=60"]);
     // The spool folder of the first.

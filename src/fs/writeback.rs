@@ -100,8 +100,8 @@ enum Source {
 /// What a confirmed upload means for what is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Brought {
-    /// The server has the file as it is here.
-    All,
+    /// The server has the file as it was here at this generation of its draft.
+    All(Generation),
     /// A program was told that the server has what it had written by then; it is writing on.
     WhatWasAskedFor,
     /// A program was writing meanwhile, and nobody has asked for what went over: what was saved stays the truth until the
@@ -436,6 +436,24 @@ impl Pending {
         }
     }
 
+    /// An upload has been confirmed. Gives what is of no use any more, and what counts now if that is something newer.
+    fn confirmed(&mut self, brought: Brought) -> (Vec<Source>, Option<Source>) {
+        let sending = self.sending.take();
+        self.attempts = 0;
+        self.after = None;
+        self.is_restored = false;
+        let newest = self.kept.last().cloned();
+        let is_there = match brought {
+            // What was saved since then is newer.
+            Brought::All(generation) => self.generation <= generation,
+            Brought::WhatWasAskedFor => sending == newest,
+            Brought::Something | Brought::Nothing => self.sends_a_copy && sending == newest,
+        };
+        let left = newest.filter(|_| !is_there);
+        let done = self.kept.len() - usize::from(left.is_some());
+        (self.kept.drain(..done).collect(), left)
+    }
+
     /// The oldest first, but before that what somebody waits for.
     fn order(&self) -> (bool, Option<EntryNumber>) {
         let number = match self.kept.first() {
@@ -486,3 +504,29 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Nothing to do until somebody says so.
 const LONG: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str) -> Source {
+        Source::Unsent(PathBuf::from(name))
+    }
+
+    #[test]
+    fn what_was_saved_after_an_upload_had_taken_its_bytes_outlives_its_confirmation() {
+        let (sent, saved) = (Generation::next(), Generation::next());
+        let pending = || Pending {
+            kept: vec![source("old"), source("new")],
+            sending: Some(source("old")),
+            ..Pending::new(saved)
+        };
+        let old_only = (vec![source("old")], Some(source("new")));
+        assert_eq!(pending().confirmed(Brought::All(sent)), old_only);
+        assert_eq!(pending().confirmed(Brought::WhatWasAskedFor), old_only);
+        assert_eq!(pending().confirmed(Brought::Something), old_only);
+        let both = (vec![source("old"), source("new")], None);
+        assert_eq!(pending().confirmed(Brought::All(saved)), both);
+        assert_eq!(pending().confirmed(Brought::All(Generation::next())), both);
+    }
+}

@@ -10,6 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Condvar;
@@ -58,9 +59,17 @@ pub struct Draft {
     generation: Generation,
 }
 
-/// Counts what programs change in a draft: as long as it is the same, so is the draft.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Counts what programs change in drafts: as long as it is the same, so is the draft. All drafts count together, so that the one
+/// with the greater count is the newer, also when a draft was forgotten and the next one of the same file begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u64);
+
+impl Generation {
+    pub fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
 
 /// The content on the server below a draft.
 #[derive(Clone)]
@@ -136,7 +145,7 @@ impl Draft {
             modified: None,
             mode: None,
             base_time: None,
-            generation: Generation::default(),
+            generation: Generation::next(),
         }
     }
 
@@ -156,7 +165,7 @@ impl Draft {
         self.present.insert(range.clone());
         self.dirty.insert(range);
         self.modified = None;
-        self.generation.0 += 1;
+        self.generation = Generation::next();
         self.changed.notify_all();
         Ok(())
     }
@@ -177,7 +186,7 @@ impl Draft {
         self.resized |= size != self.size;
         self.size = size;
         self.modified = None;
-        self.generation.0 += 1;
+        self.generation = Generation::next();
         self.changed.notify_all();
         Ok(())
     }
@@ -302,6 +311,15 @@ impl Draft {
         self.failed_before = false;
     }
 
+    /// The server has `size` bytes now, which an earlier upload of this draft brought: they are what lies below. False when a part of
+    /// the old content that is needed is not there any more.
+    pub(super) fn rebase(&mut self, size: u64, at: Option<SystemTime>) -> bool {
+        let Some(base) = self.base.as_mut().filter(|base| base.limit <= size) else { return false };
+        base.content.size = size;
+        self.base_time = at;
+        true
+    }
+
     /// A draft made again from what a [`Record`] says, whose bytes `bytes` brings (offset, buffer).
     ///
     /// # Errors
@@ -344,7 +362,7 @@ impl Draft {
 
     /// A time or permission bits were set.
     pub fn note_attributes(&mut self) {
-        self.generation.0 += 1;
+        self.generation = Generation::next();
     }
 
     /// What the server has below it, for a record. `is_new`: it has no such file.

@@ -145,6 +145,37 @@ impl Upload {
         self.is_repeated = true;
     }
 
+    /// Whether it only adds, and behind bytes that are the same in it as those of a copy: what `parts` name and `copy` brings.
+    pub fn adds_behind(
+        &self,
+        parts: impl Iterator<Item = Range<u64>>,
+        mut copy: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+    ) -> bool {
+        let (mut ours, mut theirs) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let mut is_same = |at: u64, len: usize| -> io::Result<bool> {
+            let (ours, theirs) =
+                (ours.get_mut(..len).unwrap_or_default(), theirs.get_mut(..len).unwrap_or_default());
+            self.draft.lock().copy_out(at, ours)?;
+            copy(at, theirs)?;
+            Ok(ours == theirs)
+        };
+        let pieces = |part: Range<u64>| {
+            let end = part.end;
+            part.step_by(CHUNK).map(move |at| (at, (end - at).min(CHUNK as u64) as usize))
+        };
+        matches!(self.change, Change::Added(_))
+            && parts.flat_map(pieces).all(|(at, len)| is_same(at, len).unwrap_or(false))
+    }
+
+    /// The server has `size` bytes that an earlier upload of the same draft brought: a new content is made from them.
+    pub fn over(&mut self, size: u64, at: Option<Modified>) {
+        let now = patch::told(Some(size), at);
+        if self.draft.lock().rebase(size, now.modified) {
+            self.old = self.old.map(|_| now);
+            self.sends_all();
+        }
+    }
+
     /// What it would have added to is not there.
     pub fn sends_all(&mut self) {
         self.change = Change::Rewritten;

@@ -16,10 +16,11 @@ use parking_lot::Mutex;
 use super::{Settled, Source};
 use crate::fs::{Errno, FileSystem};
 use crate::ftp::command::timestamp;
-use crate::ftp::{Entry, Error, Kind, Name, Precision, Refusal, RemotePath, Session};
+use crate::ftp::{Entry, Error, Kind, Modified, Name, Precision, Refusal, RemotePath, Session};
 use crate::queue::{Task, Turn};
 use crate::read::Locate;
 use crate::tree::Ino;
+use crate::write::draft::Generation;
 use crate::write::journal::{BYTES_AT, Below, Record};
 use crate::write::kept::Kept;
 use crate::write::{Draft, Upload};
@@ -29,6 +30,8 @@ pub struct Care {
     /// The newest first: older ones may have got there, too.
     versions: Vec<Version>,
     source: Source,
+    /// Of the draft, when the newest was saved.
+    generation: Generation,
     verdict: Mutex<Verdict>,
     /// Looks before it sends.
     looks: bool,
@@ -54,13 +57,13 @@ enum Verdict {
 impl FileSystem {
     /// An upload of this file begins. None when it is not in the journal.
     pub(in crate::fs) fn care_for(&self, ino: Ino) -> Option<Arc<Care>> {
-        let (kept, looks) = {
+        let (kept, generation, looks) = {
             let mut state = self.writeback.state.lock();
             let pending = state.files.get_mut(&ino)?;
             pending.sending = pending.kept.last().cloned();
             pending.sends_a_copy = false;
             let is_late = pending.first.elapsed() > self.options.attr_timeout;
-            (pending.kept.clone(), pending.is_restored || pending.attempts > 0 || is_late)
+            (pending.kept.clone(), pending.generation, pending.is_restored || pending.attempts > 0 || is_late)
         };
         let version = |source: &Source| match source {
             Source::Journal(number) => {
@@ -75,7 +78,7 @@ impl FileSystem {
         };
         let source = kept.last().cloned()?;
         let versions: Vec<Version> = kept.iter().rev().filter_map(version).collect();
-        Some(Arc::new(Care { versions, source, verdict: Mutex::default(), looks }))
+        Some(Arc::new(Care { versions, source, generation, verdict: Mutex::default(), looks }))
     }
 
     /// The saved bytes as a draft of their own, for an upload that begins now: what is written meanwhile must not get into
@@ -87,7 +90,7 @@ impl FileSystem {
         }
         let base = {
             let draft = draft.lock();
-            self.writeback.is_saved(ino, draft.generation()).then(|| draft.base())?
+            (draft.generation() == care.generation).then(|| draft.base())?
         };
         let base = base.filter(|_| !newest.record.is_whole());
         let bytes = |at: u64, piece: &mut [u8]| newest.file.read_exact_at(piece, newest.start + at);
@@ -140,6 +143,11 @@ impl FileSystem {
 }
 
 impl Care {
+    /// Whether a draft is what was saved: asked when the upload has taken what it sends out of it.
+    pub fn is_of(&self, draft: &Mutex<Draft>) -> bool {
+        draft.lock().generation() == self.generation
+    }
+
     /// Where the upload goes: where the file is, or beside it.
     pub fn locate(self: &Arc<Self>, usual: Locate) -> Locate {
         let care = self.clone();
@@ -156,6 +164,8 @@ pub struct Careful {
     pub care: Arc<Care>,
     pub locate: Locate,
     pub has_looked: bool,
+    /// It sends just what is saved, nothing newer.
+    pub is_exact: bool,
 }
 
 impl Task for Careful {
@@ -179,7 +189,8 @@ impl Task for Careful {
 impl Careful {
     /// Looks at what is there. True when all of it is, and nothing needs to be sent.
     fn look(&mut self, session: &mut Session, path: &RemotePath) -> Result<bool, Error> {
-        let Some(newest) = self.care.versions.first() else { return Ok(false) };
+        let care = self.care.clone();
+        let Some(newest) = care.versions.first() else { return Ok(false) };
         let record = &newest.record;
         let found = match session.stat(path) {
             Ok(entry) => entry,
@@ -197,16 +208,16 @@ impl Careful {
                 return Ok(false);
             }
             let Some(size) = found.size else { return Ok(false) };
-            for (index, version) in self.care.versions.iter().enumerate() {
+            for (index, version) in care.versions.iter().enumerate() {
                 if !version.is_there(session, path, size)? {
                     continue;
                 }
-                if index == 0 && size == version.record.size {
+                if index == 0 && self.is_exact && size == version.record.size {
                     info!("{path} is there already");
                     self.upload.already_there(session, path, size, found.modified);
                     return Ok(true);
                 }
-                self.upload.repeated();
+                self.go_on_from(version, size, found.modified);
                 return Ok(false);
             }
         }
@@ -223,6 +234,17 @@ impl Careful {
         *self.care.verdict.lock() = Verdict::Beside(beside);
         self.upload.sends_all();
         Ok(false)
+    }
+
+    /// An earlier upload has brought the first `size` bytes of this version: what is sent now goes on from there.
+    fn go_on_from(&mut self, version: &Version, size: u64, at: Option<Modified>) {
+        self.upload.repeated();
+        let parts = version.record.parts.iter().map(|part| part.start..part.end.min(size));
+        let ours = |at: u64, piece: &mut [u8]| version.file.read_exact_at(piece, version.start + at);
+        // What has been written since may have changed those bytes, too: adding behind them would make a mixture.
+        if !version.record.is_whole() && !self.upload.adds_behind(parts, ours) {
+            self.upload.over(size, at);
+        }
     }
 
     fn lost(&self) -> Result<bool, Error> {

@@ -22,18 +22,11 @@ impl FileSystem {
             let mut state = self.writeback.state.lock();
             state.down = None;
             let Some(pending) = state.files.get_mut(&ino) else { return };
-            let sending = pending.sending.take();
-            pending.attempts = 0;
-            pending.after = None;
-            pending.is_restored = false;
-            let newest = pending.kept.last().cloned();
-            let is_this = brought == Brought::WhatWasAskedFor || pending.sends_a_copy;
-            if brought == Brought::All || (is_this && sending == newest) {
-                (state.files.remove(&ino).map(|pending| pending.kept).unwrap_or_default(), None)
-            } else {
-                let older = pending.kept.len().saturating_sub(1);
-                (pending.kept.drain(..older).collect(), newest)
+            let (done, left) = pending.confirmed(brought);
+            if left.is_none() {
+                state.files.remove(&ino);
             }
+            (done, left)
         };
         if let (Some(Source::Journal(number)), Some(journal)) = (&left, &self.writeback.journal) {
             // What lies below the newest bytes is now what has just been uploaded.

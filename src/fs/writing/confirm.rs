@@ -108,7 +108,10 @@ impl FileSystem {
             upload.reads(copy);
         }
         let task: Box<dyn Task> = match care {
-            Some(care) => Box::new(Careful { upload, care, locate: usual, has_looked: false }),
+            Some(care) => {
+                let is_exact = care.is_of(&real);
+                Box::new(Careful { upload, care, locate: usual, has_looked: false, is_exact })
+            }
             None => Box::new(upload),
         };
         self.submit(Job::of(priority, task).claim(claims).with_data());
@@ -181,13 +184,13 @@ impl FileSystem {
             self.pending_confirmed(ino, Brought::Nothing);
             return self.forget_draft(ino);
         };
-        let (done, again, is_dirty) = {
+        let (done, again, is_dirty, generation) = {
             let mut drafts = self.drafts.0.lock();
             let Some(entry) = drafts.get_mut(&ino) else { return };
             if !removed {
                 entry.there = There::Yes;
             }
-            let (dirty, size) = {
+            let (dirty, size, generation) = {
                 let mut draft = entry.draft.lock();
                 if !removed {
                     draft.upload_confirmed(content.clone());
@@ -198,7 +201,7 @@ impl FileSystem {
                 {
                     self.reads.keep(&Content { version, modified: exact, ..content.clone() }, &data);
                 }
-                (draft.is_dirty(), draft.size())
+                (draft.is_dirty(), draft.size(), draft.generation())
             };
             if let Some(old) = entry.kept.take() {
                 kept::forget(&old.file);
@@ -229,13 +232,13 @@ impl FileSystem {
             if !dirty && opens == 0 {
                 drafts.remove(&ino);
             }
-            (done, again, dirty)
+            (done, again, dirty, generation)
         };
         self.pending_confirmed(
             ino,
             match (removed, is_dirty, done.is_empty()) {
                 (true, ..) => Brought::Nothing,
-                (_, false, _) => Brought::All,
+                (_, false, _) => Brought::All(generation),
                 (_, true, false) => Brought::WhatWasAskedFor,
                 (_, true, true) => Brought::Something,
             },
