@@ -151,7 +151,8 @@ pub(super) fn is_proven(session: &mut Session, folder: &RemotePath) -> Result<bo
     if let Some(kept) = session.features().tail_is_kept() {
         return Ok(kept && session.features().can_restart_store());
     }
-    let probe = folder.join(&temporary_name()?);
+    let name = temporary_name()?;
+    let probe = folder.join(&name);
     let outcome = prove(session, &probe);
     if session.is_alive() {
         let _ = session.delete(&probe);
