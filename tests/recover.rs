@@ -6,6 +6,7 @@ mod harness;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::IntoRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -123,6 +124,19 @@ fn one_is_saved_and_one_is_dropped() {
 }
 
 #[test]
+fn a_file_of_holes_that_could_not_be_uploaded_takes_no_more_room_than_its_bytes() {
+    let at = Scripted::new();
+    at.server.faults().add(Rule::on("STOR").act(Fault::Reply("552 Full.".into())));
+    shell::fails(at.mount.path(), &format!("printf end | dd of=f bs=1 seek={}", HOLES - 3));
+    let spool = at.mount.spool();
+    let id = ids(&spool).remove(0);
+    let kept = fs::metadata(spool.join("unsent").join(&id)).unwrap();
+    assert_eq!(kept.len(), HOLES);
+    assert!(kept.blocks() * 512 < 1 << 20, "{} blocks", kept.blocks());
+    recover(&spool, &["drop", &id]);
+}
+
+#[test]
 fn whatever_lies_in_the_spool_folder_is_no_trap() {
     let at = Scripted::new();
     fs::write(at.server.root().join("victim"), "safe").unwrap();
@@ -193,6 +207,8 @@ fn a_file_that_a_program_still_holds_open_is_left_to_it() {
     assert!(writer.end().0);
     assert!(ids(&spool).is_empty());
 }
+
+const HOLES: u64 = 1 << 40;
 
 fn ids(spool: &Path) -> Vec<String> {
     let listed = recover(spool, &["--json"]);

@@ -381,8 +381,13 @@ impl Draft {
     pub(super) fn unsent(&self) -> Vec<Range<u64>> {
         match &self.base {
             None => std::iter::once(self.dropped..self.size).collect(),
-            Some(_) => self.present.iter().cloned().collect(),
+            Some(_) => self.written(),
         }
+    }
+
+    /// The same without what was never written, and reads as zeros.
+    pub(super) fn written(&self) -> Vec<Range<u64>> {
+        self.present.iter().cloned().collect()
     }
 }
 
