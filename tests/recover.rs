@@ -153,6 +153,10 @@ fn whatever_lies_in_the_spool_folder_is_no_trap() {
     fs::write(unsent.join("1-3-0-c\n\x1b[2J"), "bytes").unwrap();
     fs::create_dir(unsent.join("1-4-0-d")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", unsent.join("1-5-0-e")).unwrap();
+    shell::ok(
+        &spool,
+        "mkdir writeback-f writeback-l; mkfifo unsent/1-6-0-f writeback-f/00000001.entry; ln -s ../../victim writeback-l/lock",
+    );
     fs::create_dir_all(spool.join("writeback-0123456789abcdef")).unwrap();
     for (name, content) in
         [("00000001.entry", &b"ftpfs-record 1\n"[..]), ("00000002.entry", &[0xff; 300_000])]
@@ -166,6 +170,7 @@ fn whatever_lies_in_the_spool_folder_is_no_trap() {
     assert_eq!(text(&output).matches(": uploaded").count(), 1, "{}", text(&output));
     assert_eq!(fs::read(at.server.root().join("f")).unwrap(), b"x");
     assert_eq!(fs::read(at.server.root().join("victim")).unwrap(), b"safe");
+    assert!(!at.mount.path().join("../victim").exists());
     recover(&spool, &["save", "1-1-0-a", at.mount.path().join("../a").to_str().unwrap()]);
 }
 

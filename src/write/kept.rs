@@ -20,7 +20,7 @@ use nix::fcntl::Flock;
 use super::Draft;
 use super::journal::record::{self, PIECE};
 use super::journal::{self, Place, Record};
-use super::spool::make_folder;
+use super::spool::{make_folder, open_file};
 
 /// Copies the unsent bytes of a draft to `folder`/unsent/ and returns the file's name.
 ///
@@ -195,10 +195,7 @@ impl Kept {
     /// # Errors
     /// Those of the local disk.
     pub fn open(&self) -> io::Result<(File, u64)> {
-        let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.file)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
+        let file = open_file(File::options().read(true), &self.file)?;
         Ok((file, if self.is_journal { journal::BYTES_AT } else { 0 }))
     }
 
@@ -241,8 +238,7 @@ fn read_record(info: &Path) -> Option<Record> {
 
 fn read_head(path: &Path, most: u64) -> Option<Vec<u8>> {
     let mut head = Vec::new();
-    let file =
-        File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok()?;
+    let file = open_file(File::options().read(true), path).ok()?;
     io::Read::read_to_end(&mut io::Read::take(file, most), &mut head).ok()?;
     Some(head)
 }
