@@ -95,7 +95,7 @@ pub enum Wish {
     Nothing,
     /// An upload that goes on while the file is written.
     Begin,
-    /// There is enough again for the one that was parked.
+    /// The one that was parked: there is enough for it again, or no room without it, and then the writer waits, too.
     GoOn,
     /// The writer is too far ahead.
     Room,
