@@ -20,7 +20,7 @@ pub mod url;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -38,7 +38,7 @@ use self::url::{Scheme, Source};
 use crate::ftp::config::{DataMode, Tls, TlsMode};
 use crate::ftp::proxy::Proxy;
 use crate::read::DiskPlace;
-use crate::{ftp, mount};
+use crate::{ftp, mount, status};
 
 /// The whole program.
 pub fn main() -> ExitCode {
@@ -236,12 +236,26 @@ fn private_folder(folder: PathBuf, option: &str, point: &Path) -> Result<PathBuf
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(trouble)?;
     let folder = folder.canonicalize().map_err(trouble)?;
+    check_private(&folder, option)?;
     nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)
         .map_err(|errno| trouble(errno.into()))?;
     if folder.starts_with(point) {
         return Err(Failure::new(Exit::Usage, format!("{option}= must not lie below the mount point")));
     }
     Ok(folder)
+}
+
+/// Whoever else can write there could have files uploaded in our name, and take ours away.
+fn check_private(folder: &Path, option: &str) -> Result<(), Failure> {
+    let user = geteuid();
+    if status::is_private(folder, user) {
+        return Ok(());
+    }
+    let is_ours = folder.metadata().is_ok_and(|found| found.uid() == user.as_raw());
+    let why = if is_ours { "others can write to it" } else { "it belongs to somebody else" };
+    let folder = folder.display();
+    let message = format!("{folder}: {why}: set {option}= to a folder of your own, such as {folder}/ftpfs");
+    Err(Failure::new(Exit::Local, message))
 }
 
 /// The folder that was chosen, or the user's.

@@ -159,7 +159,7 @@ pub fn push(filesystem: &FileSystem, file: &Path) -> Result<String, String> {
         libc::EBUSY => "a program is changing this file in the mount".to_owned(),
         _ => errno.to_string(),
     })?;
-    // Every wait of the upload has a deadline.
+    // As long as it takes: in line for an upload that is free, and with `hard`, there is no deadline but the end of the process.
     match hear.recv() {
         Ok(Settled::Done) => Ok(String::new()),
         Ok(Settled::Beside(path)) => {

@@ -23,5 +23,5 @@ pub mod upload;
 
 pub use draft::{Base, Draft, Piece, Wish};
 pub use streaming::Streaming;
-pub use temporary::{is_left_over, is_temporary, temporary_name};
+pub use temporary::{is_left_over, is_shown};
 pub use upload::{Policy, Upload, Uploaded};

@@ -102,6 +102,31 @@ fn an_unreachable_server_ends_with_3_in_the_foreground_and_in_the_background() {
 }
 
 #[test]
+fn a_folder_that_others_can_write_to_is_no_place_for_files_that_wait() {
+    let folder = Scratch::new();
+    let shared = folder.path("shared");
+    std::fs::create_dir(&shared).expect("create");
+    std::fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).expect("chmod");
+    let (_held, port) = closed_port();
+    let source = format!("ftp://127.0.0.1:{port}/");
+    let run =
+        |list: &str| ftpfs().args([&source, &folder.path("point"), "-f", "-o", list]).output().expect("runs");
+    assert_error(&run(&format!("spool_dir={shared}")), 6, &format!("{shared}: others can write to it"));
+    assert_error(&run(&format!("{},cache_dir={shared}", folder.spool())), 6, "set cache_dir=");
+    // One in it will do.
+    assert_error(&run(&format!("spool_dir={shared}/mine")), 3, "127.0.0.1");
+    if nix::unistd::geteuid().is_root() {
+        let theirs = folder.path("theirs");
+        std::fs::create_dir(&theirs).expect("create");
+        std::os::unix::fs::chown(&theirs, Some(65_534), None).expect("chown");
+        assert_error(&run(&format!("spool_dir={theirs}")), 6, "belongs to somebody else");
+    }
+    let push = |list: &str| ftpfs().args(["recover", "push", "--all", "-o", list]).output().expect("runs");
+    assert_error(&push(&format!("spool_dir={shared}")), 6, "others can write to it");
+    assert_eq!(push(&format!("spool_dir={shared}/mine")).status.code(), Some(0));
+}
+
+#[test]
 fn a_mount_helper_speaks_mounts_exit_codes_and_can_fake() {
     let folder = Scratch::new();
     let helper = folder.path("mount.ftpfs");

@@ -94,8 +94,11 @@ fn the_limit_is_kept_while_it_is_written() {
 fn a_full_disk_turns_the_cache_off_and_nothing_else() {
     let at = Place::new();
     let point = at.cache.path();
-    let done =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=400k", "none"]).arg(point).status().unwrap();
+    let done = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=400k,mode=700", "none"])
+        .arg(point)
+        .status()
+        .unwrap();
     assert!(done.success());
     let tmpfs = Tmpfs(point.to_owned());
     let mount = at.mount(&[]);

@@ -6,6 +6,7 @@ mod harness;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::IntoRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -123,6 +124,19 @@ fn one_is_saved_and_one_is_dropped() {
 }
 
 #[test]
+fn a_file_of_holes_that_could_not_be_uploaded_takes_no_more_room_than_its_bytes() {
+    let at = Scripted::new();
+    at.server.faults().add(Rule::on("STOR").act(Fault::Reply("552 Full.".into())));
+    shell::fails(at.mount.path(), &format!("printf end | dd of=f bs=1 seek={}", HOLES - 3));
+    let spool = at.mount.spool();
+    let id = ids(&spool).remove(0);
+    let kept = fs::metadata(spool.join("unsent").join(&id)).unwrap();
+    assert_eq!(kept.len(), HOLES);
+    assert!(kept.blocks() * 512 < 1 << 20, "{} blocks", kept.blocks());
+    recover(&spool, &["drop", &id]);
+}
+
+#[test]
 fn whatever_lies_in_the_spool_folder_is_no_trap() {
     let at = Scripted::new();
     fs::write(at.server.root().join("victim"), "safe").unwrap();
@@ -139,6 +153,10 @@ fn whatever_lies_in_the_spool_folder_is_no_trap() {
     fs::write(unsent.join("1-3-0-c\n\x1b[2J"), "bytes").unwrap();
     fs::create_dir(unsent.join("1-4-0-d")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", unsent.join("1-5-0-e")).unwrap();
+    shell::ok(
+        &spool,
+        "mkdir writeback-f writeback-l; mkfifo unsent/1-6-0-f writeback-f/00000001.entry; ln -s ../../victim writeback-l/lock",
+    );
     fs::create_dir_all(spool.join("writeback-0123456789abcdef")).unwrap();
     for (name, content) in
         [("00000001.entry", &b"ftpfs-record 1\n"[..]), ("00000002.entry", &[0xff; 300_000])]
@@ -152,6 +170,7 @@ fn whatever_lies_in_the_spool_folder_is_no_trap() {
     assert_eq!(text(&output).matches(": uploaded").count(), 1, "{}", text(&output));
     assert_eq!(fs::read(at.server.root().join("f")).unwrap(), b"x");
     assert_eq!(fs::read(at.server.root().join("victim")).unwrap(), b"safe");
+    assert!(!at.mount.path().join("../victim").exists());
     recover(&spool, &["save", "1-1-0-a", at.mount.path().join("../a").to_str().unwrap()]);
 }
 
@@ -193,6 +212,8 @@ fn a_file_that_a_program_still_holds_open_is_left_to_it() {
     assert!(writer.end().0);
     assert!(ids(&spool).is_empty());
 }
+
+const HOLES: u64 = 1 << 40;
 
 fn ids(spool: &Path) -> Vec<String> {
     let listed = recover(spool, &["--json"]);

@@ -9,6 +9,7 @@ use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, UNIX_EPOCH};
 
+use harness::patience::eventually;
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::shell::Script;
@@ -206,6 +207,36 @@ fn a_small_change_in_a_large_file_sends_little_where_the_server_keeps_the_rest()
         }
         assert_eq!(fs::read_dir(server.root()).unwrap().count(), 1, "the probe is still there");
     }
+}
+
+#[test]
+fn a_page_that_is_written_again_while_its_change_is_read_back_is_no_error() {
+    let at = Scripted::prepared(scripted::Options::default(), &["patch_from=100K"], |server| {
+        server.put("db", vec![b'x'; 400_000]);
+    });
+    let open = || File::options().read(true).write(true).open(at.path("db")).unwrap();
+    let (first, second) = (open(), open());
+    let late = Fault::Delay(Duration::from_millis(300));
+    at.server.faults().add(Rule::on("RETR").path("db").act(late));
+    let mut page = [b'a'; 4096];
+    first.write_all_at(&page, 200_000).unwrap();
+    let read_back = || at.server.counters().of("RETR");
+    std::thread::scope(|scope| {
+        let mut seen = read_back();
+        let closed = scope.spawn(move || close(first));
+        while !closed.is_finished() {
+            eventually("it is read back", || closed.is_finished() || read_back() > seen);
+            seen = read_back();
+            page = page.map(|byte| byte + 1);
+            second.write_all_at(&page, 200_000).unwrap();
+        }
+        closed.join().unwrap().unwrap_or_else(|error| panic!("{error}: {}", at.mount.log()));
+    });
+    assert!(at.server.counters().of("STOR") > 0);
+    at.server.faults().clear();
+    close(second).unwrap();
+    let content = fs::read(at.root().join("db")).unwrap();
+    assert!(content.len() == 400_000 && content[200_000..204_096] == page);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::lock::Mutex;
 use crate::queue::{Claim, Job, Priority, Ticket, Turn};
 use crate::read::Wanted;
 use crate::tree::{Entries, Ino, Stamp};
-use crate::write::{is_left_over, is_temporary};
+use crate::write::{is_left_over, is_shown};
 
 /// Listings under way: who comes later waits for the same one.
 #[derive(Default)]
@@ -286,7 +286,7 @@ impl FileSystem {
     /// Takes over a listing of `folder` that began at `stamp`; the folder counts as open from then on.
     pub(super) fn take_listing(&self, folder: Ino, mut listing: Listing, stamp: Stamp) {
         self.clean_up(folder, &listing);
-        listing.entries.retain(|entry| !is_temporary(&entry.name));
+        listing.entries.retain(|entry| is_shown(&entry.name));
         self.correct_zone(&mut listing);
         let mut tree = self.tree.lock();
         tree.apply(folder, &listing, stamp, Instant::now());
@@ -296,7 +296,7 @@ impl FileSystem {
 
     /// Takes over the first entries of a large folder, or some more of them.
     fn take_entries(&self, folder: Ino, entries: &[ftp::Entry], stamp: Stamp) {
-        let shown = entries.iter().filter(|entry| !is_temporary(&entry.name)).cloned().collect();
+        let shown = entries.iter().filter(|entry| is_shown(&entry.name)).cloned().collect();
         let mut listing = Listing { entries: shown, ..Listing::default() };
         self.correct_zone(&mut listing);
         let added = self.tree.lock().apply_part(folder, &listing, stamp, Instant::now());
@@ -331,7 +331,13 @@ impl FileSystem {
     fn clean_up(&self, folder: Ino, listing: &Listing) {
         let Ok(path) = self.path(folder) else { return };
         let now = SystemTime::now();
-        let left: Vec<_> = listing.entries.iter().filter(|entry| is_left_over(&entry.name, now)).collect();
+        let mut left: Vec<_> = listing.entries.iter().filter(|entry| is_left_over(entry, now)).collect();
+        if !left.is_empty() {
+            let tree = self.tree.lock();
+            let hidden = tree.hidden_in(folder);
+            let hidden = hidden.iter().filter_map(|&ino| tree.node(ino)?.name.as_ref());
+            left.retain(|entry| !hidden.clone().any(|name| *name == entry.name));
+        }
         for entry in left.iter().take(CLEANED_AT_ONCE).filter(|_| !self.options.read_only) {
             let path = path.join(&entry.name);
             let end =

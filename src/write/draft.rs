@@ -95,7 +95,7 @@ pub enum Wish {
     Nothing,
     /// An upload that goes on while the file is written.
     Begin,
-    /// There is enough again for the one that was parked.
+    /// The one that was parked: there is enough for it again, or no room without it, and then the writer waits, too.
     GoOn,
     /// The writer is too far ahead.
     Room,
@@ -381,8 +381,13 @@ impl Draft {
     pub(super) fn unsent(&self) -> Vec<Range<u64>> {
         match &self.base {
             None => std::iter::once(self.dropped..self.size).collect(),
-            Some(_) => self.present.iter().cloned().collect(),
+            Some(_) => self.written(),
         }
+    }
+
+    /// The same without what was never written, and reads as zeros.
+    pub(super) fn written(&self) -> Vec<Range<u64>> {
+        self.present.iter().cloned().collect()
     }
 }
 

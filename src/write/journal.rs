@@ -40,7 +40,7 @@ pub use record::{Below, Record};
 
 use super::Draft;
 use super::draft::Generation;
-use super::spool::make_folder;
+use super::spool::{make_folder, open_file};
 use crate::ftp::RemotePath;
 
 /// The journal of one mount.
@@ -126,7 +126,11 @@ impl Journal {
         let mut held = HashMap::new();
         for number in numbers(&folder)? {
             let path = entry(&folder, number);
-            let file = File::options().read(true).write(true).open(&path)?;
+            if !std::fs::symlink_metadata(&path)?.is_file() {
+                warn!("{} is no file; it is left alone", path.display());
+                continue;
+            }
+            let file = open_file(File::options().read(true).write(true), &path)?;
             match read(&file)? {
                 Found::Entry(record) => {
                     held.insert(number, Held { file: file.try_clone()?, record: (*record).clone() });
@@ -251,12 +255,12 @@ impl Drop for Journal {
 /// A folder of entries, looked at from outside.
 pub struct Looked {
     pub folder: PathBuf,
-    /// A mount is at work with it.
+    /// A mount is at work with it, or that cannot be found out.
     pub is_locked: bool,
     pub entries: Vec<(EntryNumber, Record)>,
 }
 
-/// Every journal in a spool folder, for `ftpfs recover`. Nothing is changed.
+/// Every journal in a spool folder, for `ftpfs recover`. No entry is changed; a journal that no mount has is locked for a moment.
 ///
 /// # Errors
 /// Those of the local disk.
@@ -269,11 +273,11 @@ pub fn look(spool: &Path) -> io::Result<Vec<Looked>> {
             continue;
         }
         let folder = item.path();
-        let is_locked = lock(&folder)?.is_none();
+        let is_locked = !matches!(lock(&folder), Ok(Some(_)));
         let mut entries = Vec::new();
         for number in numbers(&folder)? {
-            // A mount may have finished it meanwhile.
-            let Ok(file) = File::open(entry(&folder, number)) else { continue };
+            // A mount may have finished it meanwhile, and somebody may have put something else there.
+            let Ok(file) = open_file(File::options().read(true), &entry(&folder, number)) else { continue };
             if let Found::Entry(record) = read(&file)? {
                 entries.push((number, *record));
             }
@@ -289,13 +293,9 @@ pub fn look(spool: &Path) -> io::Result<Vec<Looked>> {
 /// # Errors
 /// Those of the local disk.
 pub fn lock(folder: &Path) -> io::Result<Option<Flock<File>>> {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(folder.join("lock"))?;
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = open_file(&mut options, &folder.join("lock"))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
@@ -397,6 +397,28 @@ mod tests {
         assert_eq!(&bytes, b"two");
         assert_eq!(journal.held(), (2, 3));
         assert!(save(&journal, "/e", b"x") > stored[1].number);
+    }
+
+    #[test]
+    fn what_somebody_has_put_there_is_not_followed_or_waited_for() {
+        let folder = Folder::new("planted");
+        let (journal, _) = open(&folder);
+        save(&journal, "/a", b"x");
+        let place = journal.folder().to_owned();
+        drop(journal);
+        let victim = folder.0.join("victim");
+        std::fs::write(&victim, "safe").unwrap();
+        nix::unistd::mkfifo(&place.join("00000040.entry"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink(&victim, place.join("00000041.entry")).unwrap();
+        let (journal, stored) = open(&folder);
+        assert_eq!(stored.len(), 1);
+        assert!(save(&journal, "/b", b"y") > EntryNumber(41));
+        drop(journal);
+        assert_eq!(look(&folder.0).unwrap()[0].entries.len(), 2);
+        std::fs::remove_file(place.join("lock")).unwrap();
+        std::os::unix::fs::symlink(&victim, place.join("lock")).unwrap();
+        assert!(Journal::open(&folder.0, "me", true).is_err());
+        assert_eq!(std::fs::read(&victim).unwrap(), b"safe");
     }
 
     #[test]

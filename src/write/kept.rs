@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use nix::fcntl::Flock;
 use super::Draft;
 use super::journal::record::{self, PIECE};
 use super::journal::{self, Place, Record};
-use super::spool::make_folder;
+use super::spool::{make_folder, open_file};
 
 /// Copies the unsent bytes of a draft to `folder`/unsent/ and returns the file's name.
 ///
@@ -27,7 +28,7 @@ use super::spool::make_folder;
 /// Those of the local disk.
 pub fn keep(draft: &Draft, folder: &Path, place: &Place<'_>) -> io::Result<PathBuf> {
     let record = journal::describe(draft, place);
-    keep_bytes(&record, folder, |at, piece| draft.copy_out(at, piece))
+    keep_parts(&record, &draft.written(), folder, |at, piece| draft.copy_out(at, piece))
 }
 
 /// As [`keep`], for bytes that are elsewhere: `bytes` brings them (offset, buffer).
@@ -37,7 +38,17 @@ pub fn keep(draft: &Draft, folder: &Path, place: &Place<'_>) -> io::Result<PathB
 pub fn keep_bytes(
     record: &Record,
     folder: &Path,
-    mut bytes: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+    bytes: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+) -> io::Result<PathBuf> {
+    keep_parts(record, &record.parts, folder, bytes)
+}
+
+/// As [`keep_bytes`]; what is not in `written` is zeros, and need not be read.
+fn keep_parts(
+    record: &Record,
+    written: &[Range<u64>],
+    folder: &Path,
+    bytes: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
 ) -> io::Result<PathBuf> {
     let folder = folder.join(FOLDER);
     make_folder(&folder)?;
@@ -53,28 +64,50 @@ pub fn keep_bytes(
     let mut attempt = 0u32;
     let (name, file) = loop {
         let name = folder.join(format!("{since}-{}-{attempt}-{plain}", std::process::id()));
-        match File::options().write(true).create_new(true).mode(0o600).open(&name) {
+        match new_file(&name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
             opened => break (name, opened?),
         }
     };
-    let mut buffer = vec![0; PIECE];
-    for (at, len) in record.pieces() {
-        let piece = buffer.get_mut(..len).unwrap_or_default();
-        bytes(at, piece)?;
-        file.write_all_at(piece, at)?;
-    }
-    file.set_len(record.size)?;
-    file.sync_all()?;
-    // A few thousand ranges have no record: then the bytes are there, but a person must know where they belong.
-    if let Some(text) = record.to_text() {
-        let mut info =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(info_of(&name))?;
-        info.write_all(text.as_bytes())?;
-        info.sync_all()?;
-    }
+    let filled = fill(&file, record, written, bytes).and_then(|()| write_info(&name, record));
+    // On a full disk a part would only take room, one more with each attempt.
+    filled.inspect_err(|_| forget(&name))?;
     File::open(&folder)?.sync_all()?;
     Ok(name)
+}
+
+fn fill(
+    file: &File,
+    record: &Record,
+    written: &[Range<u64>],
+    mut bytes: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE];
+    for (at, len) in record::pieces(written) {
+        let piece = buffer.get_mut(..len).unwrap_or_default();
+        bytes(at, piece)?;
+        // Holes stay holes.
+        if piece.iter().any(|&byte| byte != 0) {
+            file.write_all_at(piece, at)?;
+        }
+    }
+    file.set_len(record.size)?;
+    file.sync_all()
+}
+
+/// A few thousand ranges have no record: then the bytes are there, but a person must know where they belong.
+fn write_info(bytes: &Path, record: &Record) -> io::Result<()> {
+    let Some(text) = record.to_text() else { return Ok(()) };
+    let info = info_of(bytes);
+    // No other file has this name, so what stands there is not wanted; if it is a link, nothing is written through it.
+    let _ = std::fs::remove_file(&info);
+    let mut info = new_file(&info)?;
+    info.write_all(text.as_bytes())?;
+    info.sync_all()
+}
+
+fn new_file(name: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(name)
 }
 
 /// Takes a file of `unsent` away, with its record.
@@ -162,10 +195,7 @@ impl Kept {
     /// # Errors
     /// Those of the local disk.
     pub fn open(&self) -> io::Result<(File, u64)> {
-        let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.file)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
+        let file = open_file(File::options().read(true), &self.file)?;
         Ok((file, if self.is_journal { journal::BYTES_AT } else { 0 }))
     }
 
@@ -208,8 +238,7 @@ fn read_record(info: &Path) -> Option<Record> {
 
 fn read_head(path: &Path, most: u64) -> Option<Vec<u8>> {
     let mut head = Vec::new();
-    let file =
-        File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok()?;
+    let file = open_file(File::options().read(true), path).ok()?;
     io::Read::read_to_end(&mut io::Read::take(file, most), &mut head).ok()?;
     Some(head)
 }
@@ -244,6 +273,22 @@ mod tests {
             assert!(found.len() == 1 && named(&found[0]) && named(&Kept::at(&file)), "{name}: {found:?}");
             forget(&file);
         }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_kept_whole_leaves_nothing_behind() {
+        let folder = std::env::temp_dir().join(format!("ftpfs-kept-part-{}", std::process::id()));
+        let mut draft = Draft::new();
+        draft.write(0, &[7; 2 * PIECE], &folder).unwrap();
+        let path = RemotePath::parse(b"/f").unwrap();
+        let root = RemotePath::root();
+        let place = Place { server: "ftp://joe@h:21", root: &root, path: &path, is_new: true, reason: "" };
+        let record = journal::describe(&draft, &place);
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let kept = keep_bytes(&record, &folder, |at, _| if at == 0 { Ok(()) } else { Err(full()) });
+        assert_eq!(kept.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(std::fs::read_dir(folder.join(FOLDER)).unwrap().count(), 0);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -4,7 +4,7 @@
 //! bounded by [`MEMORY`]. Larger ones go to an unnamed file in the spool folder, which vanishes with the process: what
 //! was not confirmed was not acknowledged either. What must survive is copied out by [`super::kept`].
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -122,6 +122,16 @@ impl Drop for Spool {
 pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Opens a file by its name, whoever has put it there: no link is followed, nothing that is no file is taken, and
+/// nothing is waited for, as a FIFO would be.
+pub(super) fn open_file(options: &mut OpenOptions, name: &Path) -> io::Result<File> {
+    let file = options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(name)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 fn unnamed(folder: &Path) -> io::Result<File> {

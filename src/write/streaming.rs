@@ -25,12 +25,10 @@ use parking_lot::{Mutex, MutexGuard};
 use super::Draft;
 use super::compare::ends_as_ours;
 use super::draft::Sending;
-use super::temporary::temporary_name;
+use super::temporary::{Given, aside_name, temporary_name};
 use super::upload::{NEW_FILE_MODE, Uploaded, confirmed, forbids_new_files};
 use crate::ftp::features::{Ability, Capability};
-use crate::ftp::{
-    After, Error, How, Modified, Name, Refusal, RemotePath, Session, explain, replace, spelling,
-};
+use crate::ftp::{After, Error, How, Modified, Refusal, RemotePath, Session, explain, replace, spelling};
 use crate::queue::{Task, Turn};
 use crate::read::Locate;
 
@@ -41,7 +39,7 @@ pub struct Streaming {
     target: Locate,
     /// The folder of the temporary name.
     folder: Locate,
-    name: Name,
+    name: Given,
     /// Permission bits that the replaced file has, when they are not what a new file gets.
     keep_mode: Option<u32>,
     spool_size: u64,
@@ -290,7 +288,8 @@ impl Streaming {
         }
         spelling::check_before(session, &target)?;
         let mut uploaded = self.set_attributes(session, temporary, size, &sending)?;
-        let aside = temporary.parent().unwrap_or_else(RemotePath::root).join(&temporary_name()?);
+        let name = aside_name()?;
+        let aside = temporary.parent().unwrap_or_else(RemotePath::root).join(&name);
         match replace::rename_over(session, temporary, &target, &aside) {
             Ok(()) => {}
             Err(Error::Refused { .. } | Error::Unsupported { .. }) if self.draft.lock().dropped() == 0 => {

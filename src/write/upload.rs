@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use super::Draft;
 use super::compare::ends_as_ours;
 use super::draft::{Change, Sending};
-use super::temporary::temporary_name;
+use super::temporary::{Given, aside_name, temporary_name};
 use crate::ftp::{
     After, Error, How, Modified, Refusal, RemotePath, Session, Stored, Told, explain, replace, spelling,
 };
@@ -52,7 +52,7 @@ pub struct Upload {
     /// The new content may have its name already.
     renaming: bool,
     sending: Sending,
-    temporary: Option<RemotePath>,
+    temporary: Option<(Given, RemotePath)>,
     /// Somebody waits to remove the file.
     is_unlinked: IsUnlinked,
     /// An earlier upload of the same bytes may have come through in part.
@@ -281,11 +281,12 @@ impl Upload {
         if self.in_place {
             return self.store_in_place(session, path);
         }
-        let temporary = match &self.temporary {
-            Some(name) => name.clone(),
-            None => path.parent().unwrap_or_else(RemotePath::root).join(&temporary_name()?),
+        let folder = path.parent().unwrap_or_else(RemotePath::root);
+        let (given, temporary) = match self.temporary.take() {
+            Some(known) => known,
+            None => temporary_name().map(|given| (given.clone(), folder.join(&given)))?,
         };
-        self.temporary = Some(temporary.clone());
+        self.temporary = Some((given, temporary.clone()));
         let about = self.old.as_ref().map(|_| path.clone());
         let mode = self.keep_mode.unwrap_or(NEW_FILE_MODE);
         let stored = match self.store_and_ask(session, &temporary, How::New, mode, about) {
@@ -311,7 +312,8 @@ impl Upload {
             }
         };
         self.renaming = true;
-        let aside = temporary.parent().unwrap_or_else(RemotePath::root).join(&temporary_name()?);
+        let name = aside_name()?;
+        let aside = temporary.parent().unwrap_or_else(RemotePath::root).join(&name);
         match replace::rename_over(session, &temporary, path, &aside) {
             Ok(()) => Ok(stored),
             Err(error) if error.refusal().is_some() || matches!(error, Error::Unsupported { .. }) => {

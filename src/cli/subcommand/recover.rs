@@ -84,6 +84,9 @@ pub(super) fn run(args: &RecoverArgs, secrets: &Secrets) -> Result<(), Failure> 
             Ok(())
         }
         Some(RecoverAction::Push { ids, all, server }) => {
+            if let Ok(folder) = spool.canonicalize() {
+                crate::cli::check_private(&folder, "spool_dir")?;
+            }
             let chosen = if *all {
                 found.into_iter().filter(|kept| !kept.is_in_use).collect()
             } else {

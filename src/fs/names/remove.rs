@@ -13,7 +13,7 @@ use crate::fs::{Answer, Caller, Errno, FileSystem};
 use crate::ftp::{Error, Name, Refusal, RemotePath, Session, explain};
 use crate::queue::{Claim, Job, Priority, Turn};
 use crate::tree::{Child, Ino};
-use crate::write::temporary::{empty_out, temporary_name};
+use crate::write::temporary::{Given, empty_out, temporary_name};
 
 impl FileSystem {
     /// rmdir.
@@ -55,7 +55,7 @@ impl FileSystem {
     }
 
     /// The hidden files in a folder, with their names and new ones.
-    fn hidden_in(&self, parent: Ino, name: &Name) -> Vec<(Ino, Name, Name)> {
+    fn hidden_in(&self, parent: Ino, name: &Name) -> Vec<(Ino, Name, Given)> {
         let tree = self.tree.lock();
         let Child::Known(folder) = tree.child_as_listed(parent, name) else { return Vec::new() };
         let hidden = tree.hidden_in(folder).into_iter();

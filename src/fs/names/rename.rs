@@ -14,7 +14,7 @@ use crate::fs::{Answer, Caller, Errno, FileSystem};
 use crate::ftp::{Error, Kind, Name, Refusal, RemotePath, Session, explain, replace, spelling};
 use crate::queue::{Claim, Job, Priority, Turn};
 use crate::tree::{Child, Ino, Node};
-use crate::write::temporary::temporary_name;
+use crate::write::temporary::{aside_name, temporary_name};
 
 impl FileSystem {
     /// rename, with RENAME_NOREPLACE when `keep` is set.
@@ -138,10 +138,9 @@ impl FileSystem {
             return self.renamed_here(ino, answer);
         }
         let replaced = known.and_then(|ino| self.tree.lock().node(ino).map(|node| node.attributes.kind));
-        let aside = match (replaced, temporary_name()) {
-            (Some(Kind::File | Kind::Symlink), Ok(name)) => to.path.parent().map(|folder| folder.join(&name)),
-            _ => None,
-        };
+        let name = if open.is_some() { temporary_name() } else { aside_name() };
+        let name = name.ok().filter(|_| matches!(replaced, Some(Kind::File | Kind::Symlink)));
+        let aside = name.as_deref().and_then(|name| Some(to.path.parent()?.join(name)));
         let hide = open.and_then(|ino| Some((ino, aside.as_ref()?.name()?)));
         let on_server = Move {
             from: from.path.clone(),
@@ -165,6 +164,8 @@ impl FileSystem {
         };
         let end = move |outcome: Result<(), Error>| {
             let Rename { from, to, .. } = rename;
+            // In use until now, or hidden from here on.
+            let _name = name;
             match outcome {
                 Err(error) => {
                     let mut tree = fs.tree.lock();

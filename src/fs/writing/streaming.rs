@@ -28,11 +28,14 @@ impl FileSystem {
     ) {
         match wish {
             Wish::Nothing => return answer.ok(len),
-            Wish::Room => return self.wait_for_room(caller, ino, len, None, answer),
-            Wish::Begin => self.begin_streaming(ino),
+            Wish::Room => {}
+            Wish::Begin => {
+                self.begin_streaming(ino);
+                return answer.ok(len);
+            }
             Wish::GoOn => self.go_on(ino),
         }
-        answer.ok(len);
+        self.wait_for_room(caller, ino, len, None, answer);
     }
 
     /// The bytes are taken; the writer goes on when there is room for more, and gets an error when none is made for a

@@ -81,10 +81,12 @@ impl Draft {
             self.dropped = end;
             outgoing.hold(reach.saturating_sub(end));
         }
-        if outgoing.parked && reach.saturating_sub(outgoing.sent) >= from.min(limit / 8) {
+        let must_wait = outgoing.is_full(reach, limit) && !outgoing.spoiled;
+        let is_worth_it = reach.saturating_sub(outgoing.sent) >= from.min(limit / 8);
+        if outgoing.parked && (is_worth_it || must_wait) {
             return Wish::GoOn;
         }
-        if outgoing.is_full(reach, limit) && !outgoing.spoiled { Wish::Room } else { Wish::Nothing }
+        if must_wait { Wish::Room } else { Wish::Nothing }
     }
 
     /// Whether so much waits to be sent that a connection is worth it.
@@ -252,3 +254,29 @@ static HELD: AtomicU64 = AtomicU64::new(0);
 const UNDER_WAY: u64 = 32 << 20;
 /// However full the disk limit is, a writer may be so far ahead of the line: enough for one that is slow now and then.
 const SHARE: u64 = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parked_upload_goes_on_when_its_writer_must_wait_for_room() {
+        const MIB: usize = 1 << 20;
+        let folder = std::env::temp_dir().join(format!("ftpfs-outgoing-{}", std::process::id()));
+        let (limit, from) = (256 * MIB as u64, 64 * MIB as u64);
+        let mut draft = Draft::new();
+        draft.begin_streaming();
+        draft.park();
+        draft.write(0, &vec![7; 10 * MIB], &folder).unwrap();
+        assert_eq!(draft.after_write(limit, from), Wish::Nothing);
+        // Others have taken all of it.
+        let mut others = Outgoing::default();
+        others.hold(limit);
+        assert_eq!(draft.after_write(limit, from), Wish::GoOn);
+        let waits = draft.wait_for_room(limit, Box::new(|_| ()));
+        assert!(waits.is_none(), "the writer goes on without room");
+        let woken = draft.note_outgoing(4 * MIB as u64, limit);
+        assert_eq!(woken.len(), 1);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -70,12 +70,9 @@ impl Record {
         self.parts.iter().map(|part| part.end - part.start).sum()
     }
 
-    /// The same in pieces of at most [`PIECE`] bytes, in order: offset and length.
+    /// The same in [`pieces`].
     pub fn pieces(&self) -> impl Iterator<Item = (u64, usize)> {
-        self.parts.iter().flat_map(|part| {
-            let most = PIECE as u64;
-            part.clone().step_by(PIECE).map(move |at| (at, most.min(part.end - at) as usize))
-        })
+        pieces(&self.parts)
     }
 
     /// The text; none when it would be longer than [`MAX_TEXT`] (thousands of ranges).
@@ -143,6 +140,14 @@ impl Record {
         }
         draft.finish()
     }
+}
+
+/// Ranges in pieces of at most [`PIECE`] bytes, in order: offset and length.
+pub fn pieces(ranges: &[Range<u64>]) -> impl Iterator<Item = (u64, usize)> {
+    ranges.iter().flat_map(|range| {
+        let most = PIECE as u64;
+        range.clone().step_by(PIECE).map(move |at| (at, most.min(range.end - at) as usize))
+    })
 }
 
 /// What has been read so far.

@@ -10,11 +10,13 @@
 //! the change, not half a file; it is repeated as a whole, because to write the same bytes twice does no harm. The size says
 //! nothing about success here, so what was sent is read back.
 
+use std::io;
 use std::ops::Range;
 
 use log::debug;
+use openssl::sha::Sha256;
 
-use super::{CHUNK, Upload, Uploaded, confirmed, local};
+use super::{CHUNK, Source, Upload, Uploaded, confirmed, local};
 use crate::ftp::{After, Error, How, Modified, Precision, Refusal, RemotePath, Session, Told};
 use crate::write::draft::Draft;
 use crate::write::temporary::temporary_name;
@@ -106,35 +108,58 @@ impl Upload {
             size = size.max(range.end);
             let is_last = number + 1 == ranges.len();
             let after = if is_last { self.after(None) } else { After::default() };
-            let mut source = self.source(range.clone());
+            let mut source = Summed { source: self.source(range.clone()), sum: Sha256::new() };
             let stored = session.store(path, How::From(range.start), &mut source, &after)?;
+            let sum = source.sum.finish();
             // A repeated patch finds what the one before has added.
             let expected = if is_last || is_first { size } else { stored.size.unwrap_or(size) };
             done = confirmed(session, path, stored, expected)?;
-            self.read_back(session, path, range)?;
+            read_back(session, path, range, sum)?;
         }
         Ok(done)
     }
+}
 
-    /// A range that broke off inside the file leaves its size as it should be, and some servers say 226 to that: so the
-    /// server has to show what it has.
-    fn read_back(&self, session: &mut Session, path: &RemotePath, range: &Range<u64>) -> Result<(), Error> {
-        let (mut theirs, mut ours) = (vec![0; CHUNK], vec![0; CHUNK]);
-        let mut at = range.start;
-        let mut download = session.retrieve_held(path, at)?;
-        while at < range.end {
-            let len = CHUNK.min((range.end - at) as usize);
-            let got = download.read(theirs.get_mut(..len).unwrap_or_default())?;
-            self.draft.lock().copy_out(at, ours.get_mut(..got).unwrap_or_default()).map_err(local)?;
-            if got == 0 || theirs.get(..got) != ours.get(..got) {
-                download.abandon();
-                let text = "the server does not have what was sent".to_owned();
-                return Err(Error::Data { during: "STOR", text });
+/// A range that broke off inside the file leaves its size as it should be, and some servers say 226 to that: so the
+/// server has to show what it has. It must be what was sent, not what the draft is by now: programs go on writing.
+fn read_back(
+    session: &mut Session,
+    path: &RemotePath,
+    range: &Range<u64>,
+    sent: [u8; 32],
+) -> Result<(), Error> {
+    let mut buffer = vec![0; CHUNK];
+    let mut sum = Sha256::new();
+    let mut at = range.start;
+    let mut download = session.retrieve_held(path, at)?;
+    while at < range.end {
+        let len = CHUNK.min((range.end - at) as usize);
+        match download.read(buffer.get_mut(..len).unwrap_or_default())? {
+            0 => break,
+            got => {
+                sum.update(buffer.get(..got).unwrap_or_default());
+                at += got as u64;
             }
-            at += got as u64;
         }
-        download.abandon();
-        Ok(())
+    }
+    download.abandon();
+    if at == range.end && sum.finish() == sent {
+        return Ok(());
+    }
+    Err(Error::Data { during: "STOR", text: "the server does not have what was sent".to_owned() })
+}
+
+/// Sums up what is read from `source`.
+struct Summed<'d> {
+    source: Source<'d>,
+    sum: Sha256,
+}
+
+impl io::Read for Summed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.source.read(buffer)?;
+        self.sum.update(buffer.get(..len).unwrap_or_default());
+        Ok(len)
     }
 }
 
@@ -151,7 +176,8 @@ pub(super) fn is_proven(session: &mut Session, folder: &RemotePath) -> Result<bo
     if let Some(kept) = session.features().tail_is_kept() {
         return Ok(kept && session.features().can_restart_store());
     }
-    let probe = folder.join(&temporary_name()?);
+    let name = temporary_name()?;
+    let probe = folder.join(&name);
     let outcome = prove(session, &probe);
     if session.is_alive() {
         let _ = session.delete(&probe);
