@@ -226,23 +226,6 @@ impl Tree {
         Some(ino)
     }
 
-    /// The server has no such name any more. What is only here, or has unsent content, keeps it.
-    pub fn lose(&mut self, parent: Ino, name: &Name, now: Instant) {
-        let Some(folder) = self.nodes.get(&parent).and_then(|node| node.folder.as_ref()) else { return };
-        let Some(&ino) = folder.children.get(name) else { return };
-        if self.nodes.get(&ino).is_some_and(|node| node.local) {
-            return;
-        }
-        self.stamp.0 += 1;
-        let stamp = self.stamp;
-        if let Some(node) = self.nodes.get_mut(&parent) {
-            let folder = node.folder_mut();
-            folder.children.remove(name);
-            folder.note_change(name.clone(), stamp, now);
-        }
-        self.take_name(ino);
-    }
-
     /// Moves a name, over whatever had the new one. Returns the moved and the replaced inode.
     pub fn rename(
         &mut self,

@@ -94,6 +94,23 @@ impl Tree {
         Some(ino)
     }
 
+    /// The server has no such name any more. What is only here, or has unsent content, keeps it.
+    pub fn lose(&mut self, parent: Ino, name: &Name, now: Instant) {
+        let Some(folder) = self.nodes.get(&parent).and_then(|node| node.folder.as_ref()) else { return };
+        let Some(&ino) = folder.children.get(name) else { return };
+        if self.nodes.get(&ino).is_some_and(|node| node.local) {
+            return;
+        }
+        self.stamp.0 += 1;
+        let stamp = self.stamp;
+        if let Some(node) = self.nodes.get_mut(&parent) {
+            let folder = node.folder_mut();
+            folder.children.remove(name);
+            folder.note_change(name.clone(), stamp, now);
+        }
+        self.take_name(ino);
+    }
+
     /// Takes over a time from MDTM. True when it shows that the content is a new one.
     pub fn apply_time(&mut self, ino: Ino, exact: Modified) -> bool {
         let Some(node) = self.nodes.get_mut(&ino).filter(|node| !node.local) else { return false };

@@ -16,19 +16,39 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::fcntl::Flock;
+use parking_lot::Mutex;
 
 use super::Draft;
+use super::draft::Generation;
 use super::journal::record::{self, PIECE};
 use super::journal::{self, Place, Record};
 use super::spool::{make_folder, open_file};
 
-/// Copies the unsent bytes of a draft to `folder`/unsent/ and returns the file's name.
+/// Copies the unsent bytes of a draft to `folder`/unsent/; gives the file's name, and the generation of the draft that is in it. There
+/// may be much of it, so its programs can go on meanwhile: what they change is copied anew, the last time without letting them in.
 ///
 /// # Errors
 /// Those of the local disk.
-pub fn keep(draft: &Draft, folder: &Path, place: &Place<'_>) -> io::Result<PathBuf> {
-    let record = journal::describe(draft, place);
-    keep_parts(&record, &draft.written(), folder, |at, piece| draft.copy_out(at, piece))
+pub fn keep(draft: &Mutex<Draft>, folder: &Path, place: &Place<'_>) -> io::Result<(PathBuf, Generation)> {
+    for _ in 1..TRIES {
+        let (record, written, generation) = {
+            let draft = draft.lock();
+            (journal::describe(&draft, place), draft.written(), draft.generation())
+        };
+        let mut is_another = false;
+        let kept = keep_parts(&record, &written, folder, |at, piece| {
+            let draft = draft.lock();
+            is_another = draft.generation() != generation;
+            if is_another { Err(io::ErrorKind::Interrupted.into()) } else { draft.copy_out(at, piece) }
+        });
+        if !is_another {
+            return kept.map(|file| (file, generation));
+        }
+    }
+    let draft = draft.lock();
+    let record = journal::describe(&draft, place);
+    let file = keep_parts(&record, &draft.written(), folder, |at, piece| draft.copy_out(at, piece))?;
+    Ok((file, draft.generation()))
 }
 
 /// As [`keep`], for bytes that are elsewhere: `bytes` brings them (offset, buffer).
@@ -245,6 +265,8 @@ fn read_head(path: &Path, most: u64) -> Option<Vec<u8>> {
 
 /// Below the spool folder.
 pub const FOLDER: &str = "unsent";
+/// How often what programs change meanwhile is copied anew.
+const TRIES: usize = 4;
 const INFO: &str = ".info";
 const LOCK: &str = "lock";
 
@@ -267,7 +289,7 @@ mod tests {
                 is_new: true,
                 reason: "",
             };
-            let file = keep(&draft, &folder, &place).unwrap();
+            let file = keep(&Mutex::new(draft), &folder, &place).unwrap().0;
             let found = list(&folder).unwrap();
             let named = |kept: &Kept| kept.record.as_ref().is_some_and(|record| record.path == path(name));
             assert!(found.len() == 1 && named(&found[0]) && named(&Kept::at(&file)), "{name}: {found:?}");

@@ -17,6 +17,7 @@
 //! repeats anything that must not happen twice.
 
 mod patch;
+mod source;
 
 use std::io;
 use std::ops::Range;
@@ -35,6 +36,7 @@ use crate::ftp::{
 };
 use crate::queue::{Task, Turn};
 use crate::read::Locate;
+use source::Source;
 
 /// A task that uploads a draft.
 pub struct Upload {
@@ -416,7 +418,7 @@ impl Upload {
     }
 
     fn source(&self, range: Range<u64>) -> Source<'_> {
-        Source { draft: &self.draft, is_unlinked: &self.is_unlinked, at: range.start, end: range.end }
+        Source::new(&self.draft, &self.is_unlinked, range)
     }
 
     fn after(&self, mode: Option<u32>) -> After {
@@ -470,28 +472,6 @@ fn local(error: io::Error) -> Error {
 /// Whether an upload ended because the file is to be removed. Where that fails it is to be repeated.
 pub fn is_making_way(error: &Error) -> bool {
     matches!(error, Error::Local { errno: libc::ECANCELED })
-}
-
-struct Source<'d> {
-    draft: &'d Mutex<Draft>,
-    is_unlinked: &'d IsUnlinked,
-    at: u64,
-    end: u64,
-}
-
-impl io::Read for Source<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if (self.is_unlinked)() {
-            return Err(io::Error::from_raw_os_error(libc::ECANCELED));
-        }
-        let len = buffer.len().min((self.end - self.at) as usize);
-        let buffer = &mut buffer[..len];
-        let mut draft = self.draft.lock();
-        draft.copy_out(self.at, buffer)?;
-        self.at += len as u64;
-        draft.note_sent(self.at);
-        Ok(len)
-    }
 }
 
 /// No disk says so.

@@ -5,11 +5,11 @@
 //! `FileSystem::confirm`, and one way out, `FileSystem::uploaded`: nobody is answered anywhere else. When an upload
 //! fails, everybody who waits gets the error, the bytes are kept on the local disk and the log says where.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use log::{debug, error, warn};
+use parking_lot::Mutex;
 
 use crate::fs::handles::Handle;
 use crate::fs::writeback::{Brought, Careful};
@@ -265,11 +265,7 @@ impl FileSystem {
             (entry.draft.clone(), entry.there == There::Never)
         };
         // There may be much of it. It still counts as being uploaded, so nothing else begins meanwhile.
-        let kept = {
-            let draft = draft.lock();
-            let file = self.keep(ino, &draft, is_new, error);
-            file.map(|file| Kept { file, generation: draft.generation() })
-        };
+        let kept = self.keep(ino, &draft, is_new, error);
         let is_kept = kept.is_some();
         let (waiting, open) = {
             let mut drafts = self.drafts.0.lock();
@@ -300,10 +296,10 @@ impl FileSystem {
     pub(in crate::fs) fn keep(
         &self,
         ino: Ino,
-        draft: &Draft,
+        draft: &Mutex<Draft>,
         is_new: bool,
         reason: &Error,
-    ) -> Option<PathBuf> {
+    ) -> Option<Kept> {
         let (path, root) = {
             let tree = self.tree.lock();
             let root = tree.root_path().clone();
@@ -314,12 +310,12 @@ impl FileSystem {
         let (server, why) = (&self.server, reason.to_string());
         let place = Place { server, root: &root, path: &path, is_new, reason: &why };
         match kept::keep(draft, &self.options.spool_dir, &place) {
-            Ok(name) => {
+            Ok((file, generation)) => {
                 error!(
                     "{path} was not uploaded ({reason}); its bytes are in {} (`ftpfs recover`)",
-                    name.display()
+                    file.display()
                 );
-                Some(name)
+                Some(Kept { file, generation })
             }
             Err(local) => {
                 error!("{path} was not uploaded ({reason}), and its bytes could not be kept: {local}");
@@ -357,7 +353,7 @@ impl FileSystem {
         let unsent: Vec<_> =
             drafts.iter().filter(|(_, entry)| entry.uploading || entry.draft.lock().is_dirty()).collect();
         for (ino, entry) in unsent.iter().filter(|(ino, _)| !safe.contains(ino)) {
-            self.keep(**ino, &entry.draft.lock(), entry.there == There::Never, &Error::Cancelled);
+            self.keep(**ino, &entry.draft, entry.there == There::Never, &Error::Cancelled);
         }
         unsent.len()
     }

@@ -46,7 +46,7 @@ pub(super) enum There {
 }
 
 /// Bytes of an upload that failed, on the local disk.
-pub(super) struct Kept {
+pub(in crate::fs) struct Kept {
     pub file: PathBuf,
     /// Of the draft, when they were kept.
     pub generation: Generation,
