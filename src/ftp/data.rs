@@ -77,7 +77,15 @@ impl Data {
         self.port
     }
 
-    /// Whether a passive connection is still being made.
+    /// What has gone wrong with a passive connection that nobody has waited for. Told once.
+    pub fn failure(&self) -> Option<io::Error> {
+        match &self.channel {
+            Channel::Open(Stream::Plain(tcp)) => tcp.take_error().ok().flatten(),
+            _ => None,
+        }
+    }
+
+    /// Whether a passive connection is still being made, or has failed.
     pub fn is_connecting(&self) -> bool {
         matches!(&self.channel, Channel::Open(stream) if !stream.is_connected())
     }

@@ -1,0 +1,168 @@
+//! The FTP engine against a server that says no, or something else, at a bad moment: what it then believes, what it keeps for the
+//! next transfer, and what it tells. The scripted server, without a mount.
+
+#[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+mod harness;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use ftpfs::ftp::config::{Secret, TlsMode};
+use ftpfs::ftp::{After, Config, Error, Features, How, Session};
+use harness::fetch;
+use harness::scratch::Scratch;
+use harness::scripted::{Fault, Options, Rule, Server};
+use harness::session::{path, read};
+
+#[test]
+fn where_active_mode_is_refused_the_last_resort_is_reached_and_other_ways_are_tried_later() {
+    let at = Served::new(Options::default());
+    closed_ports(&at.server);
+    refuses_active(&at.server);
+    let features = Features::new();
+    let mut session = Session::open_proven(&at.config(), &features).unwrap();
+    assert!(features.data_is_blocked());
+    assert_eq!(session.list(&path("/")).unwrap().entries.len(), 1);
+    let error = read(&mut session, &path("/file"), 0).unwrap_err();
+    assert!(error.to_string().contains("firewall"), "{error}");
+}
+
+#[test]
+fn a_mount_whose_data_ports_were_closed_for_a_while_finds_back_although_active_mode_is_refused() {
+    let at = Served::new(Options::default());
+    let features = Features::new();
+    let mut session = Session::open_proven(&at.config(), &features).unwrap();
+    closed_ports(&at.server);
+    refuses_active(&at.server);
+    for _ in 0..8 {
+        if !session.is_alive() {
+            session = Session::open(&at.config(), &features).unwrap();
+        }
+        let error = read(&mut session, &path("/file"), 0).unwrap_err();
+        assert!(error.is_transient(), "{error}");
+    }
+    at.server.faults().clear();
+    refuses_active(&at.server);
+    let works = (0..4).any(|_| {
+        let mut session = Session::open(&at.config(), &features).unwrap();
+        read(&mut session, &path("/file"), 0).is_ok()
+    });
+    assert!(works);
+}
+
+#[test]
+fn a_refused_port_says_nothing_about_mlsd() {
+    let at = Served::new(Options::default());
+    let features = Features::new();
+    drop(Session::open_proven(&at.config(), &features).unwrap());
+    at.server.faults().add(Rule::on("EPSV").times(2).act(Fault::Reply("502 Not now.".into())));
+    let mut session = Session::open(&at.config(), &features).unwrap();
+    let _ = session.list(&path("/"));
+    assert!(features.has_exact_listing());
+}
+
+#[test]
+fn a_ready_connection_that_was_reset_is_replaced() {
+    let at = Served::greeting("220 (vsFTPd 3.0.3)");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let features = Features::new();
+    drop(Session::open_proven(&at.config(), &features).unwrap());
+    at.server.faults().add(
+        Rule::on("EPSV").once().act(Fault::Reply(format!("229 Entering Extended Passive Mode (|||{port}|)"))),
+    );
+    let mut session = Session::open(&at.config(), &features).unwrap();
+    session.make_ready().unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    nix::sys::socket::setsockopt(&accepted, nix::sys::socket::sockopt::Linger, &linger).unwrap();
+    drop(accepted);
+    assert_eq!(read(&mut session, &path("/file"), 0).unwrap(), b"hello");
+}
+
+#[test]
+fn what_was_sent_for_a_refused_upload_never_gets_into_the_next_file() {
+    for greeting in ["220 Ready", "220 (vsFTPd 3.0.3)"] {
+        let at = Served::greeting(greeting);
+        at.server.faults().add(Rule::on("APPE").act(Fault::Reply("502 APPE not implemented.".into())));
+        let features = Features::new();
+        let mut session = Session::open_proven(&at.config(), &features).unwrap();
+        let refused = session.store(&path("/file"), How::Append, &mut &b"appended"[..], &After::default());
+        assert!(matches!(refused, Err(Error::Unsupported { command: "APPE" })), "{refused:?}");
+        if !session.is_alive() {
+            session = Session::open(&at.config(), &features).unwrap();
+        }
+        session.store(&path("/new"), How::Replace, &mut &b"the new file"[..], &After::default()).unwrap();
+        assert_eq!(at.read("new"), "the new file", "{greeting}");
+        assert_eq!(at.read("file"), "hello");
+    }
+}
+
+#[test]
+fn inside_tls_a_listing_that_is_refused_is_asked_for_in_another_way() {
+    let Ok(certificate) = fetch::certificate() else { return eprintln!("SKIPPED: no certificate") };
+    let options =
+        Options { tls: Some(certificate.clone()), without: vec!["MLSD", "MLST"], ..Options::default() };
+    let at = Served::new(options);
+    at.server.faults().add(Rule::on("LIST").path("-a").act(Fault::Reply("504 No such parameter.".into())));
+    let mut config = (*at.config()).clone();
+    config.tls.mode = TlsMode::Explicit;
+    config.tls.ca = Some(certificate.0);
+    let mut session = Session::open_proven(&Arc::new(config), &Features::new()).unwrap();
+    assert_eq!(session.list(&path("/")).unwrap().entries.len(), 1);
+}
+
+#[test]
+fn an_empty_answer_to_list_with_an_option_is_not_believed_before_it_has_listed_something() {
+    let at = Served::new(Options { without: vec!["MLSD", "MLST"], ..Options::default() });
+    // Where `-a` is a name that is not there.
+    at.server.faults().add(Rule::on("LIST").path("-a").act(Fault::Content(Vec::new())));
+    let features = Features::new();
+    let mut session = Session::open_proven(&at.config(), &features).unwrap();
+    assert_eq!(session.list(&path("/")).unwrap().entries.len(), 1);
+}
+
+/// Passive ports that nothing listens on.
+fn closed_ports(server: &Server) {
+    let epsv = Fault::Reply("229 Entering Extended Passive Mode (|||1|).".into());
+    let pasv = Fault::Reply("227 Entering Passive Mode (127,0,0,1,0,1).".into());
+    server.faults().add(Rule::on("EPSV").act(epsv));
+    server.faults().add(Rule::on("PASV").act(pasv));
+}
+
+/// vsftpd's words to an address that is not its client's: NAT.
+fn refuses_active(server: &Server) {
+    server.faults().add(Rule::on("EPRT").act(Fault::Reply("500 Illegal EPRT command.".into())));
+    server.faults().add(Rule::on("PORT").act(Fault::Reply("500 Illegal PORT command.".into())));
+}
+
+/// A server with one file.
+struct Served {
+    server: Server,
+    _scratch: Scratch,
+}
+
+impl Served {
+    fn new(options: Options) -> Self {
+        let scratch = Scratch::new("served");
+        let server = Server::start_with(scratch.path(), options).unwrap();
+        server.put("file", "hello");
+        Self { server, _scratch: scratch }
+    }
+
+    fn greeting(text: &str) -> Self {
+        let at = Self::new(Options::default());
+        at.server.faults().add(Rule::on("CONNECT").act(Fault::Reply(text.into())));
+        at
+    }
+
+    fn config(&self) -> Arc<Config> {
+        let mut config = Config::new("127.0.0.1", "guest", Secret::new("guest"));
+        config.port = self.server.port();
+        Arc::new(config)
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.server.root().join(name)).unwrap()
+    }
+}
