@@ -113,6 +113,25 @@ fn inside_tls_a_listing_that_is_refused_is_asked_for_in_another_way() {
 }
 
 #[test]
+fn the_goodbye_of_an_idle_session_is_no_success() {
+    for (verb, change) in [
+        ("DELE", (|session| session.delete(&path("/file"))) as fn(&mut Session) -> Result<(), Error>),
+        ("RMD", |session| session.remove_directory(&path("/folder"))),
+        ("RNTO", |session| session.rename(&path("/file"), &path("/other"))),
+        ("SITE", |session| session.set_mode(&path("/file"), 0o600)),
+    ] {
+        let at = Served::new(Options::default());
+        // libunftp's idle time-out.
+        let goodbye = "221 Session timed out. Closing control connection";
+        at.server.faults().add(Rule::on(verb).act(Fault::Reply(goodbye.into())));
+        let mut session = Session::open(&at.config(), &Features::new()).unwrap();
+        let outcome = change(&mut session);
+        assert!(matches!(outcome, Err(Error::Lost { .. })), "{verb}: {outcome:?}");
+        assert!(!session.is_alive(), "{verb}");
+    }
+}
+
+#[test]
 fn an_empty_answer_to_list_with_an_option_is_not_believed_before_it_has_listed_something() {
     let at = Served::new(Options { without: vec!["MLSD", "MLST"], ..Options::default() });
     // Where `-a` is a name that is not there.
