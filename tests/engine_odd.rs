@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use ftpfs::ftp::config::{Secret, TlsMode};
-use ftpfs::ftp::{After, Config, Error, Features, How, Session};
+use ftpfs::ftp::{After, Config, Error, Features, How, Refusal, Session, explain};
 use harness::fetch;
 use harness::scratch::Scratch;
 use harness::scripted::{Fault, Options, Rule, Server};
@@ -128,6 +128,33 @@ fn the_goodbye_of_an_idle_session_is_no_success() {
         let outcome = change(&mut session);
         assert!(matches!(outcome, Err(Error::Lost { .. })), "{verb}: {outcome:?}");
         assert!(!session.is_alive(), "{verb}");
+    }
+}
+
+#[test]
+fn a_connection_that_is_lost_while_looking_does_not_make_a_file_missing() {
+    for lost in [Fault::Close, Fault::Reply("421 Timeout.".into())] {
+        let at = Served::new(Options::default());
+        at.server.faults().add(Rule::on("DELE").act(Fault::Reply("550 Failed.".into())));
+        let mut session = Session::open_proven(&at.config(), &Features::new()).unwrap();
+        at.server.faults().add(Rule::on("MLSD").act(lost));
+        let refused = session.delete(&path("/file")).unwrap_err();
+        let error = explain::delete(&mut session, &path("/file"), refused);
+        assert!(error.is_transient() && error.refusal().is_none(), "{error:?}");
+    }
+}
+
+#[test]
+fn a_listing_with_lines_that_nobody_understands_does_not_prove_that_a_file_is_missing() {
+    let at = Served::new(Options::default());
+    at.server.faults().add(Rule::on("DELE").act(Fault::Reply("550 Failed.".into())));
+    let mut session = Session::open_proven(&at.config(), &Features::new()).unwrap();
+    let lines = b"type=file;size=1; other\r\nsomething\r\n".to_vec();
+    at.server.faults().add(Rule::on("MLSD").act(Fault::Content(lines)));
+    for (name, meaning) in [("/file", Refusal::Denied), ("/none", Refusal::NotFound)] {
+        let refused = session.delete(&path(name)).unwrap_err();
+        let error = explain::delete(&mut session, &path(name), refused);
+        assert_eq!(error.refusal(), Some(meaning), "{name}: {error:?}");
     }
 }
 
