@@ -296,6 +296,11 @@ impl Features {
                     self.become_server(Server::FtpSrv);
                     continue;
                 }
+                // Apache's greeting is the text of RFC 959. No other of those measured offers this digest.
+                "MMD5" if self.server() == Server::Unknown => {
+                    self.become_server(Server::Apache);
+                    continue;
+                }
                 "REST" => Capability::RestRetr,
                 _ => continue,
             };
@@ -418,6 +423,26 @@ mod tests {
 
     fn reply(code: u16, lines: &[&str]) -> Reply {
         Reply { code, lines: lines.iter().map(|l| l.as_bytes().to_vec()).collect() }
+    }
+
+    #[test]
+    fn servers_with_anybodys_greeting_are_told_by_feat() {
+        let features = Features::new();
+        features.greeted(&reply(220, &["welcome"]));
+        assert_eq!(features.server(), Server::Unknown);
+        features.read_feat(&reply(502, &["'feat' not implemented"]));
+        assert_eq!(features.server(), Server::Aioftp);
+        let features = Features::new();
+        features.greeted(&reply(220, &["Service ready for new user."]));
+        features.read_feat(&reply(211, &["Extensions supported", " SIZE", " MD5", " MMD5", " MFMT", "End"]));
+        assert_eq!(features.server(), Server::Apache);
+        assert!(features.can_tell_size());
+        // vsftpd with a banner of its owner's.
+        let features = Features::new();
+        features.greeted(&reply(220, &["Welcome"]));
+        features.read_feat(&reply(211, &["Features:", " EPRT", " MDTM", " SIZE", "End"]));
+        assert_eq!(features.server(), Server::Unknown);
+        assert_eq!(features.ability(Capability::Mdtm), Ability::Yes);
     }
 
     #[test]

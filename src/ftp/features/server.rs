@@ -47,9 +47,8 @@ impl Server {
         if let Some((_, server)) = by_word.iter().find(|(word, _)| text.contains(word)) {
             return *server;
         }
+        // aioftp and Apache greet in words that anybody may have chosen: FEAT tells them (`Features::read_feat`).
         match text {
-            "welcome" => Self::Aioftp,
-            "service ready for new user." => Self::Apache,
             "operation successful" => Self::Busybox,
             _ => Self::Unknown,
         }
@@ -225,7 +224,8 @@ mod tests {
             (&["pyftpdlib 2.2.0 ready."], Server::Pyftpdlib),
             (&["Welcome to the libunftp FTP server"], Server::Libunftp),
             (&["Twisted 26.10.0 FTP Server"], Server::Twisted),
-            (&["welcome"], Server::Aioftp),
+            (&["Welcome"], Server::Unknown),
+            (&["Service ready for new user."], Server::Unknown),
             (&["localhost FTP server (GNU inetutils 2.4) ready."], Server::Inetutils),
             (&["vm FTP server (Version 6.4/OpenBSD/Linux-ftpd-0.17) ready."], Server::LinuxFtpd),
             (&["Ready"], Server::Unknown),
