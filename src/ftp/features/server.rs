@@ -130,20 +130,6 @@ impl Server {
         self == Self::Proftpd
     }
 
-    /// Whether REST and STOR in the middle of a file keep what lies behind.
-    pub fn keeps_tail(self) -> bool {
-        matches!(
-            self,
-            Self::Vsftpd
-                | Self::Proftpd
-                | Self::Pyftpdlib
-                | Self::Aioftp
-                | Self::Busybox
-                | Self::Inetutils
-                | Self::LinuxFtpd
-        )
-    }
-
     /// Whether RNTO replaces an existing file.
     pub fn replaces_on_rename(self) -> bool {
         !matches!(self, Self::Aioftp | Self::Apache)
@@ -189,7 +175,7 @@ impl Server {
             Self::FtpSrv => &[Mlst, Mfmt, SiteUtime, MdtmSet, RestStor],
             // Without REST a restarted STOR replaces the file.
             Self::Twisted => &[Mlst, Mfmt, SiteUtime, MdtmSet, SiteChmod, RestRetr, RestStor, Append, Utf8],
-            Self::Aioftp => &[Size, Mdtm, Mfmt, SiteUtime, MdtmSet, SiteChmod, ListAll, Utf8, Noop],
+            Self::Aioftp => &[Size, Mdtm, Mfmt, SiteUtime, MdtmSet, SiteChmod, ListAll, Utf8],
             Self::Apache => &[SiteUtime, MdtmSet, SiteChmod],
             Self::Busybox => &[Mlst, Mfmt, SiteUtime, MdtmSet, SiteChmod, Utf8, Eprt],
             Self::Inetutils | Self::LinuxFtpd => &[Mlst, Mfmt, SiteUtime, MdtmSet, Utf8],
