@@ -89,7 +89,7 @@ impl Control {
     /// to be waited for ([`stream::wait_connected`]); only a proxy is waited for here, at most until the deadline.
     pub fn begin_dial(&self, to: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
         let Some((proxy, name)) = &self.proxy else {
-            return stream::begin_connect_held(to, Some(self.local.ip()));
+            return stream::begin_connect_held(to, Some(self.local));
         };
         let host = if to.ip() == self.peer.ip() { Host::new(name) } else { Host::Address(to.ip()) };
         let tcp = stream::connect(self.peer, None, deadline)?;
