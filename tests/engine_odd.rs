@@ -168,6 +168,46 @@ fn an_empty_answer_to_list_with_an_option_is_not_believed_before_it_has_listed_s
     assert_eq!(session.list(&path("/")).unwrap().entries.len(), 1);
 }
 
+#[test]
+fn a_listing_by_stat_has_the_entries_on_its_first_and_last_line_too() {
+    let at = Served::new(Options::default());
+    closed_ports(&at.server);
+    refuses_active(&at.server);
+    let line = |name: &str| format!("-rw-r--r--    1 22001  22001    6 Nov 21 06:19 {name}\r\n");
+    for (first, last) in [(line("a"), line("c")), ("Status follows:\r\n".into(), "End of status\r\n".into())]
+    {
+        let told = format!("200-{first} {}200 {last}", line("b"));
+        at.server.faults().add(Rule::on("STAT").path("folder").times(1).act(Fault::Raw(told.into())));
+    }
+    std::fs::create_dir(at.server.root().join("folder")).unwrap();
+    let mut session = Session::open_proven(&at.config(), &Features::new()).unwrap();
+    for names in [&["a", "b", "c"][..], &["b"]] {
+        let listing = session.list(&path("/folder")).unwrap();
+        let mut found: Vec<_> = listing.entries.iter().map(|entry| entry.name.to_string()).collect();
+        found.sort();
+        assert_eq!((found, listing.unparsed), (names.iter().map(|n| n.to_string()).collect(), 0));
+    }
+}
+
+#[test]
+fn where_stat_takes_a_path_with_a_blank_for_two_its_answer_is_not_believed() {
+    let at = Served::new(Options::default());
+    closed_ports(&at.server);
+    refuses_active(&at.server);
+    at.server.put("a folder/inside", "");
+    let other = "213-Status follows:\r\n/bin/ls: cannot access 'folder': No such file or directory\r\n\
+                 -rw-r--r--  1 0 0  6 Nov 21 06:19 elsewhere\r\n213 End of status\r\n";
+    for answer in [other, "213-Status follows:\r\n213 End of status\r\n"] {
+        at.server.faults().add(Rule::on("STAT").path("a folder").once().act(Fault::Raw(answer.into())));
+    }
+    let mut session = Session::open_proven(&at.config(), &Features::new()).unwrap();
+    for _ in 0..2 {
+        let error = session.list(&path("/a folder")).unwrap_err();
+        assert!(error.to_string().contains("firewall"), "{error}");
+    }
+    assert_eq!(session.list(&path("/a folder")).unwrap().entries.len(), 1);
+}
+
 /// Passive ports that nothing listens on.
 fn closed_ports(server: &Server) {
     let epsv = Fault::Reply("229 Entering Extended Passive Mode (|||1|).".into());

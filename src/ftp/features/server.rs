@@ -130,6 +130,11 @@ impl Server {
         self == Self::Proftpd
     }
 
+    /// Whether a path with a blank in it is two paths to STAT.
+    pub fn cuts_status_at_blanks(self) -> bool {
+        matches!(self, Self::PureFtpd | Self::Inetutils | Self::LinuxFtpd)
+    }
+
     /// Whether RNTO replaces an existing file.
     pub fn replaces_on_rename(self) -> bool {
         !matches!(self, Self::Aioftp | Self::Apache)
