@@ -8,10 +8,10 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use ftpfs::ftp::config::{Secret, TlsMode};
-use ftpfs::ftp::{After, Config, Error, Features, How, Refusal, Session, explain};
+use ftpfs::ftp::{After, Config, Error, Features, How, Refusal, Session, explain, replace};
 use harness::fetch;
 use harness::scratch::Scratch;
-use harness::scripted::{Fault, Options, Rule, Server};
+use harness::scripted::{Fault, Options, Rule, Server, Then};
 use harness::session::{path, read};
 
 #[test]
@@ -206,6 +206,23 @@ fn where_stat_takes_a_path_with_a_blank_for_two_its_answer_is_not_believed() {
         assert!(error.to_string().contains("firewall"), "{error}");
     }
     assert_eq!(session.list(&path("/a folder")).unwrap().entries.len(), 1);
+}
+
+#[test]
+fn the_old_content_is_put_back_when_the_session_ends_while_it_is_replaced() {
+    // The server has not renamed it, or it has and the answer is lost.
+    for (lost, content) in [(Fault::Close, "hello"), (Fault::Done(Then::Close), "the new one")] {
+        let at = Served::new(Options::default());
+        at.server.put("new", "the new one");
+        let no = Fault::Reply("553 It is there already.".into());
+        at.server.faults().add(Rule::on("RNTO").path("file").once().act(no));
+        at.server.faults().add(Rule::on("RNTO").path("file").once().act(lost));
+        let mut session = Session::open_proven(&at.config(), &Features::new()).unwrap();
+        let outcome = replace::rename_over(&mut session, &path("/new"), &path("/file"), &path("/aside"));
+        assert!(matches!(outcome, Err(Error::Lost { .. })), "{outcome:?}");
+        assert_eq!(at.read("file"), content);
+        assert!(!at.server.root().join("aside").exists());
+    }
 }
 
 /// Passive ports that nothing listens on.
