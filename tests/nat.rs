@@ -7,12 +7,14 @@
 #[allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
 mod harness;
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddrV6, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ftpfs::ftp::config::{DataMode, PasvAddress, Secret};
 use ftpfs::ftp::{After, Config, Error, Features, How, Session};
-use harness::network::{Lab, SERVER};
+use harness::network::{Host, Lab, SERVER};
 use harness::scratch::Scratch;
 use harness::scripted::{Fault, Options, Rule, Server};
 use harness::session::{path, read};
@@ -120,6 +122,76 @@ fn without_stat_a_server_behind_such_a_firewall_is_refused_with_the_reason() {
         net.client(|config| Session::open_proven(&Arc::new(config), &Features::new()).map(drop)).unwrap_err();
     assert!(error.to_string().contains("firewall"), "{error}");
     assert!(started.elapsed() < BOUND, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_link_local_address_is_good_for_data_connections_too() {
+    let host = match Host::new() {
+        Ok(host) => host,
+        Err(why) => return eprintln!("SKIPPED: no network of namespaces can be had here: {why}"),
+    };
+    host.ip("link set lo up").unwrap();
+    host.ip("addr add fe80::1/64 dev lo nodad").unwrap();
+    host.run(|| {
+        let listener = TcpListener::bind(link_local(0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // They end with their sessions, and the last with the test.
+        std::thread::spawn(move || {
+            for session in listener.incoming() {
+                std::thread::spawn(move || serve_one_file(session.unwrap()));
+            }
+        });
+        for mode in [DataMode::Passive, DataMode::Active] {
+            let mut config = Config::new("fe80::1%lo", "guest", Secret::new("guest"));
+            config.port = port;
+            config.data.mode = mode;
+            let mut session = Session::open(&Arc::new(config), &Features::new()).unwrap();
+            assert_eq!(read(&mut session, &path("/file"), 0).unwrap(), b"hello", "{mode:?}");
+        }
+    });
+}
+
+/// The scripted server knows IPv4 alone: this one knows what a download takes.
+fn serve_one_file(session: TcpStream) {
+    let say = |text: &str| (&session).write_all(format!("{text}\r\n").as_bytes()).unwrap();
+    say("220 Ready.");
+    let mut passive = None;
+    let mut active = None;
+    for line in BufReader::new(&session).lines().map_while(Result::ok) {
+        match line.split(' ').next().unwrap() {
+            "USER" => say("331 The password?"),
+            "PASS" => say("230 Welcome."),
+            "TYPE" => say("200 As always."),
+            "CWD" => say("250 There."),
+            "PWD" => say("257 \"/\""),
+            "EPSV" => {
+                let listener = TcpListener::bind(link_local(0)).unwrap();
+                say(&format!("229 Ok (|||{}|)", listener.local_addr().unwrap().port()));
+                passive = Some(listener);
+            }
+            "EPRT" => {
+                let port = line.split('|').nth(3).unwrap().parse().unwrap();
+                active = Some(link_local(port));
+                say("200 Ok.");
+            }
+            "RETR" => {
+                say("150 Here it is.");
+                let mut data = match (passive.take(), active.take()) {
+                    (Some(listener), _) => listener.accept().unwrap().0,
+                    (None, address) => TcpStream::connect(address.unwrap()).unwrap(),
+                };
+                data.write_all(b"hello").unwrap();
+                drop(data);
+                say("226 That was it.");
+            }
+            _ => say("500 What?"),
+        }
+    }
+}
+
+/// On the loopback device, whose number is 1 in every network.
+fn link_local(port: u16) -> SocketAddrV6 {
+    SocketAddrV6::new("fe80::1".parse().unwrap(), port, 0, 1)
 }
 
 fn reads_and_writes(config: Config, features: &Features) -> Result<(), Error> {

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ftpfs::ftp::listing::{Format, Listing, Parser, Zone, mlsx_entry, parse_time};
+use ftpfs::ftp::Name;
+use ftpfs::ftp::listing::{Format, Listing, Parser, Zone, mlst_entry, parse_time};
 
 /// One input.
 pub fn run(data: &[u8]) {
@@ -24,7 +25,7 @@ pub fn run(data: &[u8]) {
     let lines = bytes.split(|b| *b == b'\n').count();
     assert!(whole.entries.len() + whole.unparsed <= lines + 1);
 
-    let _ = mlsx_entry(bytes);
+    let _ = Name::new(b"name").map(|name| mlst_entry(bytes, name));
     let _ = parse_time(bytes);
 }
 

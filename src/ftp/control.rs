@@ -89,7 +89,7 @@ impl Control {
     /// to be waited for ([`stream::wait_connected`]); only a proxy is waited for here, at most until the deadline.
     pub fn begin_dial(&self, to: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
         let Some((proxy, name)) = &self.proxy else {
-            return stream::begin_connect_held(to, Some(self.local.ip()));
+            return stream::begin_connect_held(to, Some(self.local));
         };
         let host = if to.ip() == self.peer.ip() { Host::new(name) } else { Host::Address(to.ip()) };
         let tcp = stream::connect(self.peer, None, deadline)?;
@@ -184,7 +184,7 @@ impl Control {
         Ok(())
     }
 
-    /// The next reply, within the configured timeout. 421 is the end of the session, whatever it answers.
+    /// The next reply, within the configured timeout. 421 is the end of the session, whatever it answers, and so is 221.
     pub fn reply(&mut self) -> Result<Reply, Error> {
         self.reply_by(Instant::now() + self.timeout)
     }
@@ -193,7 +193,7 @@ impl Control {
     pub fn reply_by(&mut self, deadline: Instant) -> Result<Reply, Error> {
         let during = self.during();
         let reply = self.any_reply_by(deadline)?;
-        if reply.code == 421 {
+        if says_goodbye(&reply) {
             self.ended = true;
             return Err(Error::Lost { during, text: reply.to_string() });
         }
@@ -209,7 +209,7 @@ impl Control {
     pub fn try_reply(&mut self) -> Result<Option<Reply>, Error> {
         let during = self.during();
         match self.take() {
-            Ok(Some(reply)) if reply.code == 421 => {
+            Ok(Some(reply)) if says_goodbye(&reply) => {
                 self.ended = true;
                 Err(Error::Lost { during, text: reply.to_string() })
             }
@@ -393,6 +393,12 @@ impl Control {
     fn during(&self) -> &'static str {
         self.owed.front().copied().unwrap_or("waiting")
     }
+}
+
+/// 221 is the answer to QUIT (which is not waited for), and libunftp's to a session that was idle: it may cross a command, and
+/// is no success of that. FileZilla ends listings by STAT with it, which are not read here.
+fn says_goodbye(reply: &Reply) -> bool {
+    matches!(reply.code, 421 | 221)
 }
 
 /// IPv4 and IPv6 by turns, the resolver's favourite first: where one kind does not work, the other is not far down (RFC 8305

@@ -77,23 +77,33 @@ impl Data {
         self.port
     }
 
-    /// Whether a passive connection is still being made.
+    /// What has gone wrong with a passive connection that nobody has waited for. Told once.
+    pub fn failure(&self) -> Option<io::Error> {
+        match &self.channel {
+            Channel::Open(Stream::Plain(tcp)) => tcp.take_error().ok().flatten(),
+            _ => None,
+        }
+    }
+
+    /// Whether a passive connection is still being made, or has failed.
     pub fn is_connecting(&self) -> bool {
         matches!(&self.channel, Channel::Open(stream) if !stream.is_connected())
     }
 
     /// Listens for the server's connection, and gives the address to tell it.
     pub fn listen(control: &Control, policy: &DataPolicy) -> io::Result<(Self, SocketAddr)> {
-        let here = control.local().ip();
+        let mut here = control.local();
+        here.set_port(0);
         let listener = match &policy.active_ports {
-            None => TcpListener::bind((here, 0))?,
+            None => TcpListener::bind(here)?,
             Some(ports) => {
                 // Not always from the first: a port that has just been used is in TIME_WAIT on one side.
                 let count = usize::from(ports.end().saturating_sub(*ports.start())) + 1;
                 let start = usize::from(control.local().port()) % count;
                 let mut bound = Err(io::ErrorKind::AddrInUse.into());
                 for port in ports.clone().cycle().skip(start).take(count) {
-                    bound = TcpListener::bind((here, port));
+                    here.set_port(port);
+                    bound = TcpListener::bind(here);
                     if bound.is_ok() {
                         break;
                     }
@@ -102,7 +112,8 @@ impl Data {
             }
         };
         listener.set_nonblocking(true)?;
-        let address = SocketAddr::new(policy.active_address.unwrap_or(here), listener.local_addr()?.port());
+        let told = policy.active_address.unwrap_or(here.ip());
+        let address = SocketAddr::new(told, listener.local_addr()?.port());
         let channel = Channel::Listening { listener, server: control.peer().ip(), tls: None };
         Ok((Self { channel, opened: Instant::now(), port: address.port(), is_small: false }, address))
     }
@@ -317,7 +328,12 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let to = listener.local_addr().unwrap();
         let from = |host: &str| {
-            stream::connect(to, Some(host.parse().unwrap()), Instant::now() + Duration::from_secs(5)).unwrap()
+            stream::connect(
+                to,
+                Some(SocketAddr::new(host.parse().unwrap(), 0)),
+                Instant::now() + Duration::from_secs(5),
+            )
+            .unwrap()
         };
         let server = "127.0.0.1".parse().unwrap();
         let stranger = from("127.0.0.2");

@@ -84,24 +84,20 @@ pub enum Capability {
     RestRetr,
     RestStor,
     Append,
-    Epsv,
-    Pasv,
     Eprt,
     Utf8,
     /// `LIST -a`.
     ListAll,
     /// `STAT path` lists that folder and no other, several in one segment.
     ListByStat,
-    Noop,
     /// Keeps bytes of an upload that come before its command: TCP keeps order within a connection, not between two.
     EarlyData,
     /// AVBL, or a quota in other words.
     Space,
-    AuthTls,
 }
 
 impl Capability {
-    const COUNT: usize = Self::AuthTls as usize + 1;
+    const COUNT: usize = Self::Space as usize + 1;
 }
 
 /// What is known about one capability.
@@ -140,12 +136,8 @@ impl Features {
         self.ability(Capability::RestStor) != Ability::No
     }
 
-    /// Whether REST + STOR in the middle of a file is known to keep what lies behind (facts: servers, section 5).
-    pub fn restart_keeps_tail(&self) -> bool {
-        self.can_restart_store() && self.tail_is_kept().unwrap_or_else(|| self.server().keeps_tail())
-    }
-
-    /// What a probe has shown about that; none before there was one.
+    /// What a probe has shown of REST + STOR in the middle of a file: whether it keeps what lies behind (facts: servers,
+    /// section 5). None before there was one.
     pub fn tail_is_kept(&self) -> Option<bool> {
         self.0.state.lock().tail_is_kept
     }
@@ -296,6 +288,11 @@ impl Features {
                     self.become_server(Server::FtpSrv);
                     continue;
                 }
+                // Apache's greeting is the text of RFC 959. No other of those measured offers this digest.
+                "MMD5" if self.server() == Server::Unknown => {
+                    self.become_server(Server::Apache);
+                    continue;
+                }
                 "REST" => Capability::RestRetr,
                 _ => continue,
             };
@@ -433,6 +430,26 @@ mod tests {
         assert_eq!(features.ability(Capability::RestRetr), Ability::Yes);
         assert_eq!(features.ability(Capability::Mfmt), Ability::No);
         assert!(features.has_exact_listing());
+    }
+
+    #[test]
+    fn servers_with_anybodys_greeting_are_told_by_feat() {
+        let features = Features::new();
+        features.greeted(&reply(220, &["welcome"]));
+        assert_eq!(features.server(), Server::Unknown);
+        features.read_feat(&reply(502, &["'feat' not implemented"]));
+        assert_eq!(features.server(), Server::Aioftp);
+        let features = Features::new();
+        features.greeted(&reply(220, &["Service ready for new user."]));
+        features.read_feat(&reply(211, &["Extensions supported", " SIZE", " MD5", " MMD5", " MFMT", "End"]));
+        assert_eq!(features.server(), Server::Apache);
+        assert!(features.can_tell_size());
+        // vsftpd with a banner of its owner's.
+        let features = Features::new();
+        features.greeted(&reply(220, &["Welcome"]));
+        features.read_feat(&reply(211, &["Features:", " EPRT", " MDTM", " SIZE", "End"]));
+        assert_eq!(features.server(), Server::Unknown);
+        assert_eq!(features.ability(Capability::Mdtm), Ability::Yes);
     }
 
     #[test]

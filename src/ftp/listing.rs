@@ -102,15 +102,6 @@ pub enum Format {
     Names,
 }
 
-/// Reads one line of MLST (or MLSD), where the name may come with a path: its last component is taken.
-///
-/// None when the line holds no facts, or when its name is no [`Name`] (that of `/` is not: see [`mlst_entry`]).
-pub fn mlsx_entry(line: &[u8]) -> Option<Entry> {
-    let draft = mlsd::parse_one(without_line_end(line))?;
-    let name = Name::new(draft.name).ok()?;
-    Some(draft.with_name(name))
-}
-
 /// Reads one line of MLST for a path whose name is known, ignoring the name in it: ProFTPD puts a link's target there,
 /// and the root has none.
 pub fn mlst_entry(line: &[u8], name: Name) -> Option<Entry> {
@@ -251,13 +242,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mlst_takes_the_last_component_of_a_path() {
-        let entry = mlsx_entry(b" Type=dir;Modify=20261121062947.250;UNIX.mode=0o755; /a/b c ").unwrap();
-        assert_eq!(entry.name.as_bytes(), b"b c ");
+    fn mlst_tells_all_but_the_name() {
+        let name = || Name::new(b"b c ").unwrap();
+        let line = b" Type=dir;Modify=20261121062947.250;UNIX.mode=0o755; /a/elsewhere";
+        let entry = mlst_entry(line, name()).unwrap();
+        assert_eq!(entry.name, name());
         assert_eq!((entry.kind, entry.mode), (Kind::Directory, Some(0o755)));
         let at = UNIX_EPOCH + Duration::from_millis(1_795_242_587_250);
         assert_eq!(entry.modified, Some(Modified { at, precision: Precision::Second }));
-        assert_eq!(mlsx_entry(b" type=cdir; /"), None);
         assert_eq!(mlst_entry(b" type=cdir; /", Name::new(b"root").unwrap()).unwrap().kind, Kind::Directory);
     }
 }

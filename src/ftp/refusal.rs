@@ -49,24 +49,45 @@ pub fn wants_tls(reply: &Reply) -> bool {
 
 fn without_paths(reply: &Reply, paths: &[&RemotePath]) -> String {
     let mut text = reply.words();
+    let lower = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_lowercase();
     // Longest first, so that taking out a folder does not leave half of its file behind.
     let mut echoes: Vec<String> = Vec::new();
     for path in paths {
-        let whole = String::from_utf8_lossy(path.as_bytes()).to_lowercase();
+        let whole = lower(path.as_bytes());
         echoes.push(whole.trim_start_matches('/').to_owned());
         echoes.push(whole);
-        if let Some(name) = path.name() {
-            echoes.push(String::from_utf8_lossy(name.as_bytes()).to_lowercase());
-        }
+        echoes.extend(path.name().map(|name| lower(name.as_bytes())));
     }
     echoes.sort_by_key(|echo| std::cmp::Reverse(echo.len()));
     for echo in echoes {
-        // A name of one or two letters would tear words apart, and cannot hold words of the table.
-        if echo.len() > 2 {
-            text = text.replace(&echo, " ");
+        // What is that short cannot hold words of the table.
+        if echo.len() <= 2 {
+            continue;
         }
+        let misleads = WORDS.iter().any(|(words, _)| words.iter().any(|w| echo.contains(w)));
+        text = if echo.contains('/') || misleads {
+            text.replace(&echo, " ")
+        } else {
+            // `file` is a name, too: it must not be taken out of the words themselves.
+            without_name(&text, &echo)
+        };
     }
     text
+}
+
+/// The text without a name, where it can be nothing else: in quotes, behind a slash, or in front of everything and a colon.
+fn without_name(text: &str, name: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(name) {
+        kept.push_str(before);
+        let is_first = kept.is_empty() && after.starts_with(':');
+        let is_name = is_first || kept.ends_with(['/', '\'', '"', '`', '<']);
+        kept.push_str(if is_name { " " } else { name });
+        rest = after;
+    }
+    kept.push_str(rest);
+    kept
 }
 
 /// In this order: the first that matches counts, so the more telling words stand above the more general ones.
@@ -210,6 +231,23 @@ mod tests {
         let said = reply(550, "/d/Permission denied: No such file or directory");
         assert_eq!(meaning(&said, &[&path]), Refusal::NotFound);
         assert_eq!(meaning(&reply(550, "Could not open Permission denied"), &[&path]), Refusal::Unclear);
+    }
+
+    #[test]
+    fn a_file_name_is_not_taken_out_of_the_reason() {
+        for (name, text, expected) in [
+            ("/d/file", "/d/file: No such file or directory", Refusal::NotFound),
+            ("/file", "file: No such file or directory", Refusal::NotFound),
+            ("/d/such", "Could not delete \"such\": no such file", Refusal::NotFound),
+            ("/d/directory", "d/directory: Not a directory", Refusal::NotDirectory),
+            ("/a/directory", "'directory': Directory not empty", Refusal::NotEmpty),
+            ("/denied", "Permission denied", Refusal::Denied),
+            ("/d/space", "space: No space left on device", Refusal::NoSpace),
+            ("/d/not found", "Cannot open not found", Refusal::Unclear),
+        ] {
+            let path = RemotePath::parse(name.as_bytes()).unwrap();
+            assert_eq!(meaning(&reply(550, text), &[&path]), expected, "{name}: {text}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Renaming over an existing file, also on servers whose RNTO does not replace.
 //!
 //! Most servers replace. Where RNTO is refused, the old file is renamed aside first, and renamed back when the second
-//! try fails too: at every moment one of the two is on the server, under a name that the log tells. Jobs call this.
+//! try fails too, on another session if this one has ended: at every moment one of the two is on the server, and where it is
+//! left under another name the log and the mount's troubles tell that. Jobs call this.
 
 use log::{debug, warn};
 
@@ -10,7 +11,7 @@ use super::{Error, RemotePath, Session};
 /// Renames `from` to `to`, replacing it. `aside` is a free name in the same folder.
 ///
 /// # Errors
-/// The first refusal, with everything as it was before.
+/// The first refusal, or what ended the session, with everything as it was before as far as the server can still be reached.
 pub fn rename_over(
     session: &mut Session,
     from: &RemotePath,
@@ -33,10 +34,33 @@ pub fn rename_over(
             Ok(())
         }
         Err(error) => {
-            if let Err(error) = session.rename(aside, to) {
-                warn!("the old content of {to} is on the server as {aside}: {error}");
+            if let Err(why) = put_back(session, from, to, aside) {
+                let text = format!("the old content of {to} may be on the server as {aside}: {why}");
+                warn!("{text}");
+                session.features().troubles().note(text);
             }
             Err(error)
         }
     }
+}
+
+/// Undoes the renaming of `to` to `aside`, unless `from` has taken its place: then only the answer was lost.
+fn put_back(
+    session: &mut Session,
+    from: &RemotePath,
+    to: &RemotePath,
+    aside: &RemotePath,
+) -> Result<(), Error> {
+    if session.is_alive() {
+        return session.rename(aside, to);
+    }
+    let mut other = session.another()?;
+    let outcome = match (other.stat(to), other.stat(from)) {
+        (Err(missing), _) if missing.refusal().is_some() => other.rename(aside, to),
+        (Ok(_), Err(missing)) if missing.refusal().is_some() => other.delete(aside),
+        (Ok(_), Ok(_)) => Err(Error::Changed { text: format!("there is another {to} by now") }),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    };
+    other.quit();
+    outcome
 }

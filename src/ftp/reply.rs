@@ -104,14 +104,20 @@ impl Parser {
             };
             let line = rest.get(..end).unwrap_or_default();
             let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
+            let before = self.size;
             self.taken += end + 1;
             self.size += end + 1;
             if line.len() > MAX_LINE || self.size > MAX_REPLY {
                 return Err(Malformed::TooLong);
             }
-            if let Some(reply) = self.take_line(line)? {
-                self.size = 0;
-                return Ok(Some(reply));
+            match self.take_line(line)? {
+                Taken::Reply(reply) => {
+                    self.size = 0;
+                    return Ok(Some(reply));
+                }
+                Taken::Line => {}
+                // Whoever takes it bounds it.
+                Taken::Apart => self.size = before,
             }
         }
     }
@@ -126,43 +132,53 @@ impl Parser {
         self.open.is_some() || self.taken < self.buffer.len()
     }
 
-    fn take_line(&mut self, line: Vec<u8>) -> Result<Option<Reply>, Malformed> {
+    fn take_line(&mut self, line: Vec<u8>) -> Result<Taken, Malformed> {
         let head = head(&line);
         let text = || line.get(4..).unwrap_or_default().to_vec();
         let Some(open) = &mut self.open else {
             return match head {
                 // Some servers put an empty line before or between replies.
-                None if line.is_empty() => Ok(None),
+                None if line.is_empty() => Ok(Taken::Line),
                 None => Err(Malformed::NoCode(line)),
                 Some((code, true)) => {
                     self.open = Some(Reply { code, lines: vec![text()] });
-                    Ok(None)
+                    Ok(Taken::Line)
                 }
-                Some((code, false)) => Ok(Some(Reply { code, lines: vec![text()] })),
+                Some((code, false)) => Ok(Taken::Reply(Reply { code, lines: vec![text()] })),
             };
         };
         match head {
             Some((code, false)) if code == open.code => {
                 open.lines.push(text());
-                Ok(self.open.take())
+                Ok(self.open.take().map_or(Taken::Line, Taken::Reply))
             }
             Some((code, true)) if code == open.code => {
                 open.lines.push(text());
-                Ok(None)
+                Ok(Taken::Line)
             }
-            _ => {
-                match &mut self.text {
-                    Some(text) => {
-                        self.size = 0;
-                        text.extend_from_slice(&line);
-                        text.push(b'\n');
-                    }
-                    None => open.lines.push(line),
+            _ => match &mut self.text {
+                Some(text) => {
+                    text.extend_from_slice(&line);
+                    text.push(b'\n');
+                    Ok(Taken::Apart)
                 }
-                Ok(None)
-            }
+                None => {
+                    open.lines.push(line);
+                    Ok(Taken::Line)
+                }
+            },
         }
     }
+}
+
+/// What became of a line.
+enum Taken {
+    /// The last one of this reply.
+    Reply(Reply),
+    /// It is kept until the reply is complete.
+    Line,
+    /// It is kept apart from the reply.
+    Apart,
 }
 
 /// Why the stream cannot be replies.
@@ -329,6 +345,30 @@ mod tests {
         parser.push(b"220-\r\n");
         parser.push(&b"x\r\n".repeat(MAX_REPLY));
         assert_eq!(parser.next_reply(), Err(Malformed::TooLong));
+    }
+
+    #[test]
+    fn text_that_is_kept_apart_hides_no_reply_without_end() {
+        let mut parser = Parser::default();
+        parser.set_text_apart(true);
+        let piece = b"213-more\r\n a line of a listing\r\n".repeat(100);
+        let refused = (0..MAX_REPLY / 100).find_map(|_| {
+            parser.push(&piece);
+            let outcome = parser.next_reply();
+            parser.take_text();
+            outcome.err()
+        });
+        assert_eq!(refused, Some(Malformed::TooLong));
+        // The listing itself may be as long as it likes.
+        let mut parser = Parser::default();
+        parser.set_text_apart(true);
+        parser.push(b"213-Status\r\n");
+        for _ in 0..100 {
+            parser.push(&b" a line of a listing\r\n".repeat(MAX_REPLY / 1000));
+            assert_eq!(parser.next_reply(), Ok(None));
+        }
+        parser.push(b"213 End\r\n");
+        assert_eq!(parser.next_reply().unwrap().unwrap().lines, [b"Status".to_vec(), b"End".to_vec()]);
     }
 
     #[test]

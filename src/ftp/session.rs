@@ -90,6 +90,11 @@ impl Session {
         self.ready.as_ref().is_some_and(Data::is_ready)
     }
 
+    /// A new session with the same server, when this one has ended and something is to be set right.
+    pub fn another(&self) -> Result<Self, Error> {
+        Self::open(&self.config, &self.features)
+    }
+
     /// Says QUIT without waiting for the answer.
     pub fn quit(mut self) {
         if self.is_alive() {

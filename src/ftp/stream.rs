@@ -4,7 +4,7 @@
 //! because a deadline on a blocking socket is a deadline per system call, not per wait. Used by `control` and `data`.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -224,21 +224,21 @@ pub fn wait(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
     }
 }
 
-/// Connects to one address, from a given local address if there is one.
-pub fn connect(to: SocketAddr, from: Option<IpAddr>, deadline: Instant) -> io::Result<TcpStream> {
+/// Connects to one address, from a given local address (not its port) if there is one.
+pub fn connect(to: SocketAddr, from: Option<SocketAddr>, deadline: Instant) -> io::Result<TcpStream> {
     let tcp = begin_connect(to, from)?;
     wait_connected(&tcp, deadline)?;
     Ok(tcp)
 }
 
 /// Begins to connect; [`wait_connected`] tells what came of it.
-pub fn begin_connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+pub fn begin_connect(to: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpStream> {
     begin_connect_with(to, from, |_| {})
 }
 
 /// As [`begin_connect`], with a small window at first: a server that is to send a little must not have sent much before it
 /// is told to stop. It grows as ever, unless it is held back.
-pub fn begin_connect_held(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+pub fn begin_connect_held(to: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpStream> {
     begin_connect_with(to, from, |fd| {
         // Unlocked before the handshake: a locked buffer would bound the window for good.
         if can_unlock(fd) {
@@ -250,15 +250,17 @@ pub fn begin_connect_held(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Tc
 
 fn begin_connect_with(
     to: SocketAddr,
-    from: Option<IpAddr>,
+    from: Option<SocketAddr>,
     prepare: impl FnOnce(&OwnedFd),
 ) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd =
         socket::socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
     prepare(&fd);
-    if let Some(from) = from {
-        socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
+    if let Some(mut from) = from {
+        // A link-local address says nothing without its scope, which is why this is not an `IpAddr`.
+        from.set_port(0);
+        socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(from))?;
     }
     match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {}

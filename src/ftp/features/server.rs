@@ -47,9 +47,8 @@ impl Server {
         if let Some((_, server)) = by_word.iter().find(|(word, _)| text.contains(word)) {
             return *server;
         }
+        // aioftp and Apache greet in words that anybody may have chosen: FEAT tells them (`Features::read_feat`).
         match text {
-            "welcome" => Self::Aioftp,
-            "service ready for new user." => Self::Apache,
             "operation successful" => Self::Busybox,
             _ => Self::Unknown,
         }
@@ -131,18 +130,9 @@ impl Server {
         self == Self::Proftpd
     }
 
-    /// Whether REST and STOR in the middle of a file keep what lies behind.
-    pub fn keeps_tail(self) -> bool {
-        matches!(
-            self,
-            Self::Vsftpd
-                | Self::Proftpd
-                | Self::Pyftpdlib
-                | Self::Aioftp
-                | Self::Busybox
-                | Self::Inetutils
-                | Self::LinuxFtpd
-        )
+    /// Whether a path with a blank in it is two paths to STAT.
+    pub fn cuts_status_at_blanks(self) -> bool {
+        matches!(self, Self::PureFtpd | Self::Inetutils | Self::LinuxFtpd)
     }
 
     /// Whether RNTO replaces an existing file.
@@ -190,7 +180,7 @@ impl Server {
             Self::FtpSrv => &[Mlst, Mfmt, SiteUtime, MdtmSet, RestStor],
             // Without REST a restarted STOR replaces the file.
             Self::Twisted => &[Mlst, Mfmt, SiteUtime, MdtmSet, SiteChmod, RestRetr, RestStor, Append, Utf8],
-            Self::Aioftp => &[Size, Mdtm, Mfmt, SiteUtime, MdtmSet, SiteChmod, ListAll, Utf8, Noop],
+            Self::Aioftp => &[Size, Mdtm, Mfmt, SiteUtime, MdtmSet, SiteChmod, ListAll, Utf8],
             Self::Apache => &[SiteUtime, MdtmSet, SiteChmod],
             Self::Busybox => &[Mlst, Mfmt, SiteUtime, MdtmSet, SiteChmod, Utf8, Eprt],
             Self::Inetutils | Self::LinuxFtpd => &[Mlst, Mfmt, SiteUtime, MdtmSet, Utf8],
@@ -225,7 +215,8 @@ mod tests {
             (&["pyftpdlib 2.2.0 ready."], Server::Pyftpdlib),
             (&["Welcome to the libunftp FTP server"], Server::Libunftp),
             (&["Twisted 26.10.0 FTP Server"], Server::Twisted),
-            (&["welcome"], Server::Aioftp),
+            (&["Welcome"], Server::Unknown),
+            (&["Service ready for new user."], Server::Unknown),
             (&["localhost FTP server (GNU inetutils 2.4) ready."], Server::Inetutils),
             (&["vm FTP server (Version 6.4/OpenBSD/Linux-ftpd-0.17) ready."], Server::LinuxFtpd),
             (&["Ready"], Server::Unknown),

@@ -6,7 +6,7 @@
 //! `0o644` (pyftpdlib) or with the file's type in front (`100644`), and four ways to say symbolic link.
 
 use super::time::parse_time;
-use super::{Draft, Kind, Line, Modified, Precision, last_component};
+use super::{Draft, Kind, Line, Modified, Precision};
 
 /// Reads a line of MLSD. The folder itself (`cdir`) and the one above it (`pdir`) are noise.
 pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
@@ -14,11 +14,10 @@ pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     if is_folder_itself { Some(Line::Noise) } else { Some(Line::Entry(draft)) }
 }
 
-/// Reads a line of MLST, where `cdir` and `pdir` are how some servers describe the folder that was asked for, and where the
-/// name may be a path.
+/// Reads a line of MLST, where `cdir` and `pdir` are how some servers describe the folder that was asked for. Its name counts
+/// for nothing.
 pub(super) fn parse_one(line: &[u8]) -> Option<Draft<'_>> {
-    let (_, draft) = facts_and_name(line)?;
-    Some(Draft { name: last_component(draft.name), ..draft })
+    facts_and_name(line).map(|(_, draft)| draft)
 }
 
 /// Whether the line is about the folder itself or the one above, and what it says.

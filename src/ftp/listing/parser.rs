@@ -96,6 +96,14 @@ impl Parser {
         self.extend_partial(rest);
     }
 
+    /// Takes a line that may be of the listing, or may be a phrase around it: only what is plainly an entry counts.
+    pub fn push_doubtful(&mut self, line: &[u8]) {
+        let dialect = self.dialect.unwrap_or(Dialect::Unix);
+        if let Some(Line::Entry(draft)) = dialect.parse(line, &self.clock) {
+            self.entry(draft);
+        }
+    }
+
     /// Whether the folder's own line was there: what a pattern matches has none.
     pub fn shows_itself(&self) -> bool {
         self.shows_itself

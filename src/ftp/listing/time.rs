@@ -96,8 +96,9 @@ impl Clock {
         precision: Precision,
     ) -> Option<Modified> {
         let this_year = year_of(self.local_now.div_euclid(DAY));
-        // 29 February may be up to eight years back (1896 to 1904); everything else is found at once.
-        (0..=8).find_map(|back| {
+        // 29 February may be up to eight years back (1896 to 1904); everything else is found at once. On New Year's Eve the
+        // day of slack lies in the next year.
+        (-1..=8).find_map(|back| {
             let year = this_year.checked_sub(back)?;
             let local = days(year, month, day)? * DAY + seconds;
             if local > self.local_now.saturating_add(DAY) {
@@ -309,5 +310,16 @@ mod tests {
         assert_eq!(year(3, 3), parse_time(b"20250303000000"));
         assert_eq!(year(2, 29), parse_time(b"20240229000000"));
         assert_eq!(year(2, 30), None);
+    }
+
+    #[test]
+    fn where_it_is_next_year_already_a_date_is_in_that_year() {
+        // A server in Bangkok whose zone is not known.
+        let clock = Clock::new(parse_time(b"20261231180000").unwrap(), Zone::Fixed(0));
+        let at =
+            |month, day, hour: i64| clock.recent(month, day, hour * 3600, Precision::Minute).map(|m| m.at);
+        assert_eq!(at(1, 1, 1), parse_time(b"20270101010000"));
+        assert_eq!(at(1, 2, 1), parse_time(b"20260102010000"));
+        assert_eq!(at(12, 31, 23), parse_time(b"20261231230000"));
     }
 }

@@ -54,8 +54,10 @@ impl Session {
             let reply = self.one(&Command::Mlst(path), &[])?;
             if reply.is_success() {
                 self.features.learn(Capability::Mlst, true);
-                return mlst_entry(&reply, path)
-                    .ok_or_else(|| Error::Protocol { text: format!("MLST: {reply}") });
+                return match mlst_entry(&reply, path) {
+                    Some(entry) => Ok(entry),
+                    None => Err(self.end_on(Error::Protocol { text: format!("MLST: {reply}") })),
+                };
             }
             match self.refused("MLST", reply, &[path]) {
                 Error::Unsupported { .. } => self.features.learn(Capability::Mlst, false),
@@ -261,15 +263,11 @@ pub(super) fn shifted(at: SystemTime, seconds: i64) -> SystemTime {
 pub(super) fn mlst_entry(reply: &Reply, path: &RemotePath) -> Option<Entry> {
     let name = own_name(path);
     let inner = reply.lines.get(1..reply.lines.len().saturating_sub(1))?;
-    let facts = inner.iter().find_map(|line| {
-        let line = line.trim_ascii_start();
-        let facts = line.get(..line.iter().position(|&b| b == b' ').unwrap_or(line.len()))?;
-        facts.contains(&b'=').then_some(facts)
-    })?;
-    let mut line = facts.to_vec();
-    line.push(b' ');
-    line.extend_from_slice(name.as_bytes());
-    listing::mlsx_entry(&line)
+    inner.iter().find_map(|line| {
+        // A blank behind it, for a server that gives no name at all.
+        let line = [line.trim_ascii_start(), b" "].concat();
+        listing::mlst_entry(&line, name.clone())
+    })
 }
 
 /// What a server would say that can.
@@ -300,6 +298,9 @@ mod tests {
         let entry = mlst_entry(&reply, &path).unwrap();
         assert_eq!(entry.name.as_bytes(), b"a b");
         assert_eq!(entry.size, Some(3));
+        let facts = b" type=file;UNIX.ownername=Domain Users;size=4; /d/a b".to_vec();
+        let blank = Reply { code: 250, lines: vec![b"Start".to_vec(), facts, b"End".to_vec()] };
+        assert_eq!(mlst_entry(&blank, &path).unwrap().size, Some(4));
         let bare = Reply { code: 250, lines: vec![b"ok".to_vec()] };
         assert_eq!(mlst_entry(&bare, &path), None);
     }

@@ -46,7 +46,7 @@ impl Session {
                     }
                     return Ok(fetched.listing);
                 }
-                Err(Error::Unsupported { .. }) => self.features.learn(Capability::Mlst, false),
+                Err(Error::Unsupported { command: "MLSD" }) => self.features.learn(Capability::Mlst, false),
                 Err(error) => return Err(error),
             }
         }
@@ -73,34 +73,41 @@ impl Session {
 
     fn list_lines(&mut self, folder: &RemotePath, piece: &mut dyn FnMut(&[Entry])) -> Result<Listing, Error> {
         if let Some(options) = self.config.list.options.clone() {
-            return self.fetch_list(folder, &options, piece);
+            return Ok(self.fetch_list(folder, &options, piece)?.0);
         }
         let all = self.features.ability(Capability::ListAll);
         if all != Ability::No {
             match self.fetch_list(folder, "-a", piece) {
-                Ok(listing) => {
+                // Where `-a` is taken for a name that is not there, some answer with nothing.
+                Ok((_, 0)) if all == Ability::Unknown => {}
+                Ok((listing, _)) => {
                     self.features.learn(Capability::ListAll, true);
                     return Ok(listing);
                 }
                 // CWD's refusal is about the folder, LIST's may be about the option.
-                Err(Error::Refused { command: "LIST", .. } | Error::Unsupported { command: "LIST" })
-                    if all == Ability::Unknown => {}
+                Err(Error::Refused { command: "LIST", .. }) if all == Ability::Unknown => {}
+                Err(Error::Unsupported { command: "LIST" }) if all == Ability::Unknown => {
+                    // At once: it may have cost the session.
+                    self.features.learn(Capability::ListAll, false);
+                }
                 Err(error) => return Err(error),
             }
         }
-        let listing = self.fetch_list(folder, "", piece)?;
-        if all == Ability::Unknown {
+        let (listing, lines) = self.fetch_list(folder, "", piece)?;
+        // Two empty answers are an empty folder.
+        if lines > 0 && self.features.ability(Capability::ListAll) == Ability::Unknown {
             self.features.learn(Capability::ListAll, false);
         }
         Ok(listing)
     }
 
+    /// CWD and LIST; tells how many lines there were, too.
     fn fetch_list(
         &mut self,
         folder: &RemotePath,
         options: &str,
         piece: &mut dyn FnMut(&[Entry]),
-    ) -> Result<Listing, Error> {
+    ) -> Result<(Listing, usize), Error> {
         let enter = Some(Command::Cwd(folder));
         let fetched = self.fetch(enter, Command::List(options), folder, Format::List, piece)?;
         let is_own_line = self.server() == Server::Vsftpd
@@ -112,7 +119,7 @@ impl Session {
             let (meaning, reply) = (Refusal::Denied, fetched.reply);
             return Err(Error::Refused { command: "LIST", meaning, reply });
         }
-        Ok(fetched.listing)
+        Ok((fetched.listing, fetched.lines))
     }
 
     /// A parser that knows this server's names and zone.

@@ -1,7 +1,7 @@
 //! Data connections ahead of their use: EPSV (or PASV) and the TCP connect are done while nobody waits.
 //!
-//! Passive first: EPSV, then PASV to the control connection's address, then (both addresses public, or asked for) to the
-//! address in the 227 reply, and as the last resort active: EPRT, then PORT. What worked is remembered for the mount.
+//! Passive first: EPSV, then PASV to the control connection's address (or, if that is asked for, to the one in the 227 reply),
+//! and as the last resort active: EPRT, then PORT. What worked is remembered for the mount.
 //!
 //! Only one may wait at a time: asking for a second port before the first is used makes Twisted fall silent and others
 //! leak ports. A connection that has waited too long is renewed where the server is known to bear it, and otherwise ends
@@ -18,13 +18,14 @@ use crate::ftp::config::{DataMode, PasvAddress};
 use crate::ftp::data::Data;
 use crate::ftp::features::{Ability, BLOCKED, Capability, Way};
 use crate::ftp::reply::{self, Reply};
+use crate::ftp::stream;
 
 impl Session {
     /// Does the round trips of the next transfer ahead (EPSV, data connect). Never needed for correctness; called when idle.
     pub fn make_ready(&mut self) -> Result<(), Error> {
         self.settle();
         if self.ready.as_ref().is_some_and(Data::is_connecting) {
-            self.await_ready()?;
+            self.await_begun()?;
         }
         if let Some(data) = &self.ready {
             if data.is_ready() {
@@ -40,11 +41,11 @@ impl Session {
                 });
             }
         }
-        if self.features.data_is_blocked() {
-            return Err(Error::Data { during: "connecting", text: BLOCKED.to_owned() });
-        }
         let mut last = None;
         for _ in 0..WAYS {
+            if self.features.data_is_blocked() {
+                return Err(Error::Data { during: "connecting", text: BLOCKED.to_owned() });
+            }
             let way = self.way();
             let result = match way {
                 Way::Epsv => self.extended_passive(),
@@ -106,6 +107,19 @@ impl Session {
         }
     }
 
+    /// As [`Session::await_ready`], for one that was begun some time ago. If it stood and was reset meanwhile, that says nothing
+    /// about the way in which it was made: it has expired.
+    fn await_begun(&mut self) -> Result<(), Error> {
+        match self.ready.as_ref().and_then(Data::failure) {
+            Some(error) if stream::is_broken(&error) => Ok(()),
+            Some(error) => {
+                let port = self.ready.as_ref().map_or(0, Data::port);
+                Err(self.unreachable(port, &error))
+            }
+            None => self.await_ready(),
+        }
+    }
+
     /// Waits until the data connection stands that was begun.
     fn await_ready(&mut self) -> Result<(), Error> {
         let Some(data) = &self.ready else { return Ok(()) };
@@ -120,8 +134,11 @@ impl Session {
 
     fn unreachable(&mut self, port: u16, error: &std::io::Error) -> Error {
         self.ready = None;
-        let next = self.next_way(self.ready_way);
-        self.features.way_failed(self.features.way(), next);
+        // Another session may have gone on to another way since it was asked for.
+        if self.way() == self.ready_way {
+            let next = self.next_way(self.ready_way);
+            self.features.way_failed(self.features.way(), next);
+        }
         if !self.server().may_renew_passive() {
             // The port stays open on the server, or it waits for us for ever.
             self.control.end();
@@ -171,7 +188,7 @@ impl Session {
             };
             return self.connect_ready(Way::Epsv, None, port);
         }
-        let error = self.refused("EPSV", reply, &[]);
+        let error = self.no_port("EPSV", reply);
         let next = self.next_way(Way::Epsv);
         self.features.way_failed(Way::Epsv, next);
         Err(error)
@@ -181,7 +198,7 @@ impl Session {
     fn passive(&mut self, way: Way) -> Result<(), Error> {
         let reply = self.one(&Command::Pasv, &[])?;
         if reply.code != 227 {
-            let error = self.refused("PASV", reply, &[]);
+            let error = self.no_port("PASV", reply);
             self.features.way_failed(self.features.way(), self.next_way(Way::PasvReply));
             return Err(error);
         }
@@ -197,24 +214,18 @@ impl Session {
             return self.connect_ready(way, host.map(IpAddr::V4), port);
         }
         let result = self.connect_ready(way, None, port);
-        if result.is_err() && self.features.way() == Way::Active {
-            // Before the last resort: a server behind a public address that is not the one we talk to.
-            if let Some(IpAddr::V4(here)) = Some(self.control.peer().ip().to_canonical())
-                && here != address
-                && is_public(here)
-                && is_public(address)
-            {
-                log::warn!("the server names {address} for data connections instead of {here}: trying that");
-                self.features.way_failed(Way::Active, Way::PasvReply);
-            }
+        if result.is_err() && self.control.peer().ip().to_canonical() != IpAddr::V4(address) {
+            log::info!("the server names {address} for data connections: pasv_address=reply would go there");
         }
         result
     }
 
     /// EPRT (RFC 2428 section 2), or PORT where the server has no EPRT.
     fn active(&mut self) -> Result<(), Error> {
-        let (data, address) = Data::listen(&self.control, &self.config.data)
-            .map_err(|error| Error::Data { during: "listening", text: error.to_string() })?;
+        let (data, address) = match Data::listen(&self.control, &self.config.data) {
+            Ok(listening) => listening,
+            Err(error) => return Err(self.not_active("listening", error.to_string())),
+        };
         let extended = eprt_argument(address);
         let mut reply = None;
         if self.features.ability(Capability::Eprt) != Ability::No {
@@ -228,14 +239,31 @@ impl Session {
         let (command, reply) = match (reply, port_argument(address)) {
             (Some(reply), _) => reply,
             (None, Some(argument)) => ("PORT", self.one(&Command::Port(&argument), &[])?),
-            (None, None) => return Err(Error::Unsupported { command: "EPRT" }),
+            (None, None) => return Err(self.not_active("EPRT", "the server does not take it".to_owned())),
         };
         if !reply.is_success() {
-            return Err(self.refused(command, reply, &[]));
+            let error = self.no_port(command, reply);
+            self.features.way_failed(self.features.way(), Way::Epsv);
+            return Err(error);
         }
         self.features.counters().data_connection();
         self.ready = Some(data);
         Ok(())
+    }
+
+    /// The refusal of a port: it says nothing about the file or folder that a connection is wanted for.
+    fn no_port(&mut self, command: &'static str, reply: Reply) -> Error {
+        let text = reply.to_string();
+        match self.refused(command, reply, &[]) {
+            error if error.ends_session() => error,
+            _ => Error::Data { during: command, text },
+        }
+    }
+
+    /// The last resort does not work either: begin anew.
+    fn not_active(&mut self, during: &'static str, text: String) -> Error {
+        self.features.way_failed(self.features.way(), Way::Epsv);
+        Error::Data { during, text }
     }
 
     /// What to try when a way has failed.

@@ -13,14 +13,15 @@
 //!   counts, and the folder is listed by LIST.
 //!
 //! On other servers STAT expands patterns and cuts paths at blanks, so as a last resort CWD goes ahead as proof that the
-//! folder is there, and a path that would be expanded is refused.
+//! folder is there, and a path that would be expanded or cut is refused. On a server that is not known a path with blanks is
+//! asked for, and an answer in which anything is odd refused: `ls`, given two paths for one, has something to say of it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::Session;
 use super::listing::{MAX_LINES, MAX_LISTING, PIECE};
 use crate::ftp::command::{Batch, Command};
-use crate::ftp::features::{BLOCKED, Capability};
+use crate::ftp::features::{BLOCKED, Capability, Server};
 use crate::ftp::listing::{Entry, Format, Kind, Listing, Parser, Progress};
 use crate::ftp::reply::Reply;
 use crate::ftp::{Error, Refusal, RemotePath};
@@ -166,7 +167,9 @@ impl Session {
 
     /// Where no data connection can be had.
     pub(super) fn list_without_data(&mut self, folder: &RemotePath) -> Result<Listing, Error> {
-        if folder.as_bytes().iter().any(|byte| b"*?[]{}".contains(byte)) {
+        let has_blanks = folder.as_bytes().contains(&b' ');
+        let is_cut = has_blanks && self.server().cuts_status_at_blanks();
+        if is_cut || folder.as_bytes().iter().any(|byte| b"*?[]{}".contains(byte)) {
             return Err(Error::Data { during: "STAT", text: BLOCKED.to_owned() });
         }
         self.done(&Command::Cwd(folder), folder)?;
@@ -180,10 +183,18 @@ impl Session {
                 error => error,
             });
         }
-        let listing = parser.finish();
-        if listing.entries.is_empty() && listing.unparsed > 0 {
+        // libunftp has entries on the reply's first and last line, too.
+        for line in &reply.lines {
+            parser.push_doubtful(line);
+        }
+        let mut listing = parser.finish();
+        let is_odd = listing.entries.is_empty() || listing.unparsed > 0;
+        let is_unread = listing.entries.is_empty() && listing.unparsed > 0;
+        if is_unread || has_blanks && is_odd && self.server() == Server::Unknown {
             return Err(Error::Data { during: "LIST", text: BLOCKED.to_owned() });
         }
+        listing.truncated |= reply.words().contains("output truncated")
+            || self.server() == Server::PureFtpd && listing.entries.len() >= PURE_FTPD_MOST;
         Ok(listing)
     }
 }
@@ -196,6 +207,9 @@ enum Proven<'a> {
     /// It may not have been the folder, but what a pattern matches.
     Nothing,
 }
+
+/// Pure-FTPd leaves out what comes behind so many entries, by default, and does not always say so.
+const PURE_FTPD_MOST: usize = 10_000;
 
 fn named(folders: &[&RemotePath], at: usize) -> String {
     folders.get(at).map(ToString::to_string).unwrap_or_default()

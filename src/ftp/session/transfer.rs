@@ -291,7 +291,7 @@ impl Session {
         Err(self.failed(transfer, Failure::Reply(reply)))
     }
 
-    /// The error of a failed transfer. The data connection of one that never began is kept where the server keeps it.
+    /// The error of a failed transfer. The data connection of one that never began is kept where server and client have kept it.
     pub(super) fn failed(&mut self, transfer: &mut Transfer, failure: Failure) -> Error {
         let never_came = match &failure {
             Failure::Error(_) | Failure::Unexplained { .. } => {
@@ -321,8 +321,8 @@ impl Session {
             && let Some(data) = transfer.data.take()
             && (reply.is_unknown_command() || self.server() == Server::Twisted)
         {
-            // Not used up: a second EPSV without using the first would hang Twisted.
-            self.ready = Some(data);
+            // Not used up by the server: a second EPSV without using the first would hang Twisted.
+            self.keep_or_drop(transfer.command, data);
         }
         transfer.data = None;
         if self.protects_data && matches!(reply.code, 425 | 426 | 522) {
@@ -335,6 +335,22 @@ impl Session {
             425 | 426 => Error::Data { during: transfer.command, text: reply.to_string() },
             _ => self.refused(transfer.command, reply, &[&transfer.path]),
         }
+    }
+}
+
+impl Session {
+    /// Keeps the data connection of a refused transfer for the next one if we have not used it either: TLS cannot begin on it
+    /// twice, and what was sent on it, or its FIN, would get into another file.
+    fn keep_or_drop(&mut self, command: &str, data: Data) {
+        let is_download = matches!(command, "RETR" | "LIST" | "NLST" | "MLSD");
+        if is_download && !self.protects_data && !self.server().waits_for_our_end() {
+            self.ready = Some(data);
+            return;
+        }
+        if data.is_passive() && !self.server().may_renew_passive() {
+            self.control.end();
+        }
+        data.reset();
     }
 }
 
