@@ -25,7 +25,7 @@ use log::{debug, error, info, warn};
 use parking_lot::Mutex;
 
 use crate::ftp::{Config, Error, Features, Session};
-use crate::queue::{Job, Next, Queue, Readiness, SlotId, Task, Turn};
+use crate::queue::{Growth, Job, Next, Queue, Readiness, SlotId, Task, Turn};
 
 /// Where calls wait for ever (`hard`): tells whether any waits now. For which job is not known, nor since when: whoever joins a
 /// listing that is under way waits for a job that is older, and whose first caller may have been interrupted.
@@ -139,7 +139,7 @@ impl Connection {
             let Err(error) = caught(|| self.connect()) else { break };
             debug!("no further session now: {error}");
             let is_limit = matches!(&error, Error::TooManySessions { is_said, .. }
-                if self.queue.refuse_growth(self.slot, *is_said));
+                if self.queue.refuse_growth(self.slot, *is_said) == Growth::Ended);
             if is_limit || !self.queue.pause_growth(self.slot) {
                 return false;
             }
@@ -170,14 +170,17 @@ impl Connection {
                     job.attempts += 1;
                     caught(|| job.task.attempt(session, &turn))
                 }
-                (Err(Error::TooManySessions { text, is_said }), _)
-                    if self.queue.refuse_growth(self.slot, is_said) =>
-                {
-                    debug!("no further session: {text}");
-                    self.queue.give_back(self.slot, job);
-                    return false;
-                }
                 (Err(error), _) => {
+                    if let Error::TooManySessions { text, is_said } = &error {
+                        let growth = self.queue.refuse_growth(self.slot, *is_said);
+                        if growth != Growth::Needed {
+                            debug!("no further session: {text}");
+                            self.queue.give_back(self.slot, job);
+                            return growth == Growth::Later
+                                && self.queue.pause_growth(self.slot)
+                                && self.log_in_ahead();
+                        }
+                    }
                     if !self.queue.has_other(self.slot) {
                         self.shared.note_away(&error);
                     }
