@@ -366,6 +366,40 @@ fn close_has_its_turn_on_the_only_session_while_others_ask_without_end() {
 }
 
 #[test]
+fn a_reader_has_its_turn_on_the_only_session_while_others_ask_without_end() {
+    let scratch = Scratch::new("served");
+    let film: Vec<u8> = (0..3_u32 << 20).flat_map(u32::to_le_bytes).collect();
+    fs::write(scratch.path().join("film"), &film).unwrap();
+    (0..8).for_each(|n| fs::create_dir(scratch.path().join(format!("d{n}"))).unwrap());
+    let server =
+        Server::start_with(scratch.path(), Options { max_sessions: 1, ..Options::default() }).unwrap();
+    server.faults().add(Rule::on("MLSD").act(Fault::Delay(Duration::from_millis(20))));
+    let mount = Mount::new(&server, &["attr_timeout=600", "dir_timeout=0", "no_prefetch", "max_conns=1"]);
+    let (stop, has_read) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let (folder, stop) = (mount.path().join(format!("d{n}")), &stop);
+            scope.spawn(move || while !stop.load(Ordering::SeqCst) && fs::read_dir(&folder).is_ok() {});
+        }
+        eventually("many questions", || server.counters().of("MLSD") > 50);
+        let (path, film, has_read) = (mount.path().join("film"), &film, &has_read);
+        scope.spawn(move || {
+            assert!(fs::read(path).unwrap() == *film);
+            has_read.store(true, Ordering::SeqCst);
+        });
+        let until = Instant::now() + STUCK;
+        while !has_read.load(Ordering::SeqCst) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        stop.store(true, Ordering::SeqCst);
+        let counts = server.counters().now();
+        assert!(Instant::now() < until, "it reads after {STUCK:?}: {:?}", counts.commands);
+        // None of its transfers was in vain.
+        assert!(server.counters().of("RETR") <= 100, "{:?}", counts.commands);
+    });
+}
+
+#[test]
 fn a_connection_that_ends_without_a_word_is_a_limit_only_when_the_next_one_does_too() {
     let scratch = Scratch::new("served");
     (0..8).for_each(|n| fs::create_dir(scratch.path().join(format!("d{n}"))).unwrap());
