@@ -118,6 +118,14 @@ impl Queue {
         self.start(new);
     }
 
+    /// Starts the first connection before there is a job: there is a session already, which is to be looked after.
+    pub(crate) fn start_first(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        let new = state.slots.is_empty().then(|| state.add_slot());
+        drop(state);
+        self.start(new);
+    }
+
     /// Starts the thread of a new connection, if there is to be one. Not under the lock.
     fn start(self: &Arc<Self>, new: Option<SlotId>) {
         if let Some(slot) = new {

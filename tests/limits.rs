@@ -425,6 +425,38 @@ fn a_connection_that_ends_without_a_word_is_a_limit_only_when_the_next_one_does_
     });
 }
 
+#[test]
+fn a_session_that_cannot_have_a_data_connection_does_not_ask_for_one_without_end() {
+    let scratch = Scratch::new("served");
+    let server = Server::start(scratch.path()).unwrap();
+    let mount = Mount::new(&server, &["max_conns=1", "cache_timeout=600"]);
+    shell::ok(mount.path(), "ls > ../out");
+    for verb in ["EPSV", "PASV", "EPRT", "PORT"] {
+        server.faults().add(Rule::on(verb).act(Fault::Reply("425 No ports left.".into())));
+    }
+    // Whatever it had is gone.
+    server.drop_sessions();
+    shell::ok(mount.path(), "mkdir new");
+    let asked =
+        || ["EPSV", "PASV", "EPRT", "PORT"].iter().map(|verb| server.counters().of(verb)).sum::<u64>();
+    eventually("an attempt", || mount.log().contains("cannot prepare a data connection"));
+    let before = asked();
+    // Programs that take some time and ask the server nothing.
+    (0..30).for_each(|_| drop(mount.status(&[])));
+    assert!(asked() <= before + 4, "{} after {before}: {:?}", asked(), server.counters().now().commands);
+    shell::ok(mount.path(), "for n in 1 2 3 4 5; do mkdir d$n; done");
+    let told = mount.log().matches("cannot prepare a data connection").count();
+    assert_eq!(told, 1, "{}", mount.log());
+}
+
+#[test]
+fn the_session_that_proved_the_login_is_looked_after_before_anybody_asks() {
+    let scratch = Scratch::new("served");
+    let server = Server::start(scratch.path()).unwrap();
+    let mount = Mount::new(&server, &[]);
+    eventually("a session that is ready", || mount.status(&[]).contains(": ready"));
+}
+
 const WORKERS: u64 = 16;
 /// Nothing at all has come to its end for so long: it never will. Twice the default time-out.
 const STUCK: Duration = Duration::from_secs(60);

@@ -107,11 +107,15 @@ impl State {
         if logging_in >= data + other.saturating_sub(self.preparing()) {
             return None;
         }
+        Some(self.add_slot())
+    }
+
+    pub(super) fn add_slot(&mut self) -> SlotId {
         let id = SlotId(self.slot_ids);
         self.slot_ids += 1;
         let signal = Arc::new(Condvar::new());
         self.slots.push(Slot { id, state: SlotState::starting(), live: false, signal });
-        Some(id)
+        id
     }
 
     /// Whether a further session could not be had a moment ago.
