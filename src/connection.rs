@@ -9,7 +9,7 @@
 //! sessions" is not an error while another session lives: the job goes back, the thread ends, and the queue keeps to the
 //! smaller number. Where none lives, others have them all (another mount of the same account, say): it is asked again for
 //! nearly as long as a caller waits, and a mount that rests gives its sessions back sooner than that. A panic in a job
-//! costs that job and its session, not the mount.
+//! costs that job and its session, not the mount; one in upkeep the session.
 //!
 //! How long a server that is away is waited for counts from when it went and from when a job came, whichever is later; not from
 //! when a thread took the job. So a hundred uploads that wait for one another end together, and not one time-out after the other.
@@ -25,7 +25,7 @@ use log::{debug, error, info, warn};
 use parking_lot::Mutex;
 
 use crate::ftp::{Config, Error, Features, Session};
-use crate::queue::{Job, Next, Queue, Readiness, SlotId, Task, Turn};
+use crate::queue::{Growth, Job, Next, Queue, Readiness, SlotId, Task, Turn};
 
 /// Where calls wait for ever (`hard`): tells whether any waits now. For which job is not known, nor since when: whoever joins a
 /// listing that is under way waits for a job that is older, and whose first caller may have been interrupted.
@@ -54,21 +54,35 @@ impl Connections {
     ) -> Arc<Queue> {
         let connections =
             Arc::new(Self { config, features, patience, refused: Mutex::default(), away: Mutex::default() });
+        let is_logged_in = first.is_some();
         let first = Mutex::new(first);
-        Queue::new(limit, move |queue, slot| {
+        let queue = Queue::new(limit, move |queue, slot| {
             let connections = connections.clone();
             let session = first.lock().take();
             let spawned = std::thread::Builder::new().name("connection".into()).spawn({
                 let queue = queue.clone();
                 move || {
-                    Connection { shared: connections, queue, slot, session, idle_since: Instant::now() }.run()
+                    let idle_since = Instant::now();
+                    Connection {
+                        shared: connections,
+                        queue,
+                        slot,
+                        session,
+                        idle_since,
+                        is_unready_told: false,
+                    }
+                    .run()
                 }
             });
             if let Err(error) = spawned {
                 error!("cannot start a thread: {error}");
                 queue.fail_to_start(slot, error.raw_os_error().unwrap_or(libc::EAGAIN));
             }
-        })
+        });
+        if is_logged_in {
+            queue.start_first();
+        }
+        queue
     }
 }
 
@@ -102,6 +116,8 @@ struct Connection {
     slot: SlotId,
     session: Option<Session>,
     idle_since: Instant,
+    /// Whether it has been said that this session cannot prepare a data connection.
+    is_unready_told: bool,
 }
 
 impl Connection {
@@ -112,12 +128,12 @@ impl Connection {
         }
         let mut readiness = Readiness::Fresh;
         loop {
-            let rests = readiness == Readiness::Ready || self.session.is_none();
+            let rests = readiness != Readiness::Fresh || self.session.is_none();
             let patience = if rests { UPKEEP.min(self.shared.rest()) } else { GRACE };
             match self.queue.next(self.slot, readiness, patience) {
                 Next::Job(job) => {
                     let goes_on = self.serve(job);
-                    self.session.iter_mut().for_each(Session::settle);
+                    self.settle();
                     let is_ready = self.session.as_ref().is_some_and(Session::is_ready);
                     readiness = if is_ready { Readiness::Ready } else { Readiness::Fresh };
                     self.idle_since = Instant::now();
@@ -139,7 +155,7 @@ impl Connection {
             let Err(error) = caught(|| self.connect()) else { break };
             debug!("no further session now: {error}");
             let is_limit = matches!(&error, Error::TooManySessions { is_said, .. }
-                if self.queue.refuse_growth(self.slot, *is_said));
+                if self.queue.refuse_growth(self.slot, *is_said) == Growth::Ended);
             if is_limit || !self.queue.pause_growth(self.slot) {
                 return false;
             }
@@ -170,14 +186,17 @@ impl Connection {
                     job.attempts += 1;
                     caught(|| job.task.attempt(session, &turn))
                 }
-                (Err(Error::TooManySessions { text, is_said }), _)
-                    if self.queue.refuse_growth(self.slot, is_said) =>
-                {
-                    debug!("no further session: {text}");
-                    self.queue.give_back(self.slot, job);
-                    return false;
-                }
                 (Err(error), _) => {
+                    if let Error::TooManySessions { text, is_said } = &error {
+                        let growth = self.queue.refuse_growth(self.slot, *is_said);
+                        if growth != Growth::Needed {
+                            debug!("no further session: {text}");
+                            self.queue.give_back(self.slot, job);
+                            return growth == Growth::Later
+                                && self.queue.pause_growth(self.slot)
+                                && self.log_in_ahead();
+                        }
+                    }
                     if !self.queue.has_other(self.slot) {
                         self.shared.note_away(&error);
                     }
@@ -255,19 +274,37 @@ impl Connection {
                 session.warn_of_clear_text();
             }
             self.session = Some(session);
+            self.is_unready_told = false;
             *self.shared.away.lock() = None;
             self.queue.set_live(self.slot, true);
         }
         Ok(())
     }
 
+    /// Takes what a job has left to be taken.
+    fn settle(&mut self) {
+        let Some(session) = self.session.as_mut() else { return };
+        let settled = caught(|| {
+            session.settle();
+            Ok(())
+        });
+        if settled.is_err() {
+            self.drop_session();
+        }
+    }
+
     /// Upkeep of an idle session.
     fn make_ready(&mut self) -> Readiness {
         let Some(session) = self.session.as_mut() else { return Readiness::Unable };
         if session.is_alive() {
-            match session.make_ready() {
+            match caught(|| session.make_ready()) {
                 Ok(()) => return Readiness::Ready,
-                Err(error) => warn!("cannot prepare a data connection: {error}"),
+                Err(Error::Cancelled) => self.drop_session(),
+                Err(error) if self.is_unready_told => debug!("cannot prepare a data connection: {error}"),
+                Err(error) => {
+                    warn!("cannot prepare a data connection: {error}");
+                    self.is_unready_told = true;
+                }
             }
         }
         if self.session.as_mut().is_some_and(|session| !session.is_alive()) {
@@ -287,7 +324,7 @@ impl Connection {
     }
 }
 
-/// A panic, here in logging in or in a job, is an error, after which the session is thrown away.
+/// A panic, here in logging in, in a job or in upkeep, is an error, after which the session is thrown away.
 fn caught(work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         error!("a job panicked, its connection is closed: {}", words(&*panic));
@@ -310,7 +347,10 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
-            session.quit();
+            let _ = caught(|| {
+                session.quit();
+                Ok(())
+            });
         }
         self.queue.leave(self.slot);
     }

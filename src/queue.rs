@@ -10,7 +10,8 @@
 //! Two rules keep jobs out of each other's way. *Claims*: jobs on the same path where one of them changes it run one
 //! after another, in the order in which they came (some servers lock a file that is being uploaded and then answer
 //! nothing at all). *Stepping aside*: a long job asks its [`Turn`] between blocks whether somebody more urgent waits
-//! and no connection is free; then it ends early and gives the connection up.
+//! and no connection is free; then it ends early and gives the connection up. One job does so for each that waits. What had to
+//! wait for long itself has a second first, or it would be ended again and again before it had brought anything.
 //!
 //! Connections are made ahead of their need, too. A connection that has just served is not ready for the next transfer
 //! for two round trips, so a program that does one thing after the other would wait for it again and again: when a job
@@ -47,7 +48,7 @@ pub use claim::Claim;
 pub use job::{Job, Priority, Task};
 pub use state::Doing;
 pub(crate) use state::Readiness;
-use state::{GROWTH_PAUSE, Slot, SlotState, State};
+use state::{GROWTH_PAUSE, Running, Slot, SlotState, State};
 pub use turn::Turn;
 
 use crate::ftp::{Error, RemotePath};
@@ -71,7 +72,6 @@ impl Queue {
                 limit,
                 limit_wanted: limit,
                 limit_lowered: None,
-                growth_failed: None,
                 was_silent: false,
                 closing: false,
             }),
@@ -79,7 +79,8 @@ impl Queue {
         })
     }
 
-    /// Puts a job in line. Its end is called exactly once, from a connection thread, or from here when the mount ends.
+    /// Puts a job in line. Its end is called exactly once: from a connection thread, or from here when the mount ends or no
+    /// thread can be started.
     pub fn submit(self: &Arc<Self>, mut job: Job) -> Ticket {
         let mut state = self.state.lock();
         let ticket = Ticket(state.tickets);
@@ -106,13 +107,21 @@ impl Queue {
         for slot in &mut state.slots {
             match &mut slot.state {
                 SlotState::Assigned { job } if job.ticket == ticket => job.promote(to),
-                SlotState::Running { ticket: running, priority, .. } if *running == ticket => {
-                    *priority = (*priority).min(to);
+                SlotState::Running(running) if running.ticket == ticket => {
+                    running.priority = running.priority.min(to);
                 }
                 _ => {}
             }
         }
         let new = state.dispatch();
+        drop(state);
+        self.start(new);
+    }
+
+    /// Starts the first connection before there is a job: there is a session already, which is to be looked after.
+    pub(crate) fn start_first(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        let new = state.slots.is_empty().then(|| state.add_slot());
         drop(state);
         self.start(new);
     }
@@ -129,7 +138,7 @@ impl Queue {
         let mut state = self.state.lock();
         let Some(entry) = state.slot(slot) else { return Next::Close };
         let signal = entry.signal.clone();
-        if let SlotState::Running { .. } | SlotState::Starting { .. } = entry.state {
+        if let SlotState::Running(_) | SlotState::Starting { .. } = entry.state {
             entry.state = SlotState::Idle(readiness);
         }
         let new = state.dispatch();
@@ -144,12 +153,7 @@ impl Queue {
             let Some(entry) = state.slot(slot) else { return Next::Close };
             match std::mem::replace(&mut entry.state, SlotState::Idle(readiness)) {
                 SlotState::Assigned { job } => {
-                    entry.state = SlotState::Running {
-                        since: Instant::now(),
-                        ticket: job.ticket,
-                        priority: job.priority,
-                        claims: job.claims.clone(),
-                    };
+                    entry.state = SlotState::Running(Running::new(&job));
                     return Next::Job(job);
                 }
                 _ if closing => return Next::Close,
@@ -166,33 +170,36 @@ impl Queue {
         }
     }
 
-    /// Marks whether a session is logged in on `slot`.
+    /// Marks whether a session is logged in on `slot`. So many as live are allowed, whatever was refused meanwhile.
     pub(crate) fn set_live(&self, slot: SlotId, live: bool) {
         let mut state = self.state.lock();
         state.was_silent &= !live;
         if let Some(entry) = state.slot(slot) {
             entry.live = live;
         }
+        if live {
+            let count = state.slots.iter().filter(|slot| slot.live).count();
+            state.limit = state.limit.max(count).min(state.limit_wanted);
+        }
     }
 
-    /// The server refused a further session: keep to those that live. False when there are none: then it is an error. Where it
-    /// has not said why, that may have been the line, and it is asked once more before it is believed.
-    pub(crate) fn refuse_growth(&self, slot: SlotId, is_said: bool) -> bool {
+    /// The server refused a further session: keep to those that live. Where it has not said why, that may have been the line,
+    /// and it is asked once more before it is believed.
+    pub(crate) fn refuse_growth(&self, slot: SlotId, is_said: bool) -> Growth {
         let mut state = self.state.lock();
         let live = state.slots.iter().filter(|s| s.id != slot && s.live).count();
         if live == 0 {
-            return false;
+            return Growth::Needed;
         }
         if !is_said && !std::mem::replace(&mut state.was_silent, true) {
-            state.growth_failed = Some(Instant::now());
-            return true;
+            return Growth::Later;
         }
         if live < state.limit {
             debug!("the server allows {live} sessions");
             state.limit = live;
         }
         state.limit_lowered = Some(Instant::now());
-        true
+        Growth::Ended
     }
 
     /// Whether another slot has a session.
@@ -222,14 +229,19 @@ impl Queue {
     }
 
     /// Gives the job of `slot` back, to be run on another connection, at its old place and as urgent as it has become.
-    pub(crate) fn give_back(&self, slot: SlotId, mut job: Job) {
+    pub(crate) fn give_back(self: &Arc<Self>, slot: SlotId, mut job: Job) {
         let mut state = self.state.lock();
-        if let Some(Slot { state: SlotState::Running { priority, .. }, .. }) = state.slot(slot) {
-            job.promote(*priority);
+        if let Some(entry) = state.slot(slot) {
+            if let SlotState::Running(running) = &entry.state {
+                job.promote(running.priority);
+            }
+            entry.state = SlotState::Pausing;
         }
         let late = state.put_back(job);
+        let new = state.dispatch();
         drop(state);
         cancel(late);
+        self.start(new);
     }
 
     /// Ends a slot: its thread exits after this.
@@ -292,9 +304,10 @@ impl Queue {
             SlotState::Starting { .. } if slot.live => Doing::Preparing,
             SlotState::Starting { .. } | SlotState::Pausing => Doing::Connecting,
             SlotState::Idle(_) | SlotState::Assigned { .. } => Doing::Nothing,
-            SlotState::Running { since, priority, claims, .. } => {
-                let path = claims.first().map(|claim| claim.path().clone());
-                Doing::Job { priority: *priority, path, for_long: since.elapsed(), is_live: slot.live }
+            SlotState::Running(running) => {
+                let path = running.claims.first().map(|claim| claim.path().clone());
+                let for_long = running.since.elapsed();
+                Doing::Job { priority: running.priority, path, for_long, is_live: slot.live }
             }
         };
         (state.slots.iter().map(doing).collect(), state.waiting.len())
@@ -357,6 +370,17 @@ pub struct Ticket(u64);
 /// Names one connection thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SlotId(u64);
+
+/// What comes of a further session that the server has refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Growth {
+    /// There is no other one: that is an error.
+    Needed,
+    /// It is tried once more, see [`Queue::pause_growth`].
+    Later,
+    /// There will be no more than there are.
+    Ended,
+}
 
 /// What a connection thread is to do next.
 pub(crate) enum Next {

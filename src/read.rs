@@ -47,7 +47,7 @@ use cursor::{Cursors, Window};
 use disk::Disk;
 use disk::record::Key;
 use further::{Further, Lesson};
-use stream::Stream;
+use stream::{Stream, Waiter};
 use versions::Versions;
 
 /// Where a file is on the server now; none when it is gone.
@@ -163,9 +163,16 @@ impl Reads {
 
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
     pub fn read(self: &Arc<Self>, content: &Content, offset: u64, len: usize, done: Done) {
-        match self.at_hand(content, offset, len) {
-            Ok(bytes) => done(Ok(bytes)),
-            Err(miss) => self.fetch(content, miss, done),
+        self.read_for(content, Waiter::new(offset, len, done));
+    }
+
+    /// Reads for somebody who may have waited for another stream before.
+    fn read_for(self: &Arc<Self>, content: &Content, waiter: Waiter) {
+        match self.at_hand(content, waiter.offset, waiter.len) {
+            Ok(bytes) => (waiter.done)(Ok(bytes)),
+            Err(Miss { len, size, window, .. }) => {
+                self.wait_for(content, size, window, Waiter { len, ..waiter }, true);
+            }
         }
     }
 
@@ -195,7 +202,7 @@ impl Reads {
     /// Has brought what [`Reads::at_hand`] did not find.
     pub fn fetch(self: &Arc<Self>, content: &Content, miss: Miss, done: Done) {
         let Miss { offset, len, size, window } = miss;
-        self.wait_for(content, size, window, stream::Waiter { offset, len, done }, true);
+        self.wait_for(content, size, window, Waiter::new(offset, len, done), true);
     }
 
     /// Has somebody's bytes brought: by a stream that will soon pass there, from the disk, or by a new stream.
@@ -204,7 +211,7 @@ impl Reads {
         content: &Content,
         size: u64,
         window: Window,
-        waiter: stream::Waiter,
+        waiter: Waiter,
         ask_disk: bool,
     ) {
         let (offset, len) = (waiter.offset, waiter.len);

@@ -82,6 +82,12 @@ impl Tree {
         self.nodes.get_mut(&ino).map(Box::as_mut)
     }
 
+    /// Whether a name in a folder still stands for this node.
+    pub fn is_at(&self, ino: Ino, folder: Ino, name: &Name) -> bool {
+        let node = self.nodes.get(&ino);
+        node.is_some_and(|node| node.parent == Some(folder) && node.name.as_ref() == Some(name))
+    }
+
     /// Where a node is on the server; none when it has been removed.
     pub fn path(&self, ino: Ino) -> Option<RemotePath> {
         let mut names = Vec::new();

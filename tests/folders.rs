@@ -117,6 +117,68 @@ fn what_is_removed_while_a_huge_folder_still_comes_is_not_its_end() {
     assert!(failed || count >= 4800, "{count} of 4800 entries, and no error");
 }
 
+#[test]
+fn a_huge_folder_that_came_ahead_is_read_although_its_session_breaks_and_nobody_plans_it_any_more() {
+    let at = Scripted::prepared(Options::default(), &["timeout=10", "max_conns=3"], |server| {
+        for folder in 0..12 {
+            fs::create_dir_all(server.root().join(format!("d/{folder:02}"))).unwrap();
+        }
+        (0..6000).for_each(|i| fs::write(server.root().join(format!("d/06/{i:05}")), "").unwrap());
+    });
+    let (mount, server) = (&at.mount, &at.server);
+    let stalled = Fault::Data { after: 300_000, end: DataEnd::Stalled, then: Then::Silent };
+    server.faults().add(Rule::on("MLSD").path("d/06").once().act(stalled));
+    shell::ok(mount.path(), "ls d > ../out; ls d/00 d/01 d/02 d/03 > ../out");
+    eventually("a listing ahead", || server.counters().now().bytes_sent > 290_000);
+    // Time to take them over: who opens it from then on waits for nothing, and has nothing asked for.
+    (0..50).for_each(|_| drop(mount.status(&[])));
+    let mut entries = fs::read_dir(at.path("d/06")).unwrap();
+    assert!(entries.next().unwrap().is_ok());
+    // A step further: what was planned there is behind the program.
+    assert_eq!(fs::read_dir(at.path("d/07")).unwrap().count(), 0);
+    server.drop_sessions();
+    // To its end or to an error.
+    entries.for_each(drop);
+    assert_eq!(fs::read_dir(at.path("d/06")).unwrap().map(Result::unwrap).count(), 6000);
+}
+
+#[test]
+fn names_that_are_gone_are_not_handed_out_although_their_files_are_open() {
+    let at = Scripted::prepared(Options::default(), &["cache_timeout=600"], |server| {
+        let name = |i: u32| format!("d/{i:04} {}", "x".repeat(100));
+        (0..1900).for_each(|i| server.put(&name(i), "text"));
+    });
+    // The kernel asks for some of them at a time.
+    let mut entries = fs::read_dir(at.path("d")).unwrap();
+    let first = entries.next().unwrap().unwrap().path();
+    let other = |i: u32| first.with_file_name(format!("{i:04} {}", "x".repeat(100)));
+    let open = [fs::File::open(other(1800)).unwrap(), fs::File::open(other(1801)).unwrap()];
+    fs::remove_file(other(1800)).unwrap();
+    fs::rename(other(1801), at.path("elsewhere")).unwrap();
+    let left: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    assert!(!left.contains(&other(1800)) && !left.contains(&other(1801)));
+    assert_eq!(left.len(), 1900 - 1 - 2);
+    drop(open);
+}
+
+#[test]
+fn a_folder_that_is_rewound_is_listed_again_when_its_listing_is_old() {
+    let at = Scripted::prepared(Options::default(), &["dir_timeout=0"], |server| server.put("d/old", "text"));
+    // listdir() of a descriptor rewinds it.
+    let script = "fd = os.open('d', os.O_RDONLY)\nfor _ in 'ab':\n print(sorted(os.listdir(fd)), flush=True)\n pause()\n";
+    let mut program = shell::Script::start(at.mount.path(), script);
+    program.await_line("['old']");
+    program.await_pause();
+    let listed = at.server.counters().of("MLSD");
+    at.put("d/new", "text");
+    program.go_on();
+    program.await_line("['new', 'old']");
+    program.await_pause();
+    assert_eq!(at.server.counters().of("MLSD"), listed + 1);
+    program.go_on();
+    assert!(program.end().0);
+}
+
 /// A folder of 6,000 files, on a server without some commands.
 fn with_huge_folder(without: Vec<&'static str>, mount_options: &[&str]) -> Scripted {
     Scripted::prepared(Options { without, ..Options::default() }, mount_options, |server| {

@@ -373,6 +373,40 @@ fn close_has_its_turn_on_the_only_session_while_others_ask_without_end() {
 }
 
 #[test]
+fn a_reader_has_its_turn_on_the_only_session_while_others_ask_without_end() {
+    let scratch = Scratch::new("served");
+    let film: Vec<u8> = (0..3_u32 << 20).flat_map(u32::to_le_bytes).collect();
+    fs::write(scratch.path().join("film"), &film).unwrap();
+    (0..8).for_each(|n| fs::create_dir(scratch.path().join(format!("d{n}"))).unwrap());
+    let server =
+        Server::start_with(scratch.path(), Options { max_sessions: 1, ..Options::default() }).unwrap();
+    server.faults().add(Rule::on("MLSD").act(Fault::Delay(Duration::from_millis(20))));
+    let mount = Mount::new(&server, &["attr_timeout=600", "dir_timeout=0", "no_prefetch", "max_conns=1"]);
+    let (stop, has_read) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let (folder, stop) = (mount.path().join(format!("d{n}")), &stop);
+            scope.spawn(move || while !stop.load(Ordering::SeqCst) && fs::read_dir(&folder).is_ok() {});
+        }
+        eventually("many questions", || server.counters().of("MLSD") > 50);
+        let (path, film, has_read) = (mount.path().join("film"), &film, &has_read);
+        scope.spawn(move || {
+            assert!(fs::read(path).unwrap() == *film);
+            has_read.store(true, Ordering::SeqCst);
+        });
+        let until = Instant::now() + STUCK;
+        while !has_read.load(Ordering::SeqCst) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        stop.store(true, Ordering::SeqCst);
+        let counts = server.counters().now();
+        assert!(Instant::now() < until, "it reads after {STUCK:?}: {:?}", counts.commands);
+        // None of its transfers was in vain.
+        assert!(server.counters().of("RETR") <= 100, "{:?}", counts.commands);
+    });
+}
+
+#[test]
 fn a_connection_that_ends_without_a_word_is_a_limit_only_when_the_next_one_does_too() {
     let scratch = Scratch::new("served");
     (0..8).for_each(|n| fs::create_dir(scratch.path().join(format!("d{n}"))).unwrap());
@@ -396,6 +430,38 @@ fn a_connection_that_ends_without_a_word_is_a_limit_only_when_the_next_one_does_
         all();
         mount.status(&[]).contains("at most 1\n")
     });
+}
+
+#[test]
+fn a_session_that_cannot_have_a_data_connection_does_not_ask_for_one_without_end() {
+    let scratch = Scratch::new("served");
+    let server = Server::start(scratch.path()).unwrap();
+    let mount = Mount::new(&server, &["max_conns=1", "cache_timeout=600"]);
+    shell::ok(mount.path(), "ls > ../out");
+    for verb in ["EPSV", "PASV", "EPRT", "PORT"] {
+        server.faults().add(Rule::on(verb).act(Fault::Reply("425 No ports left.".into())));
+    }
+    // Whatever it had is gone.
+    server.drop_sessions();
+    shell::ok(mount.path(), "mkdir new");
+    let asked =
+        || ["EPSV", "PASV", "EPRT", "PORT"].iter().map(|verb| server.counters().of(verb)).sum::<u64>();
+    eventually("an attempt", || mount.log().contains("cannot prepare a data connection"));
+    let before = asked();
+    // Programs that take some time and ask the server nothing.
+    (0..30).for_each(|_| drop(mount.status(&[])));
+    assert!(asked() <= before + 4, "{} after {before}: {:?}", asked(), server.counters().now().commands);
+    shell::ok(mount.path(), "for n in 1 2 3 4 5; do mkdir d$n; done");
+    let told = mount.log().matches("cannot prepare a data connection").count();
+    assert_eq!(told, 1, "{}", mount.log());
+}
+
+#[test]
+fn the_session_that_proved_the_login_is_looked_after_before_anybody_asks() {
+    let scratch = Scratch::new("served");
+    let server = Server::start(scratch.path()).unwrap();
+    let mount = Mount::new(&server, &[]);
+    eventually("a session that is ready", || mount.status(&[]).contains(": ready"));
 }
 
 const WORKERS: u64 = 16;

@@ -6,10 +6,11 @@ mod harness;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::Scripted;
-use harness::scripted::{Options, Server};
+use harness::scripted::{Fault, Options, Rule, Server};
 
 #[test]
 fn the_files_of_a_folder_read_in_order_come_ahead() {
@@ -108,6 +109,32 @@ fn a_file_replaced_while_it_is_open_is_stale_not_a_mixture() {
             Err(error) => assert_eq!(error.kind(), ErrorKind::StaleNetworkFileHandle),
         }
         assert_eq!(fs::read(at.path("file")).unwrap(), new, "whoever opens it now gets the new one");
+    }
+}
+
+#[test]
+fn a_program_that_is_stopped_while_it_waits_goes_on_as_if_nothing_had_been() {
+    use nix::sys::signal::{Signal, kill};
+    let at = Scripted::serving(&["no_prefetch"], |server| {
+        ["a/f", "b/f"].iter().for_each(|name| server.put(name, "text"));
+    });
+    for (folder, signal) in [("a", Signal::SIGSTOP), ("b", Signal::SIGTSTP)] {
+        let late = Fault::Delay(Duration::from_secs(1));
+        at.server.faults().add(Rule::on("MLSD").path(&format!("/{folder}")).act(late));
+        let listing = format!("MLSD /{folder}");
+        // coreutils ask once more when a read is interrupted, but not when a look-up is.
+        let mut cat =
+            Command::new("cat").arg(at.path(format!("{folder}/f"))).stdout(Stdio::null()).spawn().unwrap();
+        wait_until(|| at.server.counters().now().lines.iter().any(|(_, line)| *line == listing));
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(cat.id()).unwrap());
+        kill(pid, signal).unwrap();
+        // Until its call is answered; where there is no terminal, SIGTSTP stops nothing.
+        wait_until(|| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            stat.rsplit(") ").next().unwrap().starts_with(['T', 'Z'])
+        });
+        kill(pid, Signal::SIGCONT).unwrap();
+        assert!(cat.wait().unwrap().success(), "{signal}");
     }
 }
 

@@ -3,7 +3,8 @@
 //! A file call either is answered at once, or its [`Answer`] travels with a job. Then it is [`Waiting::hold`]ed: a
 //! watcher looks after everybody who waits, and answers ETIMEDOUT when the time is over and EINTR when the caller is
 //! being killed or has a signal pending (Ctrl-C, kill): a process in a FUSE call cannot be killed until it is answered, and fuser does not
-//! tell us about FUSE_INTERRUPT, but the pending signal can be read in /proc. The job goes on; its result finds nobody.
+//! tell us about FUSE_INTERRUPT, but the pending signal can be read in /proc. The job goes on; its result finds nobody. A signal that
+//! only stops a program (Ctrl-Z) waits until the call is answered.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -183,7 +184,8 @@ fn has_pending_signal(caller: Caller) -> bool {
         let line = status.lines().find_map(|line| line.strip_prefix(key));
         line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
     };
-    (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & !mask("SigIgn:") & !DEFAULT_IGNORED != 0
+    let ending = !mask("SigBlk:") & !mask("SigIgn:") & !DEFAULT_IGNORED & !(STOPPING & !mask("SigCgt:"));
+    (mask("SigPnd:") | mask("ShdPnd:")) & ending != 0
 }
 
 /// Whether the calling thread is being ended by a signal: the kernel closes its files then, and until that is answered not even
@@ -215,9 +217,22 @@ const SIGNAL_MASK: i64 = 0x7f;
 /// A call is looked at after this long: nearly all are over by then.
 const GRACE: Duration = Duration::from_millis(150);
 const PERIOD: Duration = Duration::from_millis(50);
-/// SIGCHLD, SIGCONT, SIGURG, SIGWINCH: pending for a moment, and ending nothing.
+/// Pending for a moment, and ending nothing; the last two are a profiler's.
 const DEFAULT_IGNORED: u64 =
-    1 << (libc::SIGCHLD - 1) | 1 << (libc::SIGCONT - 1) | 1 << (libc::SIGURG - 1) | 1 << (libc::SIGWINCH - 1);
+    signals(&[libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH, libc::SIGPROF, libc::SIGVTALRM]);
+/// Ctrl-Z and its like: pending until the call is over, and then, unless there is a handler for it, the program only stops. With
+/// EINTR it would go on to an error.
+const STOPPING: u64 = signals(&[libc::SIGTSTP, libc::SIGSTOP, libc::SIGTTIN, libc::SIGTTOU]);
+
+/// A mask as in /proc/PID/status.
+const fn signals(numbers: &[libc::c_int]) -> u64 {
+    let (mut mask, mut at) = (0, 0);
+    while at < numbers.len() {
+        mask |= 1 << (numbers[at] - 1);
+        at += 1;
+    }
+    mask
+}
 
 #[cfg(test)]
 mod tests {

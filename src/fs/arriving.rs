@@ -18,9 +18,11 @@ use super::{Answer, Caller, FileSystem, Then};
 use crate::ftp::{Error, Name};
 use crate::tree::{Ino, Tree};
 
-/// The entries so far.
-#[derive(Default)]
-pub struct Arriving(Mutex<State>);
+/// The entries so far of a folder.
+pub struct Arriving {
+    folder: Ino,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
@@ -33,9 +35,13 @@ struct State {
 }
 
 impl Arriving {
+    pub fn new(folder: Ino) -> Self {
+        Self { folder, state: Mutex::default() }
+    }
+
     /// More entries have come. One that a repeated listing brings again counts once. Gives those who wait for them.
     pub fn add(&self, entries: &[(Name, Ino)]) -> Vec<Then> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         for (name, ino) in entries {
             if state.seen.insert(*ino) {
                 state.entries.push((name.clone(), *ino));
@@ -46,7 +52,7 @@ impl Arriving {
 
     /// The listing has ended. Gives those who wait for it.
     pub fn end(&self, outcome: Result<(), Error>) -> Vec<Then> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.outcome = Some(outcome);
         // Only the entries are of use from now on.
         state.seen = HashSet::new();
@@ -56,17 +62,17 @@ impl Arriving {
     /// Some entries, beginning with the first from `at` on that is still there, and the place of that one; none at the end.
     /// What has been removed since it was listed must not fill an answer: one without an entry is the end of the folder.
     pub fn from(&self, at: usize, tree: &Tree) -> (usize, Vec<(Name, Ino)>) {
-        let state = self.0.lock();
-        let at = state.next(at, tree).unwrap_or(state.entries.len());
+        let state = self.state.lock();
+        let at = state.next(at, tree, self.folder).unwrap_or(state.entries.len());
         (at, state.entries.iter().skip(at).take(AT_ONCE).cloned().collect())
     }
 
     /// Calls `then` when there is an entry at `at` or behind it, or will never be.
     fn wait_for(&self, fs: &FileSystem, at: usize, then: Then) {
         let tree = fs.tree.lock();
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let outcome = match &state.outcome {
-            _ if state.next(at, &tree).is_some() => Ok(()),
+            _ if state.next(at, &tree, self.folder).is_some() => Ok(()),
             Some(outcome) => outcome.clone(),
             None => return state.readers.push(then),
         };
@@ -77,9 +83,9 @@ impl Arriving {
 
 impl State {
     /// The place of the first entry from `at` on that is still there.
-    fn next(&self, at: usize, tree: &Tree) -> Option<usize> {
+    fn next(&self, at: usize, tree: &Tree, folder: Ino) -> Option<usize> {
         let mut left = self.entries.iter().enumerate().skip(at);
-        left.find(|(_, (_, ino))| tree.node(*ino).is_some()).map(|(at, _)| at)
+        left.find(|(_, (name, ino))| tree.is_at(*ino, folder, name)).map(|(at, _)| at)
     }
 }
 
@@ -87,10 +93,10 @@ impl FileSystem {
     /// Answers when [`FileSystem::read_folder`] has something to give at this place of the folder, or knows that it ends
     /// there: for nearly all folders at once.
     pub fn await_entries(&self, caller: Caller, handle: Fh, offset: u64, answer: Answer<()>) {
-        let Some((folder, arriving)) = self.arriving(handle) else { return answer.ok(()) };
         if offset < super::folders::DOTS {
-            return answer.ok(());
+            return if offset == 0 { self.rewind(caller, handle, answer) } else { answer.ok(()) };
         }
+        let Some((folder, arriving)) = self.arriving(handle) else { return answer.ok(()) };
         let answer = self.hold(caller, answer);
         self.await_arriving(folder, arriving, (offset - super::folders::DOTS) as usize, answer);
     }
@@ -108,8 +114,8 @@ impl FileSystem {
     fn await_arriving_again(&self, folder: Ino, arriving: Arc<Arriving>, at: usize, answer: Answer<()>) {
         let is_ready = {
             let tree = self.tree.lock();
-            let state = arriving.0.lock();
-            state.next(at, &tree).is_some() || state.outcome.is_some()
+            let state = arriving.state.lock();
+            state.next(at, &tree, folder).is_some() || state.outcome.is_some()
         };
         if is_ready { answer.ok(()) } else { self.await_arriving(folder, arriving, at, answer) }
     }
@@ -144,12 +150,16 @@ mod tests {
             (name, ino.unwrap())
         };
         let (one, two, three) = (name(1), name(2), name(3));
-        let arriving = Arriving::default();
+        let arriving = Arriving::new(Ino::ROOT);
         arriving.add(&[one, two.clone()]);
         arriving.add(&[two.clone(), three.clone()]);
         assert_eq!(arriving.from(1, &tree), (1, vec![two.clone(), three.clone()]));
         tree.remove(Ino::ROOT, &two.0, Instant::now());
-        assert_eq!(arriving.from(1, &tree), (2, vec![three]));
+        assert_eq!(arriving.from(1, &tree), (2, vec![three.clone()]));
+        // Somebody has it open, and the kernel knows it.
+        tree.remember(three.1);
+        tree.remove(Ino::ROOT, &three.0, Instant::now());
+        assert_eq!(arriving.from(1, &tree), (3, vec![]));
         arriving.end(Ok(()));
         assert!(arriving.from(3, &tree).1.is_empty());
     }

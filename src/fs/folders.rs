@@ -1,4 +1,7 @@
 //! Folders: listings shared by everybody who waits for them, and reading a folder's entries.
+//!
+//! An open folder keeps the entries that it was opened with, but for those that are gone; rewinddir() is as good as opening it
+//! anew.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -40,7 +43,7 @@ impl FileSystem {
             entries.inspect(|_| tree.opened(ino))
         };
         if let Some(entries) = entries {
-            return answer.ok(self.handles.add(Handle::Folder { ino, entries }));
+            return answer.ok(self.handles.add(Handle::Folder { ino, entries, is_read: false }));
         }
         if let Some(handle) = self.open_arriving(ino) {
             return answer.ok(handle);
@@ -57,8 +60,8 @@ impl FileSystem {
                     match &entries {
                         Err(error) => answer.error(fs.fail_at("list", ino, error)),
                         Ok(entries) => {
-                            answer
-                                .ok(fs.folder_handle(Handle::Folder { ino, entries: entries.clone() }, ino));
+                            let handle = Handle::Folder { ino, entries: entries.clone(), is_read: false };
+                            answer.ok(fs.folder_handle(handle, ino));
                         }
                     }
                 }
@@ -90,23 +93,26 @@ impl FileSystem {
         mut add: impl FnMut(FolderEntry<'_>) -> bool,
     ) -> Result<(), Errno> {
         let first = offset.saturating_sub(DOTS) as usize;
-        let open = self.handles.at(handle);
+        let open = self.handles.at(handle).ok_or(Errno::BADF)?;
         let now = Instant::now();
         let mut tree = self.tree.lock();
         // The entries, and the place of the first of them in the folder.
-        let (folder, mut entries, mut base) = match open {
-            Some(Handle::Folder { ino, entries }) => (ino, entries, 0),
-            Some(Handle::Arriving { ino, entries }) => {
+        let (folder, mut entries, mut base) = match &open {
+            Handle::Folder { ino, entries, .. } => (*ino, entries.clone(), 0),
+            Handle::Arriving { ino, entries } => {
                 let (base, entries) = entries.from(first, &tree);
-                (ino, Arc::new(entries), base)
+                (*ino, Arc::new(entries), base)
             }
             _ => return Err(Errno::BADF),
         };
-        if offset == 0
-            && let Some(now) = tree.entries(folder, now).filter(|now| !Arc::ptr_eq(now, &entries))
-        {
-            (entries, base) = (now, 0);
-            self.handles.replace(handle, Handle::Folder { ino: folder, entries: entries.clone() });
+        if offset == 0 {
+            let newer = tree.entries(folder, now);
+            if newer.is_some() || matches!(open, Handle::Folder { .. }) {
+                base = 0;
+                entries = newer.unwrap_or(entries);
+                let open = Handle::Folder { ino: folder, entries: entries.clone(), is_read: true };
+                self.handles.replace(handle, open);
+            }
         }
         let parent = tree.node(folder).and_then(|node| node.parent).unwrap_or(Ino::ROOT);
         for (at, (name, ino)) in
@@ -119,7 +125,10 @@ impl FileSystem {
             }
         }
         for (at, (name, ino)) in (base..).zip(entries.iter()).skip(first.saturating_sub(base)) {
-            let Some(stat) = self.stat_of(&tree, *ino) else { continue };
+            // Removed or renamed since, and perhaps open still.
+            let Some(stat) = self.stat_of(&tree, *ino).filter(|_| tree.is_at(*ino, folder, name)) else {
+                continue;
+            };
             let coarse = tree.node(*ino).is_some_and(|node| node.has_coarse_time());
             let life = if coarse { Duration::ZERO } else { tree.attributes_life(*ino, now) };
             if add(FolderEntry { name: name.as_bytes(), offset: at as u64 + 1 + DOTS, stat, life }) {
@@ -130,6 +139,32 @@ impl FileSystem {
             }
         }
         Ok(())
+    }
+
+    /// Before a folder is read from its start: one that is read once more (rewinddir) is listed again when its listing is old.
+    pub(super) fn rewind(&self, caller: Caller, handle: Fh, answer: Answer<()>) {
+        let folder = match self.handles.at(handle) {
+            Some(Handle::Folder { ino, is_read: true, .. }) => ino,
+            _ => return answer.ok(()),
+        };
+        if self.tree.lock().is_listed(folder, Instant::now()) {
+            return answer.ok(());
+        }
+        let answer = self.hold(caller, answer);
+        self.refresh(
+            folder,
+            Box::new(move |fs, outcome| {
+                let entries = outcome.map(|()| fs.tree.lock().entries_as_listed(folder).unwrap_or_default());
+                match entries {
+                    Err(error) => answer.error(fs.fail_at("list", folder, &error)),
+                    Ok(entries) => {
+                        let open = Handle::Folder { ino: folder, entries, is_read: false };
+                        fs.handles.replace(handle, open);
+                        answer.ok(());
+                    }
+                }
+            }),
+        );
     }
 
     /// releasedir.
@@ -187,8 +222,10 @@ impl FileSystem {
         ticket.into_iter().for_each(|ticket| self.queue.promote(ticket, Priority::Names));
     }
 
+    /// Whether somebody waits for it, or may have opened it when its first entries were here.
     fn is_awaited(&self, folder: Ino) -> bool {
         self.listings.folders.lock().get(&folder).is_some_and(|waiting| !waiting.is_empty())
+            || self.listings.arriving.lock().contains_key(&folder)
     }
 
     /// Lists folders in one job: one that somebody waits for, or several ahead.
@@ -257,6 +294,9 @@ impl FileSystem {
                         // Not fetched; whoever came since then has it fetched after all.
                         fs.listings.ahead.lock().remove(&folder);
                         let waiting = fs.listings.folders.lock().remove(&folder).unwrap_or_default();
+                        if waiting.is_empty() {
+                            fs.end_arriving(folder, &Err(Error::Cancelled));
+                        }
                         waiting.into_iter().for_each(|then| fs.refresh(folder, then));
                     }
                 }
@@ -300,7 +340,13 @@ impl FileSystem {
         let mut listing = Listing { entries: shown, ..Listing::default() };
         self.correct_zone(&mut listing);
         let added = self.tree.lock().apply_part(folder, &listing, stamp, Instant::now());
-        let arriving = self.listings.arriving.lock().entry(folder).or_default().clone();
+        let arriving = self
+            .listings
+            .arriving
+            .lock()
+            .entry(folder)
+            .or_insert_with(|| Arc::new(Arriving::new(folder)))
+            .clone();
         for then in arriving.add(&added) {
             then(self, Ok(()));
         }

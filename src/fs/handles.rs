@@ -32,8 +32,8 @@ pub enum Handle {
         /// The size that it had when it was opened, for readers whose kernel had no pages of it.
         unread: Option<u64>,
     },
-    /// The entries as they were when the folder was opened (or rewound).
-    Folder { ino: Ino, entries: Entries },
+    /// The entries as they were when the folder was opened (or rewound), and whether they were read since.
+    Folder { ino: Ino, entries: Entries, is_read: bool },
     /// A huge folder that was opened while its listing was still coming.
     Arriving { ino: Ino, entries: Arc<Arriving> },
 }
@@ -51,8 +51,11 @@ impl Handles {
         self.0.lock().open.get(&fh).cloned()
     }
 
+    /// It may have been closed meanwhile.
     pub fn replace(&self, fh: Fh, handle: Handle) {
-        self.0.lock().open.insert(fh, handle);
+        if let Some(open) = self.0.lock().open.get_mut(&fh) {
+            *open = handle;
+        }
     }
 
     /// An open file goes on with a newer content.

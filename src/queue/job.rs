@@ -85,6 +85,12 @@ impl Job {
         }
     }
 
+    /// Somebody has waited for what it brings since then.
+    pub fn waited_for_since(mut self, since: Instant) -> Self {
+        self.since = since;
+        self
+    }
+
     /// After this moment nobody waits for it any more: it is not started, and not tried again.
     pub fn until(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
@@ -102,7 +108,8 @@ pub trait Task: Send {
         false
     }
 
-    /// Called exactly once, after the last attempt, on a connection thread (or where the queue is closed). Must not block.
+    /// Called exactly once, after the last attempt, on a connection thread; or where the queue is closed, or the job was put
+    /// in line and no thread could be started for it. Must not block.
     fn finish(self: Box<Self>, outcome: Result<(), Error>);
 }
 

@@ -21,7 +21,6 @@ pub(super) struct State {
     pub(super) limit: usize,
     pub(super) limit_wanted: usize,
     pub(super) limit_lowered: Option<Instant>,
-    pub(super) growth_failed: Option<Instant>,
     /// The last attempt at a further session was ended without a word.
     pub(super) was_silent: bool,
     pub(super) closing: bool,
@@ -34,6 +33,9 @@ impl State {
         {
             self.limit += 1;
             self.limit_lowered = Some(Instant::now());
+        }
+        if !self.slots.iter().any(|slot| matches!(slot.state, SlotState::Idle(_))) {
+            return if self.waiting.is_empty() { None } else { self.grow(0) };
         }
         // Whoever prepares now is ready before whoever has not begun to: a job that needs a data connection waits for that.
         let mut soon_ready = self.preparing();
@@ -105,17 +107,20 @@ impl State {
         if logging_in >= data + other.saturating_sub(self.preparing()) {
             return None;
         }
+        Some(self.add_slot())
+    }
+
+    pub(super) fn add_slot(&mut self) -> SlotId {
         let id = SlotId(self.slot_ids);
         self.slot_ids += 1;
         let signal = Arc::new(Condvar::new());
         self.slots.push(Slot { id, state: SlotState::starting(), live: false, signal });
-        Some(id)
+        id
     }
 
     /// Whether a further session could not be had a moment ago.
     fn growth_pauses(&self) -> bool {
-        self.growth_failed.is_some_and(|at| at.elapsed() < GROWTH_PAUSE)
-            || self.slots.iter().any(|slot| matches!(slot.state, SlotState::Pausing))
+        self.slots.iter().any(|slot| matches!(slot.state, SlotState::Pausing))
     }
 
     /// Whether no connection is free, and none will be soon unless a job ends.
@@ -152,10 +157,27 @@ impl State {
         }
         !self.waiting.iter().any(earlier)
             && !self.slots.iter().any(|slot| match &slot.state {
-                SlotState::Running { claims, .. } => claim::conflict(claims, &job.claims),
+                SlotState::Running(running) => claim::conflict(&running.claims, &job.claims),
                 SlotState::Assigned { job: other } => claim::conflict(&other.claims, &job.claims),
                 _ => false,
             })
+    }
+
+    /// Whether a job waits for a path that this one claims.
+    pub(super) fn holds_a_path(&self, running: &Running) -> bool {
+        let waits = |job: &Job| job.ticket > running.ticket && claim::conflict(&job.claims, &running.claims);
+        self.waiting.iter().any(waits)
+    }
+
+    /// How many jobs on other connections end just now because somebody waits.
+    pub(super) fn stepping_aside(&self, but: SlotId) -> usize {
+        let steps = |slot: &&Slot| match &slot.state {
+            SlotState::Running(running) => {
+                slot.id != but && running.steps_aside.is_some_and(|since| since.elapsed() < SOON)
+            }
+            _ => false,
+        };
+        self.slots.iter().filter(steps).count()
     }
 
     pub(super) fn waiting_ahead(&self) -> usize {
@@ -164,7 +186,7 @@ impl State {
 
     pub(super) fn reading_ahead(&self) -> usize {
         let ahead = |slot: &&Slot| match &slot.state {
-            SlotState::Running { priority, .. } => *priority == Priority::ReadAhead,
+            SlotState::Running(running) => running.priority == Priority::ReadAhead,
             SlotState::Assigned { job } => job.priority == Priority::ReadAhead,
             _ => false,
         };
@@ -173,6 +195,20 @@ impl State {
 
     pub(super) fn slot(&mut self, id: SlotId) -> Option<&mut Slot> {
         self.slots.iter_mut().find(|s| s.id == id)
+    }
+
+    pub(super) fn running(&self, id: SlotId) -> Option<&Running> {
+        match &self.slots.iter().find(|slot| slot.id == id)?.state {
+            SlotState::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    pub(super) fn running_mut(&mut self, id: SlotId) -> Option<&mut Running> {
+        match &mut self.slot(id)?.state {
+            SlotState::Running(running) => Some(running),
+            _ => None,
+        }
     }
 
     pub(super) fn remove(&mut self, id: SlotId) -> Option<Slot> {
@@ -205,12 +241,37 @@ pub(super) enum SlotState {
     Assigned {
         job: Job,
     },
-    Running {
-        since: Instant,
-        ticket: Ticket,
-        priority: Priority,
-        claims: Vec<Claim>,
-    },
+    Running(Running),
+}
+
+/// A job on a connection.
+pub(super) struct Running {
+    pub(super) since: Instant,
+    pub(super) ticket: Ticket,
+    pub(super) priority: Priority,
+    /// How urgent it was when it began.
+    urgency: Priority,
+    pub(super) claims: Vec<Claim>,
+    /// Since when it has known that it is to end for somebody else.
+    pub(super) steps_aside: Option<Instant>,
+}
+
+impl Running {
+    pub(super) fn new(job: &Job) -> Self {
+        Self {
+            since: Instant::now(),
+            ticket: job.ticket,
+            priority: job.priority,
+            urgency: job.urgency(),
+            claims: job.claims.clone(),
+            steps_aside: None,
+        }
+    }
+
+    /// How urgent it is by now. What was waited for for long is as urgent as anything, until it has had its turn.
+    pub(super) fn urgency(&self) -> Priority {
+        if self.since.elapsed() < TURN { self.urgency.min(self.priority) } else { self.priority }
+    }
 }
 
 impl SlotState {
@@ -253,5 +314,7 @@ const LIMIT_MEMORY: Duration = Duration::from_secs(60);
 
 /// How long no further session is tried after one could not be had: the ones that live go on meanwhile.
 pub(super) const GROWTH_PAUSE: Duration = Duration::from_secs(2);
-/// A connection that is being made is ready by then, or hangs: somebody who waits had better get another one.
+/// What has waited for two seconds to begin is not interrupted for so long.
+const TURN: Duration = Duration::from_secs(1);
+/// A connection that is being made, or given up, is ready by then, or hangs: somebody who waits had better get another one.
 const SOON: Duration = Duration::from_secs(3);

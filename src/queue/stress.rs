@@ -94,7 +94,10 @@ fn call(queue: &Arc<Queue>, dice: &mut Dice, ended: &Sender<()>) {
 /// What a connection's thread does, without a network.
 fn connection(queue: &Arc<Queue>, slot: SlotId, running: &Running) {
     let mut dice = Dice(slot.0 * 77 + 5);
-    if queue.has_other(slot) && dice.below(8) == 0 && queue.refuse_growth(slot, dice.below(2) == 0) {
+    if queue.has_other(slot)
+        && dice.below(8) == 0
+        && queue.refuse_growth(slot, dice.below(2) == 0) != Growth::Needed
+    {
         return queue.leave(slot);
     }
     queue.set_live(slot, true);

@@ -159,6 +159,76 @@ fn a_running_job_learns_that_somebody_more_urgent_waits() {
 }
 
 #[test]
+fn one_job_steps_aside_for_one_that_waits_and_another_for_the_next() {
+    let (queue, started) = queue(2);
+    for _ in 0..2 {
+        queue.submit(job(Priority::Read, vec![]).with_data());
+    }
+    let slots = started.lock().clone();
+    for &slot in &slots {
+        queue.set_live(slot, true);
+        take(&queue, slot);
+    }
+    let turns = [0, 1].map(|at| Turn::new(&queue, slots[at], 0));
+    let path = RemotePath::parse(b"/a").unwrap();
+    queue.submit(job(Priority::Names, vec![Claim::Exclusive(path.clone())]));
+    assert!(turns[0].is_wanted(false));
+    assert!(!turns[1].is_wanted(false), "one is enough");
+    assert!(turns[0].is_wanted(false), "it has not ended yet");
+    queue.submit(job(Priority::Names, vec![Claim::Exclusive(path)]));
+    assert!(!turns[1].is_wanted(false), "that one could not run beside the first");
+    queue.submit(job(Priority::Names, vec![]));
+    assert!(turns[1].is_wanted(false));
+}
+
+#[test]
+fn what_has_waited_for_long_has_a_turn_before_it_is_interrupted() {
+    let (queue, started) = queue(1);
+    let mut read = job(Priority::Read, vec![Claim::Shared(RemotePath::parse(b"/a").unwrap())]);
+    read.since -= Duration::from_secs(60);
+    queue.submit(read);
+    let slot = started.lock()[0];
+    take(&queue, slot);
+    let turn = Turn::new(&queue, slot, 0);
+    queue.submit(job(Priority::Names, vec![]));
+    assert!(!turn.is_wanted(false));
+    while !turn.is_wanted(false) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn who_waits_for_a_path_does_not_wait_for_a_turn() {
+    let (queue, started) = queue(2);
+    let path = RemotePath::parse(b"/a").unwrap();
+    queue.submit(job(Priority::Read, vec![Claim::Shared(path.clone())]));
+    let slot = started.lock()[0];
+    take(&queue, slot);
+    let turn = Turn::new(&queue, slot, 0);
+    assert!(!turn.holds_a_path());
+    queue.submit(job(Priority::Upload, vec![Claim::Exclusive(path)]));
+    assert!(turn.holds_a_path() && turn.is_wanted(false));
+}
+
+#[test]
+fn sessions_that_were_still_logging_in_when_others_were_refused_count() {
+    let (queue, started) = queue(8);
+    for _ in 0..8 {
+        queue.submit(job(Priority::Names, vec![]));
+    }
+    let slots = started.lock().clone();
+    assert_eq!(slots.len(), 8);
+    queue.set_live(slots[0], true);
+    for &refused in &slots[5..] {
+        assert_eq!(queue.refuse_growth(refused, true), Growth::Ended);
+        queue.leave(refused);
+    }
+    assert_eq!(queue.limit(), 1);
+    slots[1..5].iter().for_each(|&slot| queue.set_live(slot, true));
+    assert_eq!(queue.limit(), 5);
+}
+
+#[test]
 fn closing_ends_every_waiting_job() {
     let (queue, _) = queue(1);
     let ended = Arc::new(AtomicUsize::new(0));
@@ -215,6 +285,23 @@ fn a_job_gives_way_when_a_further_session_cannot_be_had() {
         take(&queue, first);
         assert!(pausing.join().unwrap(), "it is tried again for the one that still waits");
     });
+}
+
+#[test]
+fn a_session_that_was_refused_without_a_word_is_tried_again_by_itself() {
+    let (queue, started, first) = queue_that_reads(3);
+    queue.submit(job(Priority::Read, vec![]).with_data());
+    let second = started.lock()[1];
+    let refused = match queue.next(second, Readiness::Fresh, NOW) {
+        Next::Job(job) => job,
+        _ => panic!("it is to connect for that job"),
+    };
+    assert_eq!(queue.refuse_growth(second, false), Growth::Later);
+    queue.give_back(second, refused);
+    // Nothing else happens meanwhile: the first one reads on.
+    assert!(queue.pause_growth(second), "somebody waits");
+    assert!(!Turn::new(&queue, first, 0).is_wanted(false));
+    take(&queue, second);
 }
 
 #[test]

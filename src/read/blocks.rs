@@ -156,13 +156,12 @@ impl Blocks {
             let (part, rest) = data.split_at(data.len().min(BLOCK as usize - inside));
             let key = (ino, version, at / BLOCK);
             let needed = inside + part.len();
-            let mut grown = 0;
             let block = inner.blocks.get_or_insert_mut(key, || Block { pages: 0, data: Arc::default() });
+            // Of a block whose reply is still being written this makes a copy, which may be smaller.
+            let before = block.data.capacity() as u64;
             let bytes = Arc::make_mut(&mut block.data);
             if bytes.len() < needed {
-                let capacity = bytes.capacity();
                 bytes.reserve_exact(needed.next_power_of_two().min(BLOCK as usize).max(needed) - bytes.len());
-                grown = bytes.capacity() - capacity;
                 // What is appended need not be zeros first.
                 bytes.resize(inside.max(bytes.len()), 0);
             }
@@ -171,8 +170,9 @@ impl Blocks {
                 target.copy_from_slice(over);
             }
             bytes.extend_from_slice(behind);
+            let after = bytes.capacity() as u64;
             block.pages |= pages(inside, part.len());
-            inner.bytes += grown as u64;
+            inner.bytes = (inner.bytes + after).saturating_sub(before);
             at += part.len() as u64;
             data = rest;
         }
@@ -305,6 +305,20 @@ mod tests {
         (0..2 * all).for_each(|index| fill(2, index));
         assert_eq!(*held, *bytes(1, 10_000));
         assert!(!blocks.inner.lock().spare.is_empty());
+    }
+
+    #[test]
+    fn a_block_that_grows_while_somebody_reads_it_is_counted_once() {
+        let blocks = Blocks::new(SMALLEST);
+        let page = bytes(0, PAGE as usize);
+        for at in 0..BLOCK / PAGE {
+            blocks.insert(INO, VERSION, at * PAGE, &page);
+            // Its reply is still being written when the next page comes, and when this one comes again.
+            let _held = blocks.pass(INO, VERSION, at * PAGE, 10).unwrap();
+            blocks.insert(INO, VERSION, at * PAGE, &page);
+            let held: usize = blocks.inner.lock().blocks.iter().map(|(_, b)| b.data.capacity()).sum();
+            assert_eq!(blocks.bytes(), held as u64);
+        }
     }
 
     #[test]

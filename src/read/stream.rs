@@ -91,10 +91,16 @@ impl State {
 pub(super) struct Waiter {
     pub(super) offset: u64,
     pub(super) len: usize,
+    /// For so long it has waited, over several streams perhaps.
+    pub(super) since: Instant,
     pub(super) done: Done,
 }
 
 impl Waiter {
+    pub(super) fn new(offset: u64, len: usize, done: Done) -> Self {
+        Self { offset, len, since: Instant::now(), done }
+    }
+
     fn end(&self) -> u64 {
         self.offset + self.len as u64
     }
@@ -254,6 +260,11 @@ impl Stream {
         end >= state.goal || state.waiters.iter().any(|waiter| waiter.end() <= end)
     }
 
+    /// Since when somebody has waited for it.
+    pub(super) fn waited_for_since(&self) -> Option<Instant> {
+        self.state.lock().waiters.iter().map(|waiter| waiter.since).min()
+    }
+
     /// Whether somebody waits for it.
     pub(super) fn has_waiters(&self) -> bool {
         !self.state.lock().waiters.is_empty()
@@ -366,8 +377,8 @@ impl Stream {
         state.ended
     }
 
-    /// Whether to go on reading; waits while nobody wants more.
-    pub(super) fn goes_on(&self, turn: &Turn<'_>, served: u64) -> bool {
+    /// Whether to go on reading, when the transfer that began then has brought so much; waits while nobody wants more.
+    pub(super) fn goes_on(&self, turn: &Turn<'_>, began: Instant, served: u64) -> bool {
         let mut state = self.state.lock();
         let is_random = state.window == 0 && !state.cannot_restart;
         let linger = Instant::now() + if is_random { Duration::ZERO } else { LINGER };
@@ -382,7 +393,12 @@ impl Stream {
             }
             let busy = state.is_busy();
             let fair = !busy || served >= QUANTUM;
-            if parking_lot::MutexGuard::unlocked(&mut state, || turn.is_wanted(fair)) {
+            // A transfer that ends before it has served anybody was in vain, and the next one would be, too.
+            let is_young = !state.waiters.is_empty()
+                && state.waited_for.is_none()
+                && (served == 0 || began.elapsed() < HEAD_START);
+            let is_wanted = || if is_young { turn.holds_a_path() } else { turn.is_wanted(fair) };
+            if parking_lot::MutexGuard::unlocked(&mut state, is_wanted) {
                 state.ended = true;
                 return false;
             }
@@ -413,6 +429,8 @@ const LATELY: Duration = Duration::from_millis(300);
 const MARGIN: u64 = 256 * 1024;
 /// A paused stream goes on when its reader has made so much room.
 const WORTH_WAKING: u64 = 1024 * 1024;
+/// How long a transfer goes on for whoever has waited for it, however urgent others are.
+const HEAD_START: Duration = Duration::from_millis(250);
 /// How often a paused stream looks whether its connection is wanted.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
 /// After this many bytes a stream makes room for another reader that waits for a connection.

@@ -5,7 +5,6 @@ use std::sync::mpsc::channel;
 use parking_lot::Mutex;
 
 use super::blocks::PAGE;
-use super::stream::Waiter;
 use super::*;
 use crate::queue::{Job, Readiness, SlotId, Turn};
 
@@ -60,7 +59,7 @@ impl Place {
     /// As `Reads::wait_for`: joins a stream, or begins one.
     fn read(self: &Arc<Self>, offset: u64, window: u64, done: Done) {
         let goal = (offset + PAGE + window).min(SIZE);
-        let mut waiter = Some(Waiter { offset, len: PAGE as usize, done });
+        let mut waiter = Some(Waiter::new(offset, PAGE as usize, done));
         let mut streams = self.streams.lock();
         if streams.iter().any(|stream| stream.join(offset, goal, window, &mut waiter)) {
             return;
@@ -79,7 +78,7 @@ impl Place {
     fn transfer(self: &Arc<Self>, stream: &Arc<Stream>) {
         let turn = Turn::new(&self.queue, self.slot, 0);
         let mut next = stream.begin(false);
-        while next < SIZE && stream.goes_on(&turn, 0) {
+        while next < SIZE && stream.goes_on(&turn, Instant::now(), 0) {
             next += PAGE;
             stream.advance(next).into_iter().for_each(|waiter| (waiter.done)(Ok(Vec::new().into())));
             if next.is_multiple_of(7 * PAGE) {

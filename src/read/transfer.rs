@@ -21,7 +21,11 @@ pub(super) fn submit(reads: &Arc<Reads>, stream: Arc<Stream>) {
     let claim = (stream.content().locate)().map(Claim::Shared);
     let task = Box::new(Transfer { reads: reads.clone(), stream: stream.clone(), progress: false });
     let priority = if stream.is_speculation() { Priority::ReadAhead } else { Priority::Read };
-    let ticket = reads.queue.submit(Job::of(priority, task).claim(claim).with_data());
+    let mut job = Job::of(priority, task).claim(claim).with_data();
+    if let Some(since) = stream.waited_for_since() {
+        job = job.waited_for_since(since);
+    }
+    let ticket = reads.queue.submit(job);
     if stream.is_speculation() {
         stream.set_ticket(ticket);
         // Somebody may have joined before there was a ticket.
@@ -57,7 +61,7 @@ impl Task for Transfer {
         }
         for waiter in waiters {
             match &outcome {
-                Ok(()) => self.reads.read(self.stream.content(), waiter.offset, waiter.len, waiter.done),
+                Ok(()) => self.reads.read_for(self.stream.content(), waiter),
                 Err(error) => (waiter.done)(Err(error.clone())),
             }
         }
@@ -84,7 +88,8 @@ impl Transfer {
         let is_worth_several = download.can_restart()
             && (self.stream.is_further()
                 || size != UNKNOWN_SIZE && size.saturating_sub(next) >= further::WORTH);
-        let mut look_at = Instant::now() + further::LOOK;
+        let began = Instant::now();
+        let mut look_at = began + further::LOOK;
         let mut is_bounded = false;
         let mut is_held = self.stream.is_little();
         let mut incoming = self.incoming(next, is_held);
@@ -102,7 +107,7 @@ impl Transfer {
             {
                 self.stream.go_past();
             }
-            if next < size && !self.stream.goes_on(turn, served) {
+            if next < size && !self.stream.goes_on(turn, began, served) {
                 self.put(&mut incoming);
                 download.abandon();
                 return Ok(());
@@ -214,7 +219,7 @@ impl Transfer {
             match self.reads.blocks.read(content.ino, content.version, waiter.offset, waiter.len) {
                 Ok(data) => (waiter.done)(Ok(data)),
                 // Evicted between the two, or joined with a gap behind the stream: start over for this reader.
-                Err(_) => self.reads.read(content, waiter.offset, waiter.len, waiter.done),
+                Err(_) => self.reads.read_for(content, waiter),
             }
         }
     }

@@ -85,9 +85,15 @@ impl Script {
     /// Waits until it pauses; panics if it ends instead.
     #[track_caller]
     pub fn await_pause(&mut self) {
+        self.await_line("paused");
+    }
+
+    /// Waits until it says this; panics if it says something else, or ends.
+    #[track_caller]
+    pub fn await_line(&mut self, wanted: &str) {
         let mut line = String::new();
         self.told.read_line(&mut line).unwrap();
-        assert_eq!(line, "paused\n");
+        assert_eq!(line.trim_end(), wanted);
     }
 
     pub fn go_on(&mut self) {
