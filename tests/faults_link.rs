@@ -300,6 +300,58 @@ fn with_hard_whoever_joins_a_question_waits_on_when_the_first_to_ask_is_interrup
     assert!(within(LONGEST, || second.wait().unwrap()).success(), "{}", mount.log());
 }
 
+/// The program has heard EINTR, and the kernel knows of no handle: what the server answers then must not be taken for a success.
+#[test]
+fn a_call_that_was_interrupted_has_no_effect_when_its_answer_comes_after_all() {
+    let again = |flags: &str| format!("os.open('/proc/self/fd/%d' % fd, {flags})");
+    // Without a look-up in front, which is another call.
+    let seen = "fd = os.open('seen', os.O_PATH)";
+    // (.., listings for the calls in front of it: the kernel looks up, or at the permissions.)
+    let calls = [
+        ("open to empty", seen, again("os.O_WRONLY | os.O_TRUNC"), 1),
+        ("truncate", seen, "os.truncate('/proc/self/fd/%d' % fd, 1)".to_owned(), 1),
+        ("open", seen, again("os.O_RDONLY"), 1),
+        ("opendir", "fd = os.open('.', os.O_PATH)", again("os.O_RDONLY | os.O_DIRECTORY"), 0),
+        ("create", "", "os.open('new', os.O_WRONLY | os.O_CREAT)".to_owned(), 1),
+    ];
+    at_once(5, calls.to_vec(), |(call, prepare, script, before)| {
+        let scratch = sample();
+        let server = Server::start(scratch.path()).unwrap();
+        let mut mount = Mount::new(&server, &["timeout=100", "cache=no", "no_prefetch"]);
+        let script = format!(
+            "import signal
+{prepare}
+pause()
+me = threading.main_thread().ident
+threading.Timer(0.7, lambda: signal.pthread_kill(me, signal.SIGINT)).start()
+try:
+    {script}
+    print('it was not interrupted')
+except KeyboardInterrupt:
+    print('interrupted')
+"
+        );
+        let script =
+            format!("import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{script}");
+        let mut program = shell::Script::start(mount.path(), &script);
+        program.await_pause();
+        let listings = server.counters().of("MLSD");
+        server.faults().add(Rule::on("MLSD").after(*before).act(Fault::Delay(Duration::from_secs(4))));
+        program.go_on();
+        assert_eq!(program.end(), (true, "interrupted\n".to_owned()), "{call}: {}", mount.log());
+        assert_eq!(server.counters().of("MLSD"), listings + before + 1, "{call} is not what waited");
+        server.faults().clear();
+        // Behind the listing that nobody waits for any more.
+        shell::ok(mount.path(), "ls > /dev/null");
+        assert!(mount.status(&[]).contains("0 files and folders are open"), "{call}: {}", mount.status(&[]));
+        shell::ok(mount.path(), "cat seen | grep -qx seen; test ! -e new");
+        shell::ok(mount.path(), "rm unseen");
+        assert!(mount.umount().success());
+        assert_eq!(fs::read(scratch.path().join("seen")).unwrap(), b"seen", "{call}");
+        assert_eq!(names(scratch.path()).unwrap(), ["folder", "seen"], "{call}");
+    });
+}
+
 /// A network with the scripted server at its far end, and a mount on the client.
 struct Link {
     // First: it goes before the machines that it needs.

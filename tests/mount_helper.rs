@@ -347,6 +347,17 @@ fn umount_comes_back_when_the_server_has_everything() {
         grep -q 'files to upload' said"#);
 }
 
+/// The daemon is silent until its end: longer than a daemon that runs may take for any other answer.
+#[test]
+fn umount_waits_as_long_as_the_mount_may_take() {
+    let stage = Stage::new();
+    stage.server.faults().add(Rule::on("STOR").act(Fault::Delay(Duration::from_secs(8))));
+    stage.ok(r#"mount -t fuse.ftpfs -o writeback,credentials=$SECRET,spool_dir=$SPOOL "$URL" point
+        echo text > point/letter
+        umount point
+        test "$(cat "$SERVED/letter")" = text"#);
+}
+
 #[test]
 fn umount_says_what_the_server_has_not_confirmed() {
     let stage = Stage::new();

@@ -3,8 +3,9 @@
 //! A file call either is answered at once, or its [`Answer`] travels with a job. Then it is [`Waiting::hold`]ed: a
 //! watcher looks after everybody who waits, and answers ETIMEDOUT when the time is over and EINTR when the caller is
 //! being killed or has a signal pending (Ctrl-C, kill): a process in a FUSE call cannot be killed until it is answered, and fuser does not
-//! tell us about FUSE_INTERRUPT, but the pending signal can be read in /proc. The job goes on; its result finds nobody. A signal that
-//! only stops a program (Ctrl-Z) waits until the call is answered.
+//! tell us about FUSE_INTERRUPT, but the pending signal can be read in /proc. The job goes on; its result finds nobody. So what an
+//! answer hands out, or does to a file, is done by whoever has [`Answer::claim`]ed it. A signal that only stops a program (Ctrl-Z)
+//! waits until the call is answered.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,31 +18,46 @@ use parking_lot::{Condvar, Mutex};
 use super::Errno;
 
 /// A reply to one file call.
-pub struct Answer<T>(Option<Send<T>>);
+pub struct Answer<T> {
+    send: Option<Send<T>>,
+    /// Takes it from the watcher; false when that was faster. None when nobody watches.
+    claim: Option<Claim>,
+}
 
 type Send<T> = Box<dyn FnOnce(Result<T, Errno>) + std::marker::Send>;
+type Claim = Box<dyn FnOnce() -> bool + std::marker::Send>;
 
 impl<T> Answer<T> {
     pub fn new(send: impl FnOnce(Result<T, Errno>) + std::marker::Send + 'static) -> Self {
-        Self(Some(Box::new(send)))
+        Self { send: Some(Box::new(send)), claim: None }
+    }
+
+    /// Makes sure of being the one who answers: from here on it is not given up. None when it has been. To be asked before
+    /// anything is done that only an answer undoes (a handle, a look-up that the kernel counts, a file that is emptied): a
+    /// caller who has heard EINTR never closes what it was not given.
+    pub fn claim(mut self) -> Option<Self> {
+        let is_ours = self.claim.take().is_none_or(|claim| claim());
+        is_ours.then_some(self)
     }
 
     /// Sends the reply.
     pub fn send(mut self, result: Result<T, Errno>) {
-        if let Some(send) = self.0.take() {
+        if let Some(send) = self.send.take() {
             send(result);
         }
     }
 
     /// An answer that is made from what comes.
     pub fn and_then<U>(
-        self,
+        mut self,
         make: impl FnOnce(U) -> Result<T, Errno> + std::marker::Send + 'static,
     ) -> Answer<U>
     where
         T: 'static,
     {
-        Answer::new(move |result: Result<U, Errno>| self.send(result.and_then(make)))
+        let claim = self.claim.take();
+        let send: Send<U> = Box::new(move |result| self.send(result.and_then(make)));
+        Answer { send: Some(send), claim }
     }
 
     pub fn ok(self, value: T) {
@@ -55,7 +71,7 @@ impl<T> Answer<T> {
 
 impl<T> Drop for Answer<T> {
     fn drop(&mut self) {
-        if let Some(send) = self.0.take() {
+        if let Some(send) = self.send.take() {
             send(Err(Errno::IO));
         }
     }
@@ -104,8 +120,9 @@ impl Waiting {
         self: &Arc<Self>,
         caller: Caller,
         limit: Option<Duration>,
-        answer: Answer<T>,
+        mut answer: Answer<T>,
     ) -> Answer<T> {
+        let below = answer.claim.take();
         let cell = Arc::new(Mutex::new(Some(answer)));
         let give_up = {
             let cell = cell.clone();
@@ -124,16 +141,26 @@ impl Waiting {
             number
         };
         self.changed.notify_one();
-        let waiting = Arc::downgrade(self);
-        Answer::new(move |result| {
-            if let Some(waiting) = Weak::upgrade(&waiting) {
-                waiting.callers.lock().waiting.remove(&number);
+        // Whoever takes it out of the table answers it.
+        let take_out = {
+            let waiting = Arc::downgrade(self);
+            move || {
+                let waiting = Weak::upgrade(&waiting);
+                waiting.is_none_or(|waiting| waiting.callers.lock().waiting.remove(&number).is_some())
             }
+        };
+        let claim: Claim = {
+            let take_out = take_out.clone();
+            Box::new(move || take_out() && below.is_none_or(|below| below()))
+        };
+        let send: Send<T> = Box::new(move |result| {
+            take_out();
             let answer = cell.lock().take();
             if let Some(answer) = answer {
                 answer.send(result);
             }
-        })
+        });
+        Answer { send: Some(send), claim: Some(claim) }
     }
 
     /// How many callers wait now.
@@ -249,6 +276,28 @@ mod tests {
         assert_eq!(told.recv_timeout(Duration::from_secs(10)).unwrap(), Err(Errno::TIMEDOUT));
         answer.ok(());
         assert!(told.recv_timeout(Duration::from_millis(1)).is_err(), "only one answer");
+    }
+
+    #[test]
+    fn an_answer_that_is_claimed_is_not_given_up_and_one_that_was_given_up_is_not_claimed() {
+        let waiting = Waiting::new();
+        let (tell, told) = mpsc::channel();
+        let hold = |limit| {
+            let tell = tell.clone();
+            let answer = Answer::new(move |result: Result<u32, Errno>| tell.send(result).unwrap());
+            // Two calls of the file system on the way of one: both watch.
+            let answer =
+                waiting.hold(Caller { pid: 0 }, Some(limit), answer).and_then(|value: u32| Ok(value + 1));
+            waiting.hold(Caller { pid: 0 }, None, answer)
+        };
+        let late = hold(Duration::from_millis(1));
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)).unwrap(), Err(Errno::TIMEDOUT));
+        assert!(late.claim().is_none());
+        let claimed = hold(Duration::from_millis(300)).claim().unwrap();
+        assert_eq!(waiting.count(), 0);
+        assert!(told.recv_timeout(Duration::from_millis(600)).is_err());
+        claimed.ok(1);
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)).unwrap(), Ok(2));
     }
 
     #[test]

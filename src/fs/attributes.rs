@@ -159,7 +159,11 @@ impl FileSystem {
                 ino,
                 Box::new(move |fs, outcome| match outcome {
                     Err(error) => answer.error(fs.fail_at("truncate", ino, &error)),
-                    Ok(()) => fs.change_known(caller, ino, change, answer),
+                    Ok(()) => {
+                        if let Some(answer) = answer.claim() {
+                            fs.change_known(caller, ino, change, answer);
+                        }
+                    }
                 }),
             );
         }

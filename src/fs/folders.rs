@@ -56,7 +56,7 @@ impl FileSystem {
                 // Empty when they were answered with the first entries.
                 let openers = fs.listings.openers.lock().remove(&ino).unwrap_or_default();
                 let entries = outcome.map(|()| fs.tree.lock().entries_as_listed(ino).unwrap_or_default());
-                for answer in openers {
+                for answer in openers.into_iter().filter_map(Answer::claim) {
                     match &entries {
                         Err(error) => answer.error(fs.fail_at("list", ino, error)),
                         Ok(entries) => {
@@ -351,7 +351,7 @@ impl FileSystem {
             then(self, Ok(()));
         }
         let openers = self.listings.openers.lock().remove(&folder).unwrap_or_default();
-        for answer in openers {
+        for answer in openers.into_iter().filter_map(Answer::claim) {
             match self.open_arriving(folder) {
                 Some(handle) => answer.ok(handle),
                 None => answer.error(Errno::STALE),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Answer, Caller, Errno, FileSystem, Stat};
 use crate::ftp::{Entry, Error, Kind, Name, Refusal, RemotePath, Session, explain, spelling};
+use crate::lock::Guard;
 use crate::queue::{Claim, Job, Priority, Turn};
 use crate::tree::{Child, Ino, Tree};
 
@@ -33,17 +34,17 @@ impl FileSystem {
             Err(bad) => return answer.error(bad.into()),
         };
         let known = self.tree.lock().child(parent, &name, Instant::now());
-        if let Some(found) = self.find(parent, known) {
-            return answer.ok(found);
-        }
+        let Some(answer) = self.tell(parent, known, answer) else { return };
         let answer = self.hold(caller, answer);
         self.refresh(
             parent,
             Box::new(move |fs, outcome| match outcome {
-                Ok(()) => match fs.find_as_listed(parent, &name) {
-                    Some(found) => answer.ok(found),
-                    None => fs.ask_for(parent, name, answer),
-                },
+                Ok(()) => {
+                    let listed = fs.tree.lock().child_as_listed(parent, &name);
+                    if let Some(answer) = fs.tell(parent, listed, answer) {
+                        fs.ask_for(parent, name, answer);
+                    }
+                }
                 // A folder that cannot be read may still be walked through.
                 Err(error) if error.refusal() == Some(Refusal::Denied) => fs.ask_for(parent, name, answer),
                 Err(error) => answer.error(fs.fail_at("list", parent, &error)),
@@ -51,25 +52,31 @@ impl FileSystem {
         );
     }
 
-    fn find_as_listed(&self, parent: Ino, name: &Name) -> Option<Found> {
-        let listed = self.tree.lock().child_as_listed(parent, name);
-        self.find(parent, listed)
+    /// Answers a look-up from what is known. Gives the answer back when the server must be asked.
+    fn tell(&self, parent: Ino, known: Child, answer: Answer<Found>) -> Option<Answer<Found>> {
+        let tree = self.tree.lock();
+        match known {
+            Child::Known(ino) if tree.node(ino).is_some() => self.tell_node(tree, Some(ino), answer),
+            Child::Missing => {
+                let life = tree.absence_life(parent, Instant::now());
+                drop(tree);
+                answer.ok(Found::Missing(life));
+            }
+            Child::Known(_) | Child::Unknown => return Some(answer),
+        }
+        None
     }
 
-    /// The answer to a look-up; none when the server must be asked.
-    fn find(&self, parent: Ino, known: Child) -> Option<Found> {
-        let now = Instant::now();
-        let mut tree = self.tree.lock();
-        match known {
-            Child::Unknown => None,
-            Child::Missing => {
-                let life = tree.absence_life(parent, now);
-                Some(Found::Missing(life))
-            }
-            Child::Known(ino) => {
-                tree.remember(ino);
-                self.found(&tree, ino)
-            }
+    /// Answers with a node, which the kernel then remembers: if it still hears of it.
+    fn tell_node(&self, mut tree: Guard<'_, Tree>, ino: Option<Ino>, answer: Answer<Found>) {
+        let found = ino.and_then(|ino| Some((ino, self.found(&tree, ino)?)));
+        let answer = answer.claim();
+        if let (Some((ino, _)), Some(_)) = (&found, &answer) {
+            tree.remember(*ino);
+        }
+        drop(tree);
+        if let Some(answer) = answer {
+            answer.send(found.map(|(_, found)| found).ok_or(Errno::STALE));
         }
     }
 
@@ -92,12 +99,7 @@ impl FileSystem {
             Ok(entry) => {
                 let mut tree = fs.tree.lock();
                 let ino = tree.apply_one(parent, &Entry { name, ..entry }, Instant::now());
-                let found = ino.and_then(|ino| {
-                    tree.remember(ino);
-                    fs.found(&tree, ino)
-                });
-                drop(tree);
-                answer.send(found.ok_or(Errno::STALE));
+                fs.tell_node(tree, ino, answer);
             }
             Err(error) if error.refusal() == Some(Refusal::NotFound) => {
                 answer.ok(Found::Missing(Duration::ZERO))
@@ -165,13 +167,10 @@ impl FileSystem {
                 let mut tree = fs.tree.lock();
                 let now = Instant::now();
                 let ino = tree.insert(parent, &name, Tree::fresh_attributes(Kind::Directory, mode), now);
-                let found = ino.and_then(|ino| {
+                if let Some(ino) = ino {
                     tree.made_empty(ino, now);
-                    tree.remember(ino);
-                    fs.found(&tree, ino)
-                });
-                drop(tree);
-                answer.send(found.ok_or(Errno::STALE));
+                }
+                fs.tell_node(tree, ino, answer);
             }
         };
         self.submit(Job::new(Priority::Names, attempt, end).claim(claims).until(self.deadline()));

@@ -85,19 +85,26 @@ impl FileSystem {
             None if coarse.is_some() => {
                 let answer = self.hold(caller, answer);
                 // Without an exact time it is read all the same.
-                let then = move |fs: &FileSystem, _: Result<(), Error>| answer.send(fs.opened(ino, mode));
+                let then = move |fs: &FileSystem, _: Result<(), Error>| fs.answer_open(ino, mode, answer);
                 self.refresh_times(coarse.unwrap_or(ino), ino, Box::new(then));
             }
-            None => answer.send(self.opened(ino, mode)),
+            None => self.answer_open(ino, mode, answer),
             Some(parent) => {
                 let answer = self.hold(caller, answer);
                 let then = move |fs: &FileSystem, outcome: Result<(), Error>| match outcome {
                     Err(error) if error.refusal() == Some(Refusal::NotFound) => answer.error(Errno::STALE),
                     // Whoever reads it will be told what is wrong.
-                    _ => answer.send(fs.opened(ino, mode)),
+                    _ => fs.answer_open(ino, mode, answer),
                 };
                 self.ask_one(parent, ino, Box::new(then));
             }
+        }
+    }
+
+    /// Opens a file for whoever still waits for that.
+    fn answer_open(&self, ino: Ino, mode: OpenMode, answer: Answer<Opened>) {
+        if let Some(answer) = answer.claim() {
+            answer.send(self.opened(ino, mode));
         }
     }
 

@@ -159,8 +159,7 @@ pub(super) fn umount(point: &Path, timeout: Option<u64>) -> Result<(), Failure> 
         Failure::new(Exit::Mount, format!("cannot unmount {shown}: {error}{advice}"))
     })?;
     // What a program wrote in between is uploaded now; the end of the process is the end of the wait.
-    visit.patience(timeout.map_or(END, Duration::from_secs));
-    visit.until_ended()
+    visit.until_ended(timeout)
 }
 
 /// All our mounts that this process can see.
@@ -236,7 +235,7 @@ impl Visit {
     }
 
     fn patience(&mut self, limit: Duration) {
-        // An hour at least: 0 would mean for ever.
+        // A second at least: 0 would be refused.
         let limit = limit.max(Duration::from_secs(1));
         let _ = self.stream.get_ref().set_read_timeout(Some(limit));
     }
@@ -306,8 +305,10 @@ impl Visit {
         theirs.is_some() && theirs != namespace("self")
     }
 
-    /// Waits for the answer to `wait`, says now and then for what, and waits for the process to end.
-    pub(super) fn until_ended(mut self) -> Result<(), Failure> {
+    /// Waits for the answer to `wait`, says now and then for what, and waits for the process to end. The daemon says nothing
+    /// until then, so the wait is at most this many seconds, and without a number as long as the daemon itself takes.
+    pub(super) fn until_ended(mut self, seconds: Option<u64>) -> Result<(), Failure> {
+        self.patience(seconds.map_or(END, Duration::from_secs));
         let told = Self::connect(&self.entry).ok().flatten();
         let (ended, end) = mpsc::channel::<()>();
         let teller = told.map(|told| std::thread::spawn(move || tell(told, &end)));

@@ -80,7 +80,7 @@ pub(super) fn umount(args: &Args) -> Result<u8, Failure> {
         return Ok(code.unwrap_or(Exit::Mount as u8));
     }
     match visit {
-        Some(visit) if !is_seen(visit.entry()) => visit.until_ended().map(|()| 0),
+        Some(visit) if !is_seen(visit.entry()) => visit.until_ended(None).map(|()| 0),
         _ => Ok(0),
     }
 }

@@ -30,7 +30,7 @@ impl FileSystem {
         match known {
             Child::Known(_) if mode.exclusive => answer.error(Errno::EXIST),
             Child::Known(ino) => self.open_known(caller, ino, mode, answer),
-            Child::Missing => answer.send(self.create_new(parent, &name, mode.bits)),
+            Child::Missing => self.answer_create(parent, &name, mode.bits, answer),
             Child::Unknown => {
                 let answer = self.hold(caller, answer);
                 let (Ok(path), Some(fs)) = (self.path_of(parent, &name), self.arc()) else {
@@ -47,7 +47,7 @@ impl FileSystem {
                                 answer.error(fs.fail("create", &path, &error));
                             }
                             // A folder that cannot be read may still be written to: the upload will tell.
-                            _ => answer.send(fs.create_new(parent, &name, mode.bits)),
+                            _ => fs.answer_create(parent, &name, mode.bits, answer),
                         }
                     }),
                 );
@@ -57,11 +57,16 @@ impl FileSystem {
 
     fn open_known(&self, caller: Caller, ino: Ino, mode: OpenMode, answer: Answer<(Found, Opened)>) {
         let Some(fs) = self.arc() else { return };
-        let opened = Answer::new(move |opened: Result<Opened, Errno>| {
-            let found = fs.remembered(ino);
-            answer.send(opened.and_then(|opened| Ok((found.ok_or(Errno::STALE)?, opened))));
-        });
+        let opened =
+            answer.and_then(move |opened: Opened| Ok((fs.remembered(ino).ok_or(Errno::STALE)?, opened)));
         self.open(caller, ino, mode, opened);
+    }
+
+    /// Creates a file for whoever still waits for that.
+    fn answer_create(&self, parent: Ino, name: &Name, bits: u32, answer: Answer<(Found, Opened)>) {
+        if let Some(answer) = answer.claim() {
+            answer.send(self.create_new(parent, name, bits));
+        }
     }
 
     fn create_new(&self, parent: Ino, name: &Name, bits: u32) -> Result<(Found, Opened), Errno> {
