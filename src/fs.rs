@@ -171,15 +171,15 @@ impl FileSystem {
     }
 
     /// Brings what is not yet on the server there, for at most `limit`; then no more work is taken. Returns how many
-    /// files could not be confirmed (their bytes are kept, and logged).
-    pub fn shutdown(&self, limit: Duration) -> usize {
+    /// files could not be confirmed (their bytes are kept, and logged). `is_enough`: whether somebody will not wait any longer.
+    pub fn shutdown(&self, limit: Duration, is_enough: impl Fn() -> bool) -> usize {
         let until = Instant::now() + limit;
         self.upload_everything();
         let mut told = Instant::now();
         loop {
             let left = self.drafts.unconfirmed();
             // What the server refuses now, it refuses in a minute.
-            if left <= self.hopeless() || Instant::now() >= until {
+            if left <= self.hopeless() || Instant::now() >= until || is_enough() {
                 break;
             }
             if told.elapsed() >= PROGRESS {

@@ -305,3 +305,46 @@ fn names(folder: &Path) -> Vec<String> {
 fn lines(line: &str, count: u64) -> Fault {
     Fault::Lines { line: format!("{line}\r\n"), bytes: count * (line.len() as u64 + 6) }
 }
+
+#[test]
+fn an_umask_that_is_asked_for_takes_away_from_the_modes_that_the_server_tells() {
+    let prepare = |server: &Server| {
+        server.put("d/f", "text");
+        let mode = |name: &str, bits| {
+            fs::set_permissions(server.root().join(name), fs::Permissions::from_mode(bits)).unwrap();
+        };
+        mode("d/f", 0o664);
+        mode("d", 0o755);
+    };
+    for (options, want) in [
+        (&[][..], "755\n664\n"),
+        (&["umask=077"], "700\n600\n"),
+        (&["umask=077,file_mode=640"], "700\n640\n"),
+    ] {
+        let at = Scripted::prepared(Options::default(), options, prepare);
+        assert_eq!(shell::ok(at.mount.path(), "stat -c %a d d/f"), want, "{options:?}");
+    }
+}
+
+/// Minutes are all that is known of its time, and nobody can be asked any more.
+#[test]
+fn a_file_whose_folder_is_gone_is_not_asked_about_for_ever() {
+    let options = Options { without: vec!["MLSD", "MLST"], ..Options::default() };
+    let at =
+        Scripted::prepared(options, &["attr_timeout=300", "timeout=6"], |server| server.put("d/f", "text"));
+    let mut program = shell::Script::start(
+        at.mount.path(),
+        "fd = os.open('d/f', os.O_PATH)
+pause()
+try: os.fstat(fd)
+except OSError as error: print(error.errno)
+",
+    );
+    program.await_pause();
+    fs::remove_dir_all(at.server.root().join("d")).unwrap();
+    harness::program::ok(&["forget", at.mount.path().to_str().unwrap()]);
+    shell::ok(at.mount.path(), "ls > /dev/null");
+    program.go_on();
+    let (_, said) = program.end();
+    assert!(!said.contains(&nix::libc::ETIMEDOUT.to_string()), "{said}: {}", at.mount.log());
+}

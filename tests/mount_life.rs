@@ -178,6 +178,37 @@ fn the_daemon_keeps_nothing_of_its_caller() {
     shell::ok(Path::new("/"), &format!("umount '{}'", point.display()));
 }
 
+#[test]
+fn a_second_signal_ends_the_wait_and_keeps_what_is_not_uploaded() {
+    let (_scratch, server) = served();
+    let mut mount = Mount::new(&server, &["timeout=100"]);
+    let mut writer = shell::Script::start(
+        mount.path(),
+        "f = open('open', 'wb'); f.write(b'not yet sent'); f.flush(); pause()",
+    );
+    writer.await_pause();
+    server.faults().add(scripted::Rule::on("STOR").act(scripted::Fault::Silent));
+    mount.signal(Signal::SIGTERM);
+    until(|| server.counters().of("STOR") > 0);
+    mount.signal(Signal::SIGTERM);
+    let ended = mount.wait(ENDS);
+    assert_eq!(ended.and_then(|status| status.code()), Some(7), "{}", mount.log());
+    let kept = shell::ok(&mount.spool(), "grep -rl 'not yet sent' unsent");
+    assert_eq!(kept.lines().count(), 1, "{kept}");
+}
+
+#[test]
+fn the_log_file_is_opened_anew_on_hup() {
+    let (_scratch, server) = served();
+    let logs = Scratch::new("logs");
+    let file = logs.path().join("log");
+    let mount = Mount::new(&server, &[&format!("log_file={}", file.display())]);
+    until(|| fs::read_to_string(&file).is_ok_and(|text| text.contains("is mounted on")));
+    fs::rename(&file, logs.path().join("log.1")).unwrap();
+    mount.signal(Signal::SIGHUP);
+    until(|| fs::read_to_string(&file).is_ok_and(|text| text.contains("HUP")));
+}
+
 fn served() -> (Scratch, scripted::Server) {
     let scratch = Scratch::new("scripted");
     fs::write(scratch.path().join("letter"), "hello\n").unwrap();

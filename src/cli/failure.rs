@@ -23,9 +23,10 @@ impl Failure {
         use ftp::Error as E;
         let (exit, advice) = match error {
             E::Login { reply: _ } => (Exit::Login, "check the user name and the password"),
-            E::TooManySessions { .. } => {
-                (Exit::Login, "end other sessions of this user, or wait until the server has forgotten them")
-            }
+            E::TooManySessions { .. } => (
+                Exit::Unreachable,
+                "end other sessions of this user, or wait until the server has forgotten them",
+            ),
             E::Unreachable { .. } => {
                 (Exit::Unreachable, "check the host name and the port, and that the server runs")
             }
@@ -106,6 +107,13 @@ mod tests {
     fn a_hostile_servers_words_stay_on_one_line() {
         let text = Failure::new(Exit::Login, "530 no\x1b[2J\r\nway\n").to_string();
         assert_eq!(text, "530 no [2J  way");
+    }
+
+    /// The unit of the packages tries again after that, and not after a refused login.
+    #[test]
+    fn a_server_that_is_full_may_be_tried_again() {
+        let full = ftp::Error::TooManySessions { text: "421 Too many users.".into(), is_said: true };
+        assert_eq!(Failure::from_ftp(&full, "host:21", "joe").exit, Exit::Unreachable);
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //! journald and syslogd both offer), or always the file of `log_file=`.
 //!
 //! Warnings and errors by default, more with `-v`, the FTP dialogue with `-d` (target `ftpfs::dialogue`, level debug). The
-//! variable `FTPFS_LOG` takes env_logger's filters. Logging never waits: when the system log is full, lines are lost.
+//! variable `FTPFS_LOG` takes env_logger's filters. Nobody waits for the
+//! system log: when it is full, lines are lost. Standard error and `log_file=` are written as they take it; the file is opened anew on HUP,
+//! for logrotate.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use env_logger::{Builder, Target};
@@ -48,7 +50,7 @@ pub fn start(debug: bool, verbose: u8, file: Option<&Path>) -> io::Result<()> {
         }
     });
     builder.target(Target::Pipe(match file {
-        Some(path) => Box::new(File::options().append(true).create(true).mode(0o600).open(path)?),
+        Some(path) => Box::new(LogFile::open(path)?),
         None => Box::new(Output::default()),
     }));
     // In the background nobody reads standard error.
@@ -59,6 +61,42 @@ pub fn start(debug: bool, verbose: u8, file: Option<&Path>) -> io::Result<()> {
 /// From now on there is no terminal.
 pub fn go_to_background() {
     IN_BACKGROUND.store(true, Ordering::Relaxed);
+}
+
+/// The next line goes to whatever has the name of `log_file=` then: the file may have been moved away.
+pub fn reopen() {
+    IS_OUTDATED.store(true, Ordering::Relaxed);
+}
+
+/// `log_file=`.
+struct LogFile {
+    /// Absolute: a daemon has another folder than whoever started it.
+    path: PathBuf,
+    file: File,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        let file = File::options().append(true).create(true).mode(0o600).open(&path)?;
+        Ok(Self { path, file })
+    }
+}
+
+impl Write for LogFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // Where that fails, the old one is better than none.
+        if IS_OUTDATED.swap(false, Ordering::Relaxed)
+            && let Ok(anew) = Self::open(&self.path)
+        {
+            *self = anew;
+        }
+        self.file.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// The terminal or the system log, whichever it is at the time.
@@ -110,6 +148,7 @@ fn severity(level: Level) -> u8 {
     }
 }
 
+static IS_OUTDATED: AtomicBool = AtomicBool::new(false);
 static IN_BACKGROUND: AtomicBool = AtomicBool::new(false);
 
 const FACILITY_DAEMON: u8 = 3 << 3;

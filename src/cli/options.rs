@@ -365,7 +365,7 @@ mod tests {
             "ro,uid=0,gid=root,umask=077,file_mode=640,cache_size=1M,attr_timeout=2.5,max_conns=3,noexec",
         );
         assert!(s.filesystem.read_only && s.no_exec);
-        assert_eq!((s.filesystem.uid, s.filesystem.gid, s.filesystem.umask), (0, 0, 0o077));
+        assert_eq!((s.filesystem.uid, s.filesystem.gid, s.filesystem.umask), (0, 0, Some(0o077)));
         assert_eq!(s.filesystem.file_mode, Some(0o640));
         assert_eq!((s.filesystem.cache_size, s.filesystem.max_conns), (1 << 20, 3));
         assert_eq!(s.filesystem.attr_timeout, Duration::from_millis(2500));

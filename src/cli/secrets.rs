@@ -75,13 +75,16 @@ impl Secrets {
                     }
                     clean.push(OsString::from_vec([flags, list.as_bytes()].concat()));
                 }
-                None => match url::take_password(arg) {
-                    Some((text, password)) => {
-                        found.url = Some(Secret::new(password));
-                        clean.push(OsString::from_vec(text));
+                None => {
+                    let (name, value) = bytes.split_at_checked(value_at(bytes)).unwrap_or_default();
+                    match url::take_password(OsStr::from_bytes(value)) {
+                        Some((text, password)) => {
+                            found.url = Some(Secret::new(password));
+                            clean.push(OsString::from_vec([name, text.as_slice()].concat()));
+                        }
+                        None => clean.push(arg.clone()),
                     }
-                    None => clean.push(arg.clone()),
-                },
+                }
             }
         }
         (clean, found)
@@ -166,6 +169,12 @@ fn option_list_at(arg: &[u8]) -> Option<usize> {
     Some(if arg.get(at) == Some(&b'=') { at + 1 } else { at })
 }
 
+/// Where the value begins in `--NAME=VALUE`; 0 for any other argument.
+fn value_at(arg: &[u8]) -> usize {
+    let equals = arg.iter().position(|&b| b == b'=').filter(|_| arg.starts_with(b"--"));
+    equals.map_or(0, |at| at + 1)
+}
+
 /// Documented in `--help`.
 const VARIABLE: &str = "FTPFS_PASSWORD";
 
@@ -195,6 +204,8 @@ mod tests {
             (args, found.url),
             (["ftpfs", "ftp://joe@h/", "/mnt", "-f"].map(str::to_owned).to_vec(), secret("pw"))
         );
+        let (args, found) = clean(&["ftpfs", "recover", "push", "--all", "--server=ftp://joe:pw@h/"]);
+        assert_eq!((args[4].as_str(), found.url), ("--server=ftp://joe@h/", secret("pw")));
         for spelled in [
             &["-o", "ro,password=pw"][..],
             &["-oro,password=pw"],

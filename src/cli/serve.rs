@@ -4,7 +4,7 @@
 //! table of mounts, and the event loop when it ends. The mount ends in one of three ways.
 //!
 //! * TERM or INT: the mount is detached at once, so that nobody new comes in; then uploads are waited for, for a while.
-//!   A second signal ends without waiting (what is not uploaded stays in the spool).
+//!   A second signal ends the wait (what is not uploaded is kept, as after its time), a third everything.
 //! * Unmounted from outside: files that are still open (lazy unmount) and copies of the mount in other mount namespaces
 //!   keep the event loop alive; the first are waited for, the second only for a grace. Nothing is ever unmounted then.
 //! * The event loop failed: the mount is detached, so that no dead one stays behind.
@@ -72,7 +72,7 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
         Ok(mounted) => mounted,
         Err(message) => {
             // Servers that allow few sessions shall not count these any longer.
-            filesystem.shutdown(Duration::ZERO);
+            filesystem.shutdown(Duration::ZERO, || false);
             return Err(Failure::new(Exit::Mount, message));
         }
     };
@@ -100,7 +100,7 @@ pub fn run(plan: Plan, starter: &mut Starter) -> Result<(), Failure> {
 
     let result = serve(&events, &filesystem, identity, &plan.point);
     notify_systemd("STOPPING=1");
-    let unconfirmed = filesystem.shutdown(plan.shutdown_timeout);
+    let unconfirmed = filesystem.shutdown(plan.shutdown_timeout, || IS_ENOUGH.load(Ordering::Relaxed));
     watchdog.dismiss();
     if let Some(desk) = desk {
         desk.ended(unconfirmed);
@@ -150,7 +150,11 @@ fn serve(
 ) -> Result<(), Failure> {
     loop {
         match events.recv() {
-            Ok(Event::Signal(Signal::SIGHUP)) => filesystem.forget_caches(),
+            Ok(Event::Signal(Signal::SIGHUP)) => {
+                logging::reopen();
+                log::info!("HUP: everything is asked for anew");
+                filesystem.forget_caches();
+            }
             Ok(Event::Signal(signal)) => {
                 log::info!("{signal}: unmounting");
                 detach(identity, point);
@@ -206,7 +210,7 @@ fn signals() -> SigSet {
 }
 
 fn wait_for_signals(signals: &SigSet, report: &Sender<Event>) {
-    let mut is_ending = false;
+    let mut ends = 0;
     loop {
         let signal = match signals.wait() {
             Ok(signal) => signal,
@@ -215,9 +219,19 @@ fn wait_for_signals(signals: &SigSet, report: &Sender<Event>) {
         match signal {
             // Nothing is mounted yet. HUP: the terminal is gone, and nobody reads how the login went.
             _ if !IS_MOUNTING.load(Ordering::Relaxed) => std::process::exit(128 + signal as i32),
-            Signal::SIGTERM | Signal::SIGINT if std::mem::replace(&mut is_ending, true) => {
+            Signal::SIGTERM | Signal::SIGINT if ends == 1 => {
+                ends += 1;
                 log::warn!("second signal: not waiting for uploads");
+                IS_ENOUGH.store(true, Ordering::Relaxed);
+            }
+            Signal::SIGTERM | Signal::SIGINT if ends > 1 => {
                 std::process::exit(i32::from(Exit::Unconfirmed as u8));
+            }
+            Signal::SIGTERM | Signal::SIGINT => {
+                ends += 1;
+                if report.send(Event::Signal(signal)).is_err() {
+                    return;
+                }
             }
             _ if report.send(Event::Signal(signal)).is_err() => return,
             _ => {}
@@ -256,6 +270,9 @@ fn keep_memory_together() {
 
 /// Whether the main thread has come so far, for the thread that waits for signals: nothing else is read because of it.
 static IS_MOUNTING: AtomicBool = AtomicBool::new(false);
+
+/// Whether a second signal has said that uploads are not to be waited for.
+static IS_ENOUGH: AtomicBool = AtomicBool::new(false);
 
 /// Long enough for a container that is being started and closes its copy; short enough that a restart finds us gone.
 const GRACE: Duration = Duration::from_secs(5);

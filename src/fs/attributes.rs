@@ -284,10 +284,14 @@ impl FileSystem {
         let node = tree.node(ino)?;
         let known = &node.attributes;
         let options = &self.options;
+        let shown = |usual: u32| match known.mode {
+            Some(told) => told & !options.umask.unwrap_or(0),
+            None => usual & !options.umask.unwrap_or(super::Options::UMASK),
+        };
         let mode = match known.kind {
-            Kind::Directory => options.dir_mode.or(known.mode).unwrap_or(0o777 & !options.umask),
+            Kind::Directory => options.dir_mode.unwrap_or_else(|| shown(0o777)),
             Kind::Symlink => 0o777,
-            Kind::File | Kind::Special => options.file_mode.or(known.mode).unwrap_or(0o666 & !options.umask),
+            Kind::File | Kind::Special => options.file_mode.unwrap_or_else(|| shown(0o666)),
         };
         Some(Stat {
             ino,

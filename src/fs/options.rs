@@ -11,8 +11,8 @@ pub struct Options {
     /// Owner and group of everything in the mount.
     pub uid: u32,
     pub gid: u32,
-    /// Applied to what the server tells no mode for.
-    pub umask: u32,
+    /// Taken from every mode; where there is none, [`Options::UMASK`] from those that the server does not tell.
+    pub umask: Option<u32>,
     /// Permission bits of every file, whatever the server says.
     pub file_mode: Option<u32>,
     /// Permission bits of every folder, whatever the server says.
@@ -53,12 +53,15 @@ pub struct Options {
 }
 
 impl Options {
+    /// What files and folders have whose mode the server does not tell, unless asked for otherwise.
+    pub const UMASK: u32 = 0o022;
+
     /// The defaults, for the user of this process.
     pub fn new() -> Self {
         Self {
             uid: nix::unistd::getuid().as_raw(),
             gid: nix::unistd::getgid().as_raw(),
-            umask: 0o022,
+            umask: None,
             file_mode: None,
             dir_mode: None,
             read_only: false,

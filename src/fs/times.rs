@@ -74,6 +74,9 @@ impl FileSystem {
         }
         let Some(fs) = self.arc() else { return };
         let (files, first) = self.coarse_files(folder, file);
+        if files.iter().all(|(asked, _)| *asked != file) {
+            return self.leave_coarse(folder, file);
+        }
         let allowed = Arc::new(AtomicUsize::new(first));
         if let Some(asking) = self.times.folders.lock().get_mut(&folder) {
             asking.places = files.iter().enumerate().map(|(place, (ino, _))| (*ino, place)).collect();
@@ -100,6 +103,15 @@ impl FileSystem {
             })
         };
         self.submit(Job::new(Priority::Names, attempt, end).until(self.deadline()));
+    }
+
+    /// A file that is no longer in its folder, or whose folder is gone, cannot be asked about.
+    fn leave_coarse(&self, folder: Ino, file: Ino) {
+        self.tree.lock().accept_coarse_time(file);
+        let left = self.times.folders.lock().remove(&folder).unwrap_or_default();
+        for (file, then) in left.waiting {
+            self.refresh_times(folder, file, then);
+        }
     }
 
     /// Takes over times, and answers those who waited for them.

@@ -31,7 +31,7 @@ pub(super) const TABLE: &[Spec] = &[
     // Ownership.
     common(Ownership, "uid", Needed("USER"), Set(|s, v| { s.filesystem.uid = user(v)?; Ok(()) }), "owner of all files (number or name)"),
     common(Ownership, "gid", Needed("GROUP"), Set(|s, v| { s.filesystem.gid = group(v)?; Ok(()) }), "group of all files"),
-    common(Ownership, "umask", Needed("OCTAL"), Set(|s, v| { s.filesystem.umask = mode(v)?; Ok(()) }), "permissions to take away (022)"),
+    common(Ownership, "umask", Needed("OCTAL"), Set(|s, v| { s.filesystem.umask = Some(mode(v)?); Ok(()) }), "permissions to take away (none; 022 where the server tells none)"),
     common(Ownership, "file_mode", Needed("OCTAL"), Set(|s, v| { s.filesystem.file_mode = Some(mode(v)?); Ok(()) }), "permissions of all files"),
     common(Ownership, "dir_mode", Needed("OCTAL"), Set(|s, v| { s.filesystem.dir_mode = Some(mode(v)?); Ok(()) }), "permissions of all folders"),
     spec(Ownership, "fmask", Needed("OCTAL"), Set(|s, v| { s.filesystem.file_mode = Some(0o777 & !mode(v)?); Ok(()) }), "the opposite of file_mode"),

@@ -57,6 +57,9 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
                 Err(why) => failure = Some(unanswered(&visit.entry, &why)),
             }
         }
+        if args.metrics {
+            text = by_metric(&text);
+        }
         let written = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
         if let Some(failure) = failure {
             return Err(failure);
@@ -66,6 +69,25 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
         }
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// The metrics of several mounts: Prometheus wants all lines of a metric together, below one line with its type.
+fn by_metric(told: &str) -> String {
+    let mut metrics: Vec<(&str, String)> = Vec::new();
+    let mut at = 0;
+    for line in told.lines() {
+        if line.starts_with('#') {
+            let known = metrics.iter().position(|(kind, _)| *kind == line);
+            at = known.unwrap_or(metrics.len());
+            if known.is_none() {
+                metrics.push((line, String::new()));
+            }
+        } else if let Some((_, samples)) = metrics.get_mut(at) {
+            samples.push_str(line);
+            samples.push('\n');
+        }
+    }
+    metrics.into_iter().map(|(kind, samples)| format!("{kind}\n{samples}")).collect()
 }
 
 /// On a terminal, until interrupted or the mount ends: what goes on above, a bar for each transfer below.
@@ -415,3 +437,17 @@ const CLOSED: &str = "it has ended";
 const UNKNOWN: &str = "it answers in an unknown way";
 const MAX_LINE: u64 = 1 << 20;
 const MAX_LINES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metrics_of_two_mounts_are_together_below_one_type() {
+        let told = "# TYPE a counter\na{mount=\"/1\"} 1\n# TYPE b gauge\nb{mount=\"/1\"} 2\n\
+                    # TYPE a counter\na{mount=\"/2\"} 3\n# TYPE b gauge\nb{mount=\"/2\"} 4\n";
+        let grouped = "# TYPE a counter\na{mount=\"/1\"} 1\na{mount=\"/2\"} 3\n\
+                       # TYPE b gauge\nb{mount=\"/1\"} 2\nb{mount=\"/2\"} 4\n";
+        assert_eq!(by_metric(told), grouped);
+    }
+}

@@ -46,7 +46,7 @@ pub(super) fn run(
         }
     }
     if let Some(session) = session {
-        session.filesystem.shutdown(Duration::ZERO);
+        session.filesystem.shutdown(Duration::ZERO, || false);
     }
     if failed > 0 {
         return Err(Failure::new(
