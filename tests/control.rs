@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::patience::eventually;
 use harness::program::{self, ok, run, text};
 use harness::scratch::Scratch;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
@@ -229,6 +230,7 @@ fn a_quota_of_proftpd_is_the_size_of_the_mount() {
 fn free_space_is_told_while_the_server_is_silent() {
     let (_scratch, server) = scripted();
     let mount = Mount::new(&server, &[]);
+    eventually("the first session to be ready", || mount.log().matches("> EPSV").count() == 2);
     server.faults().add(Rule::on("*").act(Fault::Silent));
     let before = server.counters().now().commands;
     let told = shell::ok(Path::new("/"), &format!("timeout 5 stat -f {}", point(&mount)));

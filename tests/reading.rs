@@ -176,3 +176,22 @@ fn wait_until(mut condition: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn a_program_whose_timer_runs_while_it_waits_is_not_disturbed() {
+    // git's progress has such a timer: its close() must not fail because of that.
+    let at = Scripted::new();
+    at.server.faults().add(Rule::on("STOR").once().act(Fault::Delay(Duration::from_secs(2))));
+    at.ok("python3 -c \"
+import signal
+ticks = []
+signal.signal(signal.SIGALRM, lambda *_: ticks.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+import os
+f = os.open('new', os.O_WRONLY | os.O_CREAT)
+os.write(f, b'text')
+os.close(f)
+assert ticks
+\"");
+    assert!(at.holds("new", b"text"));
+}

@@ -4,8 +4,8 @@
 //! watcher looks after everybody who waits, and answers ETIMEDOUT when the time is over and EINTR when the caller is
 //! being killed or has a signal pending (Ctrl-C, kill): a process in a FUSE call cannot be killed until it is answered, and fuser does not
 //! tell us about FUSE_INTERRUPT, but the pending signal can be read in /proc. The job goes on; its result finds nobody. So what an
-//! answer hands out, or does to a file, is done by whoever has [`Answer::claim`]ed it. A signal that only stops a program (Ctrl-Z)
-//! waits until the call is answered.
+//! answer hands out, or does to a file, is done by whoever has [`Answer::claim`]ed it. A signal that only stops a program (Ctrl-Z),
+//! or has a handler of its own (a timer), waits until the call is answered.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -211,8 +211,9 @@ fn has_pending_signal(caller: Caller) -> bool {
         let line = status.lines().find_map(|line| line.strip_prefix(key));
         line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
     };
-    let ending = !mask("SigBlk:") & !mask("SigIgn:") & !DEFAULT_IGNORED & !(STOPPING & !mask("SigCgt:"));
-    (mask("SigPnd:") | mask("ShdPnd:")) & ending != 0
+    let caught = mask("SigCgt:");
+    let ending = (caught & ASKING_TO_END) | !(caught | STOPPING | DEFAULT_IGNORED);
+    (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & !mask("SigIgn:") & ending != 0
 }
 
 /// Whether the calling thread is being ended by a signal: the kernel closes its files then, and until that is answered not even
@@ -244,11 +245,12 @@ const SIGNAL_MASK: i64 = 0x7f;
 /// A call is looked at after this long: nearly all are over by then.
 const GRACE: Duration = Duration::from_millis(150);
 const PERIOD: Duration = Duration::from_millis(50);
-/// Pending for a moment, and ending nothing; the last two are a profiler's.
-const DEFAULT_IGNORED: u64 =
-    signals(&[libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH, libc::SIGPROF, libc::SIGVTALRM]);
-/// Ctrl-Z and its like: pending until the call is over, and then, unless there is a handler for it, the program only stops. With
-/// EINTR it would go on to an error.
+/// Pending for a moment, and ending nothing.
+const DEFAULT_IGNORED: u64 = signals(&[libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH]);
+/// A program with a handler for these may want to end all the same. Other handlers (git's progress has one for SIGALRM, profilers for
+/// SIGPROF) run when the call is over: with EINTR a close() would fail that nothing was wrong with.
+const ASKING_TO_END: u64 = signals(&[libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP]);
+/// Ctrl-Z and its like: pending until the call is over, and then the program only stops. With EINTR it would go on to an error.
 const STOPPING: u64 = signals(&[libc::SIGTSTP, libc::SIGSTOP, libc::SIGTTIN, libc::SIGTTOU]);
 
 /// A mask as in /proc/PID/status.
