@@ -227,10 +227,13 @@ pub fn extended_port(line: &[u8]) -> Option<u16> {
     let inner = inner.get(..inner.iter().position(|&b| b == b')')?)?;
     let delimiter = *inner.first()?;
     let mut fields = inner.split(|&b| b == delimiter).skip(3);
-    match number(fields.next()?)? {
-        0 => None,
-        port => u16::try_from(port).ok(),
-    }
+    u16::try_from(number(fields.next()?)?).ok().filter(|&port| may_carry_data(port))
+}
+
+/// Whether a server may mean this port for data. Those of a system's own services (SSH, SMTP, ...) are none: whoever names one wants
+/// what we send to go there. 20 is FTP's own.
+fn may_carry_data(port: u16) -> bool {
+    port == FTP_DATA || port >= FIRST_FREE_PORT
 }
 
 /// Address and port in a 227 reply: six numbers separated by commas, wherever they stand in the line.
@@ -244,8 +247,10 @@ pub fn passive_address(line: &[u8]) -> Option<([u8; 4], u16)> {
         numbers.push(u8::try_from(number(field)?).ok()?);
     }
     match *numbers.as_slice() {
-        [_, _, _, _, 0, 0] => None,
-        [a, b, c, d, high, low] => Some(([a, b, c, d], u16::from_be_bytes([high, low]))),
+        [a, b, c, d, high, low] => {
+            let port = u16::from_be_bytes([high, low]);
+            may_carry_data(port).then_some(([a, b, c, d], port))
+        }
         _ => None,
     }
 }
@@ -285,6 +290,10 @@ fn printable(line: &[u8]) -> String {
 const MAX_LINE: usize = 16 * 1024;
 /// Longest reply: banners and FEAT stay far below; of a listing by STAT only the first and the last line count.
 const MAX_REPLY: usize = 256 * 1024;
+
+const FTP_DATA: u16 = 20;
+/// Below are the ports that only a system's own services may take.
+const FIRST_FREE_PORT: u16 = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -384,18 +393,20 @@ mod tests {
     #[test]
     fn only_sound_ports_are_taken_from_passive_replies() {
         assert_eq!(extended_port(b"Entering Extended Passive Mode (|||22037|)"), Some(22037));
-        assert_eq!(extended_port(b"ok (!!!1!)"), Some(1));
-        for bad in [&b"(|||0|)"[..], b"(|||65536|)", b"(|||)", b"()", b"", b"(|||-1|)", b"(|||1"] {
+        assert_eq!(extended_port(b"ok (!!!20!)"), Some(20));
+        for bad in [&b"(|||0|)"[..], b"(|||25|)", b"(|||65536|)", b"(|||)", b"()", b"", b"(|||-1|)", b"(|||1"]
+        {
             assert_eq!(extended_port(bad), None, "{bad:?}");
         }
         assert_eq!(
             passive_address(b"Entering Passive Mode (127,0,0,1,85,252)."),
             Some(([127, 0, 0, 1], 22012))
         );
-        assert_eq!(passive_address(b"ok 10,0,0,1,1,0"), Some(([10, 0, 0, 1], 256)));
+        assert_eq!(passive_address(b"ok 10,0,0,1,4,0"), Some(([10, 0, 0, 1], 1024)));
         for bad in [
             &b"(127,0,0,1,256,1)"[..],
             b"(127,0,0,1,0,0)",
+            b"(127,0,0,1,0,22)",
             b"(1,2,3,4,5)",
             b"(1,2,3,4,5,6,7)",
             b"x",

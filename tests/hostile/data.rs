@@ -56,10 +56,11 @@ fn data_connections_go_nowhere_but_to_the_server() {
         std::io::Result::Ok(port)
     };
     let port = listen(Ipv4Addr::LOCALHOST, 0).unwrap();
-    // Where the machine has no such service itself. (What listens on ports of the server's own host is that host's matter.)
-    for port in [22, 25] {
-        if let Err(why) = listen(Ipv4Addr::LOCALHOST, port) {
-            eprintln!("nobody listens for visitors of port {port}: {why}");
+    // Where the machine has no such service itself; on the server's own host nobody but it is to be visited, either.
+    for (address, port) in [(Ipv4Addr::LOCALHOST, 22), (Ipv4Addr::LOCALHOST, 25), (server, 22), (server, 25)]
+    {
+        if let Err(why) = listen(address, port) {
+            eprintln!("nobody listens for visitors of {address}:{port}: {why}");
         }
     }
     let (high, low) = (port >> 8, port & 0xff);
