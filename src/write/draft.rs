@@ -369,6 +369,8 @@ impl Draft {
     pub(crate) fn below(&self, is_new: bool) -> super::journal::Below {
         use super::journal::Below;
         match &self.base {
+            // Nobody has told its size.
+            Some(base) if base.content.size > i64::MAX as u64 => Below::Unknown,
             Some(base) => {
                 Below::File { size: base.content.size, limit: base.limit, modified: self.base_time }
             }
@@ -414,6 +416,16 @@ mod tests {
 
     fn content(size: u64) -> Content {
         Content { ino: Ino(2), version: Version(1), size, modified: None, locate: Arc::new(|| None) }
+    }
+
+    #[test]
+    fn a_size_that_nobody_knows_is_none_in_a_record() {
+        use crate::write::journal::Below;
+        let mut draft = Draft::of(content(u64::MAX));
+        draft.resize(0).unwrap();
+        write(&mut draft, 0, b"new");
+        assert_eq!(draft.below(false), Below::Unknown);
+        assert!(matches!(Draft::of(content(3)).below(false), Below::File { size: 3, .. }));
     }
 
     fn write(draft: &mut Draft, offset: u64, data: &[u8]) {
