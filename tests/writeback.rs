@@ -298,6 +298,52 @@ fn a_file_that_was_changed_on_the_server_meanwhile_is_kept_and_so_is_ours() {
 }
 
 #[test]
+fn what_is_lost_in_a_conflict_while_the_disk_is_full_is_kept_all_the_same() {
+    // First there is no space for a copy, then no place at all.
+    for has_place in [true, false] {
+        let mut at = Scripted::prepared(scripted::Options::default(), WRITEBACK, |server| {
+            server.put("part", b"what is there".repeat(100));
+        });
+        shell::ok(at.mount.path(), "ls -l");
+        at.server.faults().add(Rule::on("APPE").act(Fault::Silent));
+        let more = vec![b'+'; 60_000];
+        let mut file = File::options().append(true).open(at.path("part")).unwrap();
+        file.write_all(&more).unwrap();
+        close(file).unwrap();
+        at.crash();
+        fs::write(at.root().join("part"), "theirs").unwrap();
+        let spool = at.mount.spool();
+        let small =
+            "mount -t tmpfs -o size=1m,mode=700 none \"$S\" && cp -a --sparse=always \"$S.old/.\" \"$S\"";
+        shell::ok(Path::new("/"), &format!("S='{}'; cp -a \"$S\" \"$S.old\" && {small}", spool.display()));
+        match has_place {
+            true => shell::ok(&spool, "cat /dev/zero > fill || true"),
+            false => shell::ok(&spool, "touch unsent"),
+        };
+        at.mend();
+        at.again();
+        until("it is settled", || at.mount.log().contains("was not uploaded"));
+        assert_eq!(fs::read(at.root().join("part")).unwrap(), b"theirs");
+        if !has_place {
+            // The next mount tries again.
+            assert_eq!(entries(&spool), 1);
+            fs::remove_file(spool.join("unsent")).unwrap();
+            at.crash();
+            at.again();
+            until("the journal is empty", || entries(&spool) == 0);
+        }
+        let listed = recover(&at.mount, &["--json"]);
+        let kept =
+            listed.split('"').find(|word| word.ends_with(if has_place { "-part.entry" } else { "-part" }));
+        let saved = Scratch::new("saved");
+        let to = saved.path().join("part");
+        recover(&at.mount, &["save", kept.expect(&listed), to.to_str().unwrap()]);
+        assert!(fs::read(&to).unwrap().ends_with(&more), "{listed}");
+        shell::ok(Path::new("/"), &format!("umount -l '{}'", spool.display()));
+    }
+}
+
+#[test]
 fn a_full_journal_is_waited_for_and_then_told() {
     let at = Scripted::with(
         scripted::Options::default(),

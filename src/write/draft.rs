@@ -371,6 +371,8 @@ impl Draft {
     pub(crate) fn below(&self, is_new: bool) -> super::journal::Below {
         use super::journal::Below;
         match &self.base {
+            // Nobody has told its size.
+            Some(base) if base.content.size > i64::MAX as u64 => Below::Unknown,
             Some(base) => {
                 Below::File { size: base.content.size, limit: base.limit, modified: self.base_time }
             }

@@ -40,6 +40,7 @@ pub use record::{Below, Record};
 
 use super::Draft;
 use super::draft::Generation;
+use super::kept;
 use super::spool::{make_folder, open_file};
 use crate::ftp::RemotePath;
 
@@ -198,6 +199,22 @@ impl Journal {
         let state = self.state.lock();
         let held = state.held.get(&number)?;
         Some((held.record.clone(), held.file.try_clone().ok()?))
+    }
+
+    /// Takes an entry out of the journal and its file to `unsent`, which needs no space. Gives its name there.
+    ///
+    /// # Errors
+    /// Those of the local disk; then it is where it was.
+    pub fn shelve(&self, number: EntryNumber, reason: &str, spool: &Path) -> io::Result<PathBuf> {
+        let Some((record, _)) = self.entry(number) else { return Err(io::ErrorKind::NotFound.into()) };
+        // On a full disk there may be no space for that either.
+        let told = self.change(number, |record| reason.clone_into(&mut record.reason));
+        if let Err(error) = told {
+            warn!("the journal: {error}");
+        }
+        let name = kept::keep_entry(&entry(&self.folder, number), &record, spool)?;
+        self.state.lock().held.remove(&number);
+        Ok(name)
     }
 
     /// Forgets an entry: the server has it, or nobody wants it any more.

@@ -2,7 +2,7 @@
 //!
 //! When an upload fails, its program gets the error and [`keep`] puts the bytes into a file of their own in `unsent`
 //! below the spool folder; beside it lies a [`Record`] as a text file, with `.info` behind the name. What `writeback` has
-//! acknowledged is in the [`journal`]. [`list`] finds both, for `ftpfs recover`; a [`Kept`] is one of them.
+//! acknowledged is in the [`journal`]; an entry that must leave it while the disk is full moves to `unsent` as it is. [`list`] finds both, for `ftpfs recover`; a [`Kept`] is one of them.
 //!
 //! Names in these files are believed as far as [`Record`] does, not further: whoever can write there could have written
 //! anything.
@@ -72,15 +72,8 @@ fn keep_parts(
 ) -> io::Result<PathBuf> {
     let folder = folder.join(FOLDER);
     make_folder(&folder)?;
-    let base = record.path.as_bytes().rsplit(|&b| b == b'/').next().unwrap_or_default();
-    let is_plain = |c: &u8| c.is_ascii_alphanumeric() || b"._-".contains(c);
-    let mut plain: String =
-        base.iter().take(100).map(|c| if is_plain(c) { char::from(*c) } else { '_' }).collect();
-    if [INFO, journal::ENTRY].iter().any(|ours| plain.ends_with(ours)) {
-        // Such a name would be taken for a record, or for a journal's entry.
-        plain.push('_');
-    }
-    let since = record.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let plain = plain_name(record);
+    let since = since(record);
     let mut attempt = 0u32;
     let (name, file) = loop {
         let name = folder.join(format!("{since}-{}-{attempt}-{plain}", std::process::id()));
@@ -130,6 +123,41 @@ fn new_file(name: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(name)
 }
 
+/// As [`keep`], for a journal's entry that cannot be copied, because the disk is full: the file itself moves.
+///
+/// # Errors
+/// Those of the local disk; then it is where it was.
+pub fn keep_entry(entry: &Path, record: &Record, folder: &Path) -> io::Result<PathBuf> {
+    let folder = folder.join(FOLDER);
+    make_folder(&folder)?;
+    let (since, plain) = (since(record), plain_name(record));
+    let name = |attempt: u32| {
+        folder.join(format!("{since}-{}-{attempt}-{plain}{}", std::process::id(), journal::ENTRY))
+    };
+    let name = (0..1000).map(name).find(|name| !name.exists()).ok_or(io::ErrorKind::AlreadyExists)?;
+    std::fs::rename(entry, &name)?;
+    // It is in one of the two folders whatever happens to this.
+    let _ = File::open(&folder).and_then(|folder| folder.sync_all());
+    Ok(name)
+}
+
+/// The last name of its path, as far as it is harmless.
+fn plain_name(record: &Record) -> String {
+    let base = record.path.as_bytes().rsplit(|&b| b == b'/').next().unwrap_or_default();
+    let is_plain = |c: &u8| c.is_ascii_alphanumeric() || b"._-".contains(c);
+    let mut plain: String =
+        base.iter().take(100).map(|c| if is_plain(c) { char::from(*c) } else { '_' }).collect();
+    if [INFO, journal::ENTRY].iter().any(|ours| plain.ends_with(ours)) {
+        // Such a name would be taken for a record, or for a journal's entry.
+        plain.push('_');
+    }
+    plain
+}
+
+fn since(record: &Record) -> u64 {
+    record.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Takes a file of `unsent` away, with its record.
 pub fn forget(bytes: &Path) {
     let _ = std::fs::remove_file(bytes);
@@ -147,6 +175,7 @@ pub struct Kept {
     pub record: Option<Record>,
     /// A mount is bringing it over.
     pub is_in_use: bool,
+    /// It is a journal's entry, also when it lies in `unsent`.
     pub is_journal: bool,
 }
 
@@ -169,13 +198,7 @@ pub fn list(spool: &Path) -> io::Result<Vec<Kept>> {
             continue;
         }
         let file = item.path();
-        found.push(Kept {
-            id: name.to_string_lossy().into_owned(),
-            record: read_record(&info_of(&file)),
-            file,
-            is_in_use: false,
-            is_journal: false,
-        });
+        found.push(Kept::at(&file));
     }
     let journals = match journal::look(spool) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

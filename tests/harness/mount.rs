@@ -154,7 +154,7 @@ impl Mount {
     }
 
     pub fn is_mounted(&self) -> bool {
-        !mounts_below(self.scratch.path()).is_empty()
+        !mounts_below(&self.point).is_empty()
     }
 
     /// The most memory that the program ever had, in KiB.

@@ -126,7 +126,7 @@ fn choose(found: &[Kept], id: &str) -> Result<Kept, Failure> {
 fn hold(kept: &Kept) -> Result<Flock<File>, Failure> {
     match kept.lock() {
         Ok(Some(lock)) => Ok(lock),
-        Ok(None) if kept.is_journal => {
+        Ok(None) if kept.is_in_use => {
             Err(Failure::new(Exit::Local, format!("{}: a mount is uploading it", kept.id)))
         }
         Ok(None) => Err(Failure::new(Exit::Local, "another `ftpfs recover` is at work")),

@@ -29,7 +29,6 @@ use crate::write::{Draft, Upload};
 pub struct Care {
     /// The newest first: older ones may have got there, too.
     versions: Vec<Version>,
-    source: Source,
     /// Of the draft, when the newest was saved.
     generation: Generation,
     verdict: Mutex<Verdict>,
@@ -76,9 +75,8 @@ impl FileSystem {
                 Some(Version { record: kept.record?, file, start })
             }
         };
-        let source = kept.last().cloned()?;
         let versions: Vec<Version> = kept.iter().rev().filter_map(version).collect();
-        Some(Arc::new(Care { versions, source, generation, verdict: Mutex::default(), looks }))
+        Some(Arc::new(Care { versions, generation, verdict: Mutex::default(), looks }))
     }
 
     /// The saved bytes as a draft of their own, for an upload that begins now: what is written meanwhile must not get into
@@ -113,16 +111,15 @@ impl FileSystem {
             Verdict::Lost => {
                 let reason = "the server's file has changed, and this is only a part of ours";
                 self.features.troubles().note(format!("conflict: {reason}: see `ftpfs recover`"));
-                self.shelve(&care.source, reason);
+                if let Some(pending) = self.take_pending(ino) {
+                    self.shelve(pending, reason);
+                }
                 Settled::Failed(Errno::STALE)
             }
             _ => return false,
         };
-        let pending = self.writeback.state.lock().files.remove(&ino);
-        for source in pending.iter().flat_map(|pending| &pending.kept) {
-            if settled != Settled::Failed(Errno::STALE) || matches!(source, Source::Journal(_)) {
-                self.writeback.drop_source(source);
-            }
+        for source in self.take_pending(ino).iter().flat_map(|pending| &pending.kept) {
+            self.writeback.drop_source(source);
         }
         self.drop_draft(ino);
         self.settled(ino, &settled);

@@ -9,7 +9,7 @@ use crate::fs::{Errno, FileSystem};
 use crate::ftp::Error;
 use crate::tree::Ino;
 use crate::write::draft::Sending;
-use crate::write::journal::Below;
+use crate::write::journal::{Below, EntryNumber};
 use crate::write::kept;
 
 impl FileSystem {
@@ -124,31 +124,50 @@ impl FileSystem {
 
     /// It has no place any more, though no program removed it: its folder has vanished from the server.
     fn orphaned(&self, ino: Ino) {
-        let newest = {
-            let state = self.writeback.state.lock();
-            state.files.get(&ino).and_then(|pending| pending.kept.last().cloned())
-        };
-        if let Some(source) = newest {
-            self.shelve(&source, "its folder is gone from the server");
+        if let Some(pending) = self.take_pending(ino) {
+            self.shelve(pending, "its folder is gone from the server");
+            self.settled(ino, &Settled::Failed(Errno::STALE));
         }
-        self.forget_pending(ino);
     }
 
-    /// Moves saved bytes to where `ftpfs recover` has them for ever.
-    pub(super) fn shelve(&self, source: &Source, reason: &str) {
-        let (Source::Journal(number), Some(journal)) = (source, &self.writeback.journal) else { return };
-        let Some((mut record, file)) = journal.entry(*number) else { return };
+    /// Nothing of this file will be uploaded: its newest bytes go to where `ftpfs recover` has them for ever. What came with
+    /// `ftpfs recover push` stays there.
+    pub(super) fn shelve(&self, pending: Pending, reason: &str) {
+        let mut older = pending.kept;
+        if let Some(Source::Journal(newest)) = older.pop() {
+            self.shelve_entry(newest, reason);
+        }
+        older.retain(|source| matches!(source, Source::Journal(_)));
+        older.iter().for_each(|source| self.writeback.drop_source(source));
+    }
+
+    /// Copies an entry; where there is no space for that, its file moves; and if that fails as well, it stays.
+    fn shelve_entry(&self, number: EntryNumber, reason: &str) {
+        let Some(journal) = &self.writeback.journal else { return };
+        let Some((mut record, file)) = journal.entry(number) else { return };
         record.reason = reason.to_owned();
         let copied = kept::keep_bytes(&record, &self.options.spool_dir, |at, piece| {
             std::os::unix::fs::FileExt::read_exact_at(&file, piece, crate::write::journal::BYTES_AT + at)
         });
-        match copied {
+        let path = &record.path;
+        let kept = match copied {
+            Ok(name) => {
+                journal.remove(number);
+                Ok(name)
+            }
+            Err(error) => {
+                warn!("{path}: its bytes could not be copied: {error}");
+                journal.shelve(number, reason, &self.options.spool_dir)
+            }
+        };
+        match kept {
             Ok(name) => error!(
-                "{} was not uploaded ({reason}); its bytes are in {} (`ftpfs recover`)",
-                record.path,
+                "{path} was not uploaded ({reason}); its bytes are in {} (`ftpfs recover`)",
                 name.display()
             ),
-            Err(error) => error!("{}: {reason}, and its bytes could not be kept: {error}", record.path),
+            Err(error) => error!(
+                "{path} was not uploaded ({reason}); its bytes stay in the journal (`ftpfs recover`): {error}"
+            ),
         }
     }
 }

@@ -14,6 +14,16 @@ fn write(draft: &mut Draft, offset: u64, data: &[u8]) {
 }
 
 #[test]
+fn a_size_that_nobody_knows_is_none_in_a_record() {
+    use crate::write::journal::Below;
+    let mut draft = Draft::of(content(u64::MAX));
+    draft.resize(0).unwrap();
+    write(&mut draft, 0, b"new");
+    assert_eq!(draft.below(false), Below::Unknown);
+    assert!(matches!(Draft::of(content(3)).below(false), Below::File { size: 3, .. }));
+}
+
+#[test]
 fn adding_at_the_end_sends_only_what_was_added() {
     let mut draft = Draft::of(content(100));
     assert_eq!(draft.change(), Change::Nothing);
