@@ -25,7 +25,7 @@ use log::{debug, error, info, warn};
 use parking_lot::Mutex;
 
 use crate::ftp::{Config, Error, Features, Session};
-use crate::queue::{Growth, Job, Next, Queue, Readiness, SlotId, Task, Turn};
+use crate::queue::{Growth, Job, Next, Queue, Readiness, SlotId, Task, Turn, Until};
 
 /// Where calls wait for ever (`hard`): tells whether any waits now. For which job is not known, nor since when: whoever joins a
 /// listing that is under way waits for a job that is older, and whose first caller may have been interrupted.
@@ -168,7 +168,7 @@ impl Connection {
         let started = Instant::now();
         let mut tries = 0_u32;
         loop {
-            if job.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            if job.deadline.as_ref().is_some_and(Until::is_over) {
                 finish(job.task, Err(Error::TimedOut { during: "waiting for a connection" }));
                 return true;
             }

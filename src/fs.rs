@@ -28,7 +28,6 @@ mod times;
 pub mod writeback;
 pub mod writing;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -292,9 +291,6 @@ impl FileSystem {
 
 /// Work to be done once something is known, on whichever thread learns it.
 type Then = Box<dyn FnOnce(&FileSystem, Result<(), Error>) + Send>;
-
-/// Callers waiting for the same answer about one inode.
-type Flights = Mutex<HashMap<Ino, Vec<Then>>>;
 
 /// A hundred years.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);

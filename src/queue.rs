@@ -45,7 +45,7 @@ use log::debug;
 use parking_lot::Mutex;
 
 pub use claim::Claim;
-pub use job::{Job, Priority, Task};
+pub use job::{Job, Priority, Task, Until};
 pub use state::Doing;
 pub(crate) use state::Readiness;
 use state::{GROWTH_PAUSE, Running, Slot, SlotState, State};

@@ -372,8 +372,14 @@ impl Reads {
         pages.filter_map(page).collect()
     }
 
+    /// Somebody opens this file.
+    pub fn opened(&self, ino: Ino) {
+        self.versions.opened(ino);
+    }
+
     /// Nobody has this file open any more: what would come ahead of its readers is not wanted.
     pub fn closed(&self, ino: Ino) {
+        self.versions.closed(ino);
         let files = self.files.lock();
         let streams = files.iter().filter(|(key, _)| key.0 == ino).flat_map(|(_, file)| &file.streams);
         streams.for_each(|stream| stream.leave());

@@ -452,8 +452,30 @@ fn a_session_that_cannot_have_a_data_connection_does_not_ask_for_one_without_end
     (0..30).for_each(|_| drop(mount.status(&[])));
     assert!(asked() <= before + 4, "{} after {before}: {:?}", asked(), server.counters().now().commands);
     shell::ok(mount.path(), "for n in 1 2 3 4 5; do mkdir d$n; done");
-    let told = mount.log().matches("cannot prepare a data connection").count();
+    let told = mount.log().matches("warn: cannot prepare a data connection").count();
     assert_eq!(told, 1, "{}", mount.log());
+}
+
+#[test]
+fn whoever_joins_a_listing_that_waits_for_the_only_session_waits_his_own_time_for_it() {
+    let scratch = Scratch::new("served");
+    ["a", "b", "c", "d"].iter().for_each(|name| fs::create_dir(scratch.path().join(name)).unwrap());
+    let server = Server::start(scratch.path()).unwrap();
+    let mount = Mount::new(&server, &["max_conns=1", "timeout=4", "cache_timeout=600", "no_prefetch"]);
+    shell::ok(mount.path(), "ls . a b c > ../out");
+    // Three of them take longer than anybody waits.
+    server.faults().add(Rule::on("MKD").act(Fault::Delay(Duration::from_millis(1800))));
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c"] {
+            // In one folder the kernel makes them one after another.
+            let path = mount.path().join(name).join("new");
+            scope.spawn(move || fs::create_dir(path));
+        }
+        eventually("the line", || mount.status(&[]).contains("2 jobs for a connection"));
+        let list = || fs::read_dir(mount.path().join("d")).map(Iterator::count);
+        assert_eq!(list().unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+        assert_eq!(list().unwrap(), 0);
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::Scripted;
-use harness::scripted::{Fault, Options, Rule, Server};
+use harness::scripted::{DataEnd, Fault, Options, Rule, Server, Then};
 
 #[test]
 fn the_files_of_a_folder_read_in_order_come_ahead() {
@@ -136,6 +136,16 @@ fn a_program_that_is_stopped_while_it_waits_goes_on_as_if_nothing_had_been() {
         kill(pid, Signal::SIGCONT).unwrap();
         assert!(cat.wait().unwrap().success(), "{signal}");
     }
+}
+
+#[test]
+fn what_comes_again_from_the_start_is_no_progress_where_a_transfer_cannot_begin_in_the_middle() {
+    let options = Options { without: vec!["REST"], ..Options::default() };
+    let at = Scripted::prepared(options, &["no_prefetch"], |server| server.put("f", vec![7; 1 << 20]));
+    let cut = Fault::Data { after: 300_000, end: DataEnd::Closed, then: Then::reply("426 Aborted.") };
+    at.server.faults().add(Rule::on("RETR").act(cut));
+    assert_eq!(fs::read(at.path("f")).unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert!(at.retrieved() <= 12, "{:?}", at.server.counters().now().commands);
 }
 
 impl Scripted {

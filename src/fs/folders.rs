@@ -12,10 +12,10 @@ use log::debug;
 
 use super::arriving::Arriving;
 use super::handles::{Fh, Handle};
-use super::{Answer, Caller, Errno, FileSystem, Flights, MAX_NODES, Stat, Then};
+use super::{Answer, Caller, Errno, FileSystem, MAX_NODES, Stat, Then};
 use crate::ftp::{self, Error, Kind, Listing, Progress, Refusal, RemotePath, Session};
 use crate::lock::Mutex;
-use crate::queue::{Claim, Job, Priority, Ticket, Turn};
+use crate::queue::{Claim, Job, Priority, Ticket, Turn, Until};
 use crate::read::Wanted;
 use crate::tree::{Entries, Ino, Stamp};
 use crate::write::{is_left_over, is_shown};
@@ -23,13 +23,19 @@ use crate::write::{is_left_over, is_shown};
 /// Listings under way: who comes later waits for the same one.
 #[derive(Default)]
 pub struct Listings {
-    folders: Flights,
+    folders: Mutex<HashMap<Ino, Flight>>,
     /// The jobs among them that nobody waited for when they began.
     ahead: Mutex<HashMap<Ino, Ticket>>,
     /// Who waits in opendir.
     openers: Mutex<HashMap<Ino, Vec<Answer<Fh>>>>,
     /// Large folders of which the first entries are here.
     arriving: Mutex<HashMap<Ino, Arc<Arriving>>>,
+}
+
+/// Who waits for a listing, and until when.
+struct Flight {
+    waiting: Vec<Then>,
+    until: Until,
 }
 
 impl FileSystem {
@@ -182,12 +188,13 @@ impl FileSystem {
     pub(super) fn refresh(&self, folder: Ino, then: Then) {
         {
             let mut folders = self.listings.folders.lock();
-            if let Some(waiting) = folders.get_mut(&folder) {
-                waiting.push(then);
+            if let Some(flight) = folders.get_mut(&folder) {
+                flight.waiting.push(then);
+                flight.until.extend(self.deadline());
                 drop(folders);
                 return self.hurry(folder);
             }
-            folders.insert(folder, vec![then]);
+            folders.insert(folder, Flight { waiting: vec![then], until: self.deadline().into() });
         }
         self.list(vec![(folder, None)]);
     }
@@ -200,7 +207,7 @@ impl FileSystem {
             let mut under_way = self.listings.folders.lock();
             for (folder, wanted) in folders {
                 if let Entry::Vacant(entry) = under_way.entry(folder) {
-                    entry.insert(Vec::new());
+                    entry.insert(Flight { waiting: Vec::new(), until: self.deadline().into() });
                     begun.push((folder, Some(wanted)));
                 }
             }
@@ -224,7 +231,7 @@ impl FileSystem {
 
     /// Whether somebody waits for it, or may have opened it when its first entries were here.
     fn is_awaited(&self, folder: Ino) -> bool {
-        self.listings.folders.lock().get(&folder).is_some_and(|waiting| !waiting.is_empty())
+        self.listings.folders.lock().get(&folder).is_some_and(|flight| !flight.waiting.is_empty())
             || self.listings.arriving.lock().contains_key(&folder)
     }
 
@@ -293,7 +300,8 @@ impl FileSystem {
                     Ok(()) => {
                         // Not fetched; whoever came since then has it fetched after all.
                         fs.listings.ahead.lock().remove(&folder);
-                        let waiting = fs.listings.folders.lock().remove(&folder).unwrap_or_default();
+                        let flight = fs.listings.folders.lock().remove(&folder);
+                        let waiting = flight.map(|flight| flight.waiting).unwrap_or_default();
                         if waiting.is_empty() {
                             fs.end_arriving(folder, &Err(Error::Cancelled));
                         }
@@ -308,14 +316,16 @@ impl FileSystem {
             job = job.with_data();
         }
         if !ahead {
-            self.submit(job.until(self.deadline()));
+            let until = |folder| Some(self.listings.folders.lock().get(folder)?.until.clone());
+            let until = inos.first().and_then(until);
+            self.submit(job.until(until.unwrap_or_else(|| self.deadline().into())));
             return;
         }
         let ticket = self.queue.submit(job);
         for folder in inos {
             self.listings.ahead.lock().insert(folder, ticket);
             // It may have ended, or be waited for, before there was a ticket.
-            match self.listings.folders.lock().get(&folder).map(Vec::is_empty) {
+            match self.listings.folders.lock().get(&folder).map(|flight| flight.waiting.is_empty()) {
                 None => drop(self.listings.ahead.lock().remove(&folder)),
                 Some(true) => {}
                 Some(false) => self.queue.promote(ticket, Priority::Names),
@@ -403,8 +413,8 @@ impl FileSystem {
             parent.into_iter().for_each(|parent| tree.expire_listing(parent));
         }
         self.end_arriving(folder, &outcome);
-        let waiting = self.listings.folders.lock().remove(&folder).unwrap_or_default();
-        for then in waiting {
+        let flight = self.listings.folders.lock().remove(&folder);
+        for then in flight.into_iter().flat_map(|flight| flight.waiting) {
             then(self, outcome.clone());
         }
     }

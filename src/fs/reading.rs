@@ -131,10 +131,13 @@ impl FileSystem {
             node.opens += 1;
             (keep, has_unknown_size && !mode.write, node.attributes.size)
         };
+        self.reads.opened(ino);
         self.drafts.forget_if_outdated(ino, self.version(ino));
         if mode.truncate && mode.write {
             self.resize(ino, 0).inspect_err(|_| {
-                self.tree.lock().closed(ino);
+                if self.tree.lock().closed(ino) == 0 {
+                    self.reads.closed(ino);
+                }
             })?;
         }
         if !mode.write {

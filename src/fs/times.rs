@@ -19,7 +19,7 @@ use log::debug;
 use super::{FileSystem, Then};
 use crate::ftp::{Error, Kind, Listing, Modified, Name, Precision, RemotePath, Session};
 use crate::lock::Mutex;
-use crate::queue::{Job, Priority, Turn};
+use crate::queue::{Job, Priority, Turn, Until};
 use crate::tree::Ino;
 
 /// What is being asked for, and what is known of the server's zone.
@@ -31,8 +31,9 @@ pub struct Times {
 }
 
 /// The times of one folder's files, being asked for.
-#[derive(Default)]
 struct Asking {
+    /// Up to when anybody waits.
+    until: Until,
     /// Who waits for the time of which file.
     waiting: Vec<(Ino, Then)>,
     /// The files, in the order in which they are asked for.
@@ -55,15 +56,19 @@ impl FileSystem {
     /// Learns the time of `file` in `folder` to the second, and those of its neighbours; `then` is called when the tree has
     /// what could be had.
     pub(super) fn refresh_times(&self, folder: Ino, file: Ino, then: Then) {
+        let until = Until::from(self.deadline());
         {
             let tree = self.tree.lock();
             let is_coarse = tree.node(file).is_some_and(|node| node.has_coarse_time());
             let mut folders = self.times.folders.lock();
             match folders.get_mut(&folder) {
-                Some(asking) if is_coarse => return asking.join(file, then),
+                Some(asking) if is_coarse => {
+                    asking.until.extend(self.deadline());
+                    return asking.join(file, then);
+                }
                 None if is_coarse => {
                     let waiting = vec![(file, then)];
-                    folders.insert(folder, Asking { waiting, ..Asking::default() });
+                    folders.insert(folder, Asking::new(waiting, until.clone()));
                 }
                 _ => {
                     drop(folders);
@@ -85,8 +90,8 @@ impl FileSystem {
         let end = {
             let fs = fs.clone();
             move |outcome: Result<(), Error>| {
-                let left = fs.times.folders.lock().remove(&folder).unwrap_or_default();
-                for (file, then) in left.waiting {
+                let left = fs.times.folders.lock().remove(&folder);
+                for (file, then) in left.into_iter().flat_map(|left| left.waiting) {
                     match &outcome {
                         // They came when others were being asked for.
                         Ok(()) if fs.is_coarse(file) => fs.refresh_times(folder, file, then),
@@ -102,7 +107,7 @@ impl FileSystem {
                 fs.take_times(folder, files.get(at..).unwrap_or_default(), times);
             })
         };
-        self.submit(Job::new(Priority::Names, attempt, end).until(self.deadline()));
+        self.submit(Job::new(Priority::Names, attempt, end).until(until));
     }
 
     /// A file that is no longer in its folder, or whose folder is gone, cannot be asked about.
@@ -201,6 +206,10 @@ impl FileSystem {
 }
 
 impl Asking {
+    fn new(waiting: Vec<(Ino, Then)>, until: Until) -> Self {
+        Self { until, waiting, places: HashMap::new(), answered: 0, allowed: Arc::default() }
+    }
+
     /// Somebody else waits for `file`. Whoever follows the answers closely goes over the whole folder.
     fn join(&mut self, file: Ino, then: Then) {
         if let Some(&place) = self.places.get(&file)

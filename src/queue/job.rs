@@ -2,7 +2,10 @@
 //!
 //! Made by `fs`, `read` and `write`; run by `connection`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::{Claim, Ticket, Turn};
 use crate::ftp::{Error, Session};
@@ -12,7 +15,7 @@ pub struct Job {
     pub(crate) priority: Priority,
     pub(crate) claims: Vec<Claim>,
     pub(crate) needs_data: bool,
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) deadline: Option<Until>,
     pub(crate) unlinks: bool,
     /// Since when somebody waits for it; of what nobody waits for, when it was made.
     pub(crate) since: Instant,
@@ -92,9 +95,30 @@ impl Job {
     }
 
     /// After this moment nobody waits for it any more: it is not started, and not tried again.
-    pub fn until(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(deadline);
+    pub fn until(mut self, deadline: impl Into<Until>) -> Self {
+        self.deadline = Some(deadline.into());
         self
+    }
+}
+
+/// Up to when somebody waits for a job. Whoever joins those who wait puts it off.
+#[derive(Clone, Debug)]
+pub struct Until(Arc<Mutex<Instant>>);
+
+impl Until {
+    pub fn extend(&self, deadline: Instant) {
+        let mut until = self.0.lock();
+        *until = deadline.max(*until);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        Instant::now() > *self.0.lock()
+    }
+}
+
+impl From<Instant> for Until {
+    fn from(deadline: Instant) -> Self {
+        Self(Arc::new(Mutex::new(deadline)))
     }
 }
 

@@ -19,7 +19,8 @@ use crate::queue::{Claim, Job, Priority, Task, Turn};
 /// Puts a stream in line for a connection.
 pub(super) fn submit(reads: &Arc<Reads>, stream: Arc<Stream>) {
     let claim = (stream.content().locate)().map(Claim::Shared);
-    let task = Box::new(Transfer { reads: reads.clone(), stream: stream.clone(), progress: false });
+    let task =
+        Box::new(Transfer { reads: reads.clone(), stream: stream.clone(), progress: false, furthest: 0 });
     let priority = if stream.is_speculation() { Priority::ReadAhead } else { Priority::Read };
     let mut job = Job::of(priority, task).claim(claim).with_data();
     if let Some(since) = stream.waited_for_since() {
@@ -37,6 +38,8 @@ struct Transfer {
     reads: Arc<Reads>,
     stream: Arc<Stream>,
     progress: bool,
+    /// Up to where it has brought something in any attempt: what comes again is no progress.
+    furthest: u64,
 }
 
 impl Task for Transfer {
@@ -213,7 +216,8 @@ impl Transfer {
             return;
         }
         let content = self.stream.content();
-        self.progress = true;
+        self.progress |= range.end > self.furthest;
+        self.furthest = self.furthest.max(range.end);
         self.reads.keep_on_disk(content, range.clone());
         for waiter in self.stream.advance(range.end) {
             match self.reads.blocks.read(content.ino, content.version, waiter.offset, waiter.len) {

@@ -4,7 +4,7 @@
 //! for reasons of the server's own. So the first answer to a question is kept, and the same question must get the same
 //! answer later. A content that came in one transfer without being asked about is held against its listing.
 
-use std::num::NonZeroUsize;
+use std::collections::HashSet;
 use std::time::SystemTime;
 
 use lru::LruCache;
@@ -14,30 +14,61 @@ use crate::ftp::{Error, Told};
 use crate::lock::Mutex;
 use crate::tree::{Ino, Version};
 
-/// Of the contents that were read last.
-pub(super) struct Versions(Mutex<LruCache<(Ino, Version), Told>>);
+/// Of the contents that were read last, and of all files that are open.
+pub(super) struct Versions(Mutex<Known>);
+
+struct Known {
+    told: LruCache<(Ino, Version), Told>,
+    open: HashSet<Ino>,
+}
 
 impl Default for Versions {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(REMEMBERED)))
+        Self(Mutex::new(Known { told: LruCache::unbounded(), open: HashSet::new() }))
+    }
+}
+
+impl Known {
+    fn evict(&mut self) {
+        for _ in 0..TRIES {
+            if self.told.len() <= REMEMBERED {
+                return;
+            }
+            let Some((content, told)) = self.told.pop_lru() else { return };
+            if self.open.contains(&content.0) {
+                self.told.put(content, told);
+            }
+        }
     }
 }
 
 impl Versions {
+    /// A file is open: what is known of it is kept, however long nothing of it is fetched.
+    pub(super) fn opened(&self, ino: Ino) {
+        self.0.lock().open.insert(ino);
+    }
+
+    /// Nobody has it open any more.
+    pub(super) fn closed(&self, ino: Ino) {
+        self.0.lock().open.remove(&ino);
+    }
+
     /// Whether bytes of this content were given out before.
     pub(super) fn knows(&self, content: &Content) -> bool {
-        self.0.lock().contains(&(content.ino, content.version))
+        self.0.lock().told.contains(&(content.ino, content.version))
     }
 
     /// The time that the server told when the first bytes came; none when none have come, or it tells none.
     pub(super) fn modified(&self, content: &Content) -> Option<SystemTime> {
-        self.0.lock().peek(&(content.ino, content.version)).and_then(|told| told.modified)
+        self.0.lock().told.peek(&(content.ino, content.version)).and_then(|told| told.modified)
     }
 
     /// The first bytes of a content come, and this is all that is known of it.
     pub(super) fn note(&self, content: &Content, modified: Option<SystemTime>) {
         let size = (content.size != UNKNOWN_SIZE).then_some(content.size);
-        self.0.lock().get_or_insert((content.ino, content.version), || Told { size, modified });
+        let mut known = self.0.lock();
+        known.told.get_or_insert((content.ino, content.version), || Told { size, modified });
+        known.evict();
     }
 
     /// Compares what the server says now with what it said at first.
@@ -46,12 +77,13 @@ impl Versions {
     /// `Replaced` when it is another content.
     pub(super) fn check(&self, content: &Content, told: Told) -> Result<(), Error> {
         let mut known = self.0.lock();
-        let Some(first) = known.get_mut(&(content.ino, content.version)) else {
+        let Some(first) = known.told.get_mut(&(content.ino, content.version)) else {
             // It may have grown since it was listed; what is missing at its end can not be read.
             if content.size != UNKNOWN_SIZE && told.size.is_some_and(|size| size < content.size) {
                 return Err(Error::Replaced(told));
             }
-            known.put((content.ino, content.version), told);
+            known.told.put((content.ino, content.version), told);
+            known.evict();
             return Ok(());
         };
         let differs = |a: Option<u64>, b: Option<u64>| a.is_some() && b.is_some() && a != b;
@@ -66,7 +98,9 @@ impl Versions {
 }
 
 /// About 80 bytes each.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
+const REMEMBERED: usize = 16 * 1024;
+/// So many open files are passed over for one that comes; where nearly all are open, more are remembered.
+const TRIES: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -94,6 +128,27 @@ mod tests {
         versions.check(&content, Told::default()).unwrap();
         assert!(matches!(versions.check(&content, told(100, 8)), Err(Error::Replaced(_))));
         assert!(matches!(versions.check(&content, told(101, 7)), Err(Error::Replaced(_))));
+    }
+
+    #[test]
+    fn what_is_known_of_an_open_file_outlives_any_number_of_others() {
+        let versions = Versions::default();
+        let (open, closed) = (content(1, 100), Content { ino: Ino(6), ..content(1, 100) });
+        let others = |from: u64| {
+            for ino in from..from + 2 * REMEMBERED as u64 {
+                versions.note(&Content { ino: Ino(ino), ..content(1, 100) }, None);
+            }
+        };
+        versions.opened(open.ino);
+        versions.check(&open, told(100, 7)).unwrap();
+        versions.check(&closed, told(100, 7)).unwrap();
+        others(1000);
+        assert!(!versions.knows(&closed));
+        assert!(matches!(versions.check(&open, told(100, 8)), Err(Error::Replaced(_))));
+        versions.closed(open.ino);
+        others(1_000_000);
+        assert!(!versions.knows(&open));
+        assert!(versions.0.lock().told.len() <= REMEMBERED);
     }
 
     #[test]
