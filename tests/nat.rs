@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use ftpfs::ftp::config::{DataMode, PasvAddress, Secret};
 use ftpfs::ftp::{After, Config, Error, Features, How, Session};
 use harness::network::{Host, Lab, SERVER};
+use harness::patience::eventually;
 use harness::scratch::Scratch;
 use harness::scripted::{Fault, Options, Rule, Server};
 use harness::session::{path, read};
@@ -135,6 +136,7 @@ fn a_link_local_address_is_good_for_data_connections_too() {
     host.run(|| {
         let listener = TcpListener::bind(link_local(0)).unwrap();
         let port = listener.local_addr().unwrap().port();
+        eventually("the way to the address", || TcpStream::connect(link_local(port)).is_ok());
         // They end with their sessions, and the last with the test.
         std::thread::spawn(move || {
             for session in listener.incoming() {

@@ -113,8 +113,8 @@ impl FileSystem {
     /// A file that is no longer in its folder, or whose folder is gone, cannot be asked about.
     fn leave_coarse(&self, folder: Ino, file: Ino) {
         self.tree.lock().accept_coarse_time(file);
-        let left = self.times.folders.lock().remove(&folder).unwrap_or_default();
-        for (file, then) in left.waiting {
+        let left = self.times.folders.lock().remove(&folder);
+        for (file, then) in left.into_iter().flat_map(|left| left.waiting) {
             self.refresh_times(folder, file, then);
         }
     }
