@@ -28,10 +28,11 @@ pub use report::{Finding, Outcome, Report};
 
 use crate::ftp::Config;
 
-/// Examines a server. `write_test` names a folder in which a small file may be made, changed and removed. `tell` hears of
+/// Examines a server with at most `max_conns` sessions at a time, and one where that is enough. `write_test` names a folder in which a small file may be made, changed and removed. `tell` hears of
 /// each finding at once.
 pub fn examine<'t>(
     mut config: Config,
+    max_conns: usize,
     write_test: Option<&[u8]>,
     tell: &'t mut dyn FnMut(&Finding),
 ) -> Report<'t> {
@@ -51,7 +52,7 @@ pub fn examine<'t>(
     if passive || active {
         files::check(&config, &server, write_test, &mut report);
     }
-    sessions::check(&config, &mut report);
+    sessions::check(&config, max_conns, &mut report);
     report
 }
 
@@ -59,6 +60,8 @@ pub fn examine<'t>(
 fn data_verdict(config: &Config, passive: bool, active: bool, report: &mut Report) {
     match (passive, active) {
         (true, _) => report.advise("Data connections: passive, which is the default. No option is needed."),
+        // Somebody else had the place all the time: nothing was found out about firewalls.
+        (false, _) if report.failing() == Some(report::Failing::Login) => {}
         (false, true) => {
             report.advise(
                 "Data connections: use `-o active` (ftpfs also finds that out by itself, after some waiting). The lasting \

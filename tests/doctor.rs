@@ -271,6 +271,20 @@ fn a_limit_of_sessions_is_found() {
 }
 
 #[test]
+fn no_more_sessions_are_opened_than_max_conns_says() {
+    let logins = |most: u64, words| {
+        let (_scratch, server) = scripted();
+        let told = examine(&server, &["-o", &format!("max_conns={most}")]);
+        assert_eq!(told.code, 0, "{}", told.text);
+        assert!(told.text.contains(words), "{}", told.text);
+        // The one of the check before may still be on its way out.
+        assert!(server.counters().now().most_open <= most + 1, "{}", told.text);
+        server.counters().of("PASS")
+    };
+    assert_eq!(logins(1, "1 at once is allowed") + 2, logins(3, "3 at once are allowed"));
+}
+
+#[test]
 fn a_server_that_falls_silent_does_not_hold_the_doctor_up() {
     let (_scratch, server) = scripted();
     server.faults().add(Rule::on("LIST").act(Fault::NoData(Then::Silent)));

@@ -108,7 +108,7 @@ fn a_certificate_that_is_not_trusted_is_refused_and_its_digest_told() {
             config.tls.mode = TlsMode::Explicit;
             change(config);
         });
-        Session::open(&config, &Features::new())
+        open_where_one_may_be_counted(&config)
     };
     let Err(Error::Tls { text }) = explicit(|_| {}) else { panic!("a self-signed certificate was trusted") };
     let digest = text.rsplit(' ').next().unwrap();
@@ -120,12 +120,12 @@ fn a_certificate_that_is_not_trusted_is_refused_and_its_digest_told() {
         config.tls.mode = TlsMode::Explicit;
         config.tls.pin = Some(pin.try_into().unwrap());
     });
-    assert!(Session::open(&config, &Features::new()).is_ok());
+    assert!(open_where_one_may_be_counted(&config).is_ok());
     let wrong_name = config_with(&server, |config| {
         protect(config, Tls::Explicit);
         config.tls.name = Some("elsewhere.invalid".to_owned());
     });
-    assert!(matches!(Session::open(&wrong_name, &Features::new()), Err(Error::Tls { .. })));
+    assert!(matches!(open_where_one_may_be_counted(&wrong_name), Err(Error::Tls { .. })));
 }
 
 #[test]
@@ -161,18 +161,20 @@ fn a_wrong_password_is_told_from_a_full_server() {
     });
 }
 
-/// The server may still be counting a session that has just ended.
 fn open_when_there_is_room(config: &Arc<Config>) -> Session {
-    let mut opened = None;
+    open_where_one_may_be_counted(config).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The server may still be counting a session that has just ended: what it says of the next one when it does not.
+fn open_where_one_may_be_counted(config: &Arc<Config>) -> Result<Session, Error> {
+    let mut outcome = None;
     eventually("a place", || {
-        match Session::open(config, &Features::new()) {
-            Ok(session) => opened = Some(session),
-            Err(Error::TooManySessions { .. }) => {}
-            Err(error) => panic!("{error}"),
-        }
-        opened.is_some()
+        let opened = Session::open(config, &Features::new());
+        let is_full = matches!(opened, Err(Error::TooManySessions { .. }));
+        outcome = Some(opened);
+        !is_full
     });
-    opened.expect("there was a place")
+    outcome.expect("there was a place")
 }
 
 fn for_each(options: &Options, check: impl Fn(&Server)) {

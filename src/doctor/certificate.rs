@@ -12,8 +12,9 @@ use openssl::x509::{X509, X509NameRef, X509Ref};
 
 use super::Report;
 use super::dialogue::Dialogue;
+use super::sessions::when_there_is_room;
 use crate::ftp::Config;
-use crate::ftp::config::{TlsMode, TlsVersion};
+use crate::ftp::config::TlsVersion;
 
 /// Tells all of it; whether the certificate is trusted is found out by the login.
 pub fn check(config: &Config, report: &mut Report<'_>) {
@@ -40,8 +41,8 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
 }
 
 fn show(config: &Config) -> Option<X509> {
-    let mut dialogue = Dialogue::connect(config).ok()?;
-    if config.tls.mode != TlsMode::Implicit && dialogue.start_tls().ok()?.is_some() {
+    let (dialogue, secured) = when_there_is_room(|| Dialogue::connect_in_tls(config)).ok()?;
+    if secured.ok()?.is_some() {
         return None;
     }
     let certificate = dialogue.control.tls()?.certificate();

@@ -1,7 +1,7 @@
 //! A control connection that a check holds for itself: step by step, with every reply at hand.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
@@ -9,6 +9,7 @@ use crate::ftp::command::{Batch, Command, Protection, Wire};
 use crate::ftp::config::TlsMode;
 use crate::ftp::control::Control;
 use crate::ftp::data::Data;
+use crate::ftp::refusal;
 use crate::ftp::reply::Reply;
 use crate::ftp::stream::{self, Step};
 use crate::ftp::tls::{CUT, Connector, Slot, WRONG_VERSION};
@@ -37,7 +38,8 @@ pub enum Listed {
 }
 
 impl Dialogue {
-    /// Connects, and reads the greeting (inside TLS, when that is to begin at once).
+    /// Connects, and reads the greeting (inside TLS, when that is to begin at once). One that says that the server is full is an
+    /// error, as an end without any is.
     pub fn connect(config: &Config) -> Result<Self, Error> {
         let control = Control::connect(config, &Features::new())?;
         let connector = match config.tls.mode {
@@ -53,10 +55,17 @@ impl Dialogue {
             resumed: None,
         };
         if config.tls.mode == TlsMode::Implicit {
+            dialogue.hear_the_clear()?;
             dialogue.secure()?;
         }
         for _ in 0..MAX_DELAYS {
-            let reply = dialogue.control.any_reply()?;
+            let reply = match dialogue.control.any_reply() {
+                Err(Error::Lost { text, .. }) => return Err(Error::TooManySessions { text, is_said: false }),
+                reply => reply?,
+            };
+            if is_full(&reply) {
+                return Err(Error::TooManySessions { text: reply.to_string(), is_said: true });
+            }
             if !reply.is_preliminary() {
                 dialogue.greeting = Some(reply);
                 break;
@@ -65,27 +74,52 @@ impl Dialogue {
         Ok(dialogue)
     }
 
-    /// AUTH TLS and the handshake; the refusal when there is none. As a mount would, it tries again where a server now and
-    /// then takes the ClientHello for a command.
-    pub fn start_tls(&mut self) -> Result<Option<Reply>, Error> {
-        for _ in 1..TLS_TRIES {
-            match self.start_tls_once() {
-                Err(Error::Tls { text }) if [WRONG_VERSION, CUT].iter().any(|sign| text.contains(sign)) => {
-                    *self = Self::connect(&self.config)?;
+    /// Connects, and begins TLS with AUTH TLS where that is wanted; beside it the refusal when there is none. As a mount would, it
+    /// tries again where a server now and then takes the ClientHello for a command.
+    pub fn connect_in_tls(config: &Config) -> Result<(Self, Result<Option<Reply>, Error>), Error> {
+        let mut tries = 1;
+        loop {
+            let mut dialogue = Self::connect(config)?;
+            let lets_in = dialogue.greeting.as_ref().is_none_or(Reply::is_success);
+            let secured = match config.tls.mode {
+                TlsMode::Explicit | TlsMode::Try if lets_in => dialogue.start_tls(),
+                _ => Ok(None),
+            };
+            match secured {
+                // The next one only when this one is closed: it would be counted.
+                Err(Error::Tls { text })
+                    if tries < TLS_TRIES && [WRONG_VERSION, CUT].iter().any(|sign| text.contains(sign)) =>
+                {
+                    tries += 1;
                 }
-                outcome => return outcome,
+                secured => return Ok((dialogue, secured)),
             }
         }
-        self.start_tls_once()
     }
 
-    fn start_tls_once(&mut self) -> Result<Option<Reply>, Error> {
+    fn start_tls(&mut self) -> Result<Option<Reply>, Error> {
         let reply = self.ask(&Command::AuthTls)?;
         if reply.code != 234 {
             return Ok(Some(reply));
         }
         self.secure()?;
         Ok(None)
+    }
+
+    /// A server of TLS from the first byte waits for us; but vsftpd says in the clear that it is full, and one of plain FTP
+    /// greets.
+    fn hear_the_clear(&mut self) -> Result<(), Error> {
+        if stream::wait(&mut [self.control.poll_fd()], Instant::now() + SPEAKS_FIRST).is_err() {
+            return Ok(());
+        }
+        let reply = match self.control.any_reply() {
+            Err(Error::Lost { text, .. }) => return Err(Error::TooManySessions { text, is_said: false }),
+            reply => reply?,
+        };
+        Err(match is_full(&reply) {
+            true => Error::TooManySessions { text: reply.to_string(), is_said: true },
+            false => Error::Tls { text: format!("the server did not answer in TLS: it said {reply}") },
+        })
     }
 
     fn secure(&mut self) -> Result<(), Error> {
@@ -118,17 +152,15 @@ impl Dialogue {
 
     /// Connects and logs in; for checks that come after one where both went well.
     pub fn open(config: &Config) -> Result<Self, Error> {
-        let mut dialogue = Self::connect(config)?;
-        let refused = |reply: Reply| match reply.code {
-            421 => Error::TooManySessions { text: reply.to_string(), is_said: true },
-            _ => Error::Login { reply },
+        let (mut dialogue, secured) = Self::connect_in_tls(config)?;
+        let refused = |reply: Reply| match is_full(&reply) {
+            true => Error::TooManySessions { text: reply.to_string(), is_said: true },
+            false => Error::Login { reply },
         };
         if let Some(greeting) = dialogue.greeting.clone().filter(|greeting| !greeting.is_success()) {
             return Err(refused(greeting));
         }
-        if matches!(config.tls.mode, TlsMode::Explicit | TlsMode::Try) {
-            dialogue.start_tls()?;
-        }
+        secured?;
         match dialogue.log_in()? {
             Some(reply) => Err(refused(reply)),
             None => Ok(dialogue),
@@ -204,6 +236,13 @@ impl Dialogue {
     }
 }
 
+/// Whether the reply to connecting, or to a login that has worked before, is about the number of sessions.
+fn is_full(reply: &Reply) -> bool {
+    reply.code == 421 || refusal::says_too_many(reply)
+}
+
+/// Added to each connection of TLS from the first byte; a line that is longer gets OpenSSL's words.
+const SPEAKS_FIRST: Duration = Duration::from_millis(250);
 /// How often a server may say 120 before it is ready.
 const MAX_DELAYS: usize = 5;
 /// ftp-srv fails half of its handshakes so.

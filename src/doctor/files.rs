@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Report;
 use super::login::Known;
 use super::report::Failing;
-use super::sessions::when_there_is_room;
+use super::sessions::{no_room, when_there_is_room};
 use crate::ftp::config::DataMode;
 use crate::ftp::features::Capability;
 use crate::ftp::{After, Config, Error, Features, How, Kind, Listing, Name, Precision, RemotePath, Session};
@@ -33,9 +33,13 @@ pub fn check(config: &Config, known: &Known, write_test: Option<&[u8]>, report: 
         session.quit();
         Ok(())
     });
-    if let Err(error) = outcome {
-        report.fails("files", error.to_string());
-        report.stops(Failing::Data);
+    match outcome {
+        Ok(()) => {}
+        Err(Error::TooManySessions { text, .. }) => no_room("files", &text, report),
+        Err(error) => {
+            report.fails("files", error.to_string());
+            report.stops(Failing::Data);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::dialogue::Dialogue;
 use super::reach::millis;
 use super::report::Failing;
+use super::sessions::{FULL, no_room, when_there_is_room};
 use super::{Report, certificate};
 use crate::ftp::command::Command;
 use crate::ftp::config::TlsMode;
@@ -20,9 +21,10 @@ pub struct Known {
     pub has_mlsd: bool,
 }
 
-/// Logs in once. None when that is impossible, and the report says why.
+/// Logs in once. None when that is impossible, and the report says why. Never two connections at a time: a server may allow one
+/// only, and may still count the one before.
 pub fn check(config: &Config, report: &mut Report<'_>) -> Option<Known> {
-    let mut dialogue = match Dialogue::connect(config) {
+    let mut dialogue = match when_there_is_room(|| Dialogue::connect(config)) {
         Ok(dialogue) => dialogue,
         Err(error) => {
             if let Error::Tls { .. } = error {
@@ -42,13 +44,23 @@ pub fn check(config: &Config, report: &mut Report<'_>) -> Option<Known> {
     if server != Server::Unknown {
         report.note("server", format!("this is {server:?}, whose ways ftpfs knows"));
     }
-    if config.tls.mode != TlsMode::Off {
+    if config.tls.mode == TlsMode::Off {
+        offers_tls(dialogue, report);
+    } else {
+        dialogue.quit();
         certificate::check(config, report);
     }
-    if !tls(config, &mut dialogue, report) {
+    let (mut dialogue, secured, entered) = match when_there_is_room(|| enter(config)) {
+        Ok(entered) => entered,
+        Err(error) => {
+            no_greeting(config, &error, report);
+            return None;
+        }
+    };
+    if !tls(config, &dialogue, secured, report) {
         return None;
     }
-    match dialogue.log_in() {
+    match entered {
         Ok(None) => report.works("login", format!("{} is let in", config.user)),
         Ok(Some(reply)) => {
             turned_away(config, &reply, report);
@@ -68,6 +80,26 @@ pub fn check(config: &Config, report: &mut Report<'_>) -> Option<Known> {
     dialogue.quit();
     Some(Known { server, has_mlsd })
 }
+
+/// A connection, what became of TLS, and of the login, which is not tried where TLS is missing. Only words of too many sessions
+/// are an error: for a 421 without them the password may be the reason, and that is not sent twice.
+fn enter(config: &Config) -> Result<Entered, Error> {
+    let (mut dialogue, secured) = Dialogue::connect_in_tls(config)?;
+    let goes_on = match &secured {
+        Ok(None) => true,
+        Ok(Some(_)) => config.tls.mode == TlsMode::Try,
+        Err(_) => false,
+    };
+    let entered = if goes_on { dialogue.log_in() } else { Ok(None) };
+    match entered {
+        Ok(Some(reply)) if refusal::says_too_many(&reply) => {
+            Err(Error::TooManySessions { text: reply.to_string(), is_said: true })
+        }
+        entered => Ok((dialogue, secured, entered)),
+    }
+}
+
+type Entered = (Dialogue, Result<Option<Reply>, Error>, Result<Option<Reply>, Error>);
 
 fn no_greeting(config: &Config, error: &Error, report: &mut Report<'_>) {
     let is_implicit = config.tls.mode == TlsMode::Implicit;
@@ -99,6 +131,7 @@ fn no_greeting(config: &Config, error: &Error, report: &mut Report<'_>) {
                 "What answers there is no FTP server: check the port."
             });
         }
+        Error::TooManySessions { text, is_said: true } => no_room("login", text, report),
         error => {
             report.fails("greeting", error.to_string());
             report.stops(Failing::Reach);
@@ -116,12 +149,9 @@ fn turned_away(config: &Config, reply: &Reply, report: &mut Report<'_>) {
     if refusal::wants_tls(reply) {
         report.stops(Failing::Tls);
         report.advise("This server lets nobody in without TLS: write ftpes:// instead of ftp://.");
-    } else if reply.code == 421 || refusal::says_too_many(reply) {
+    } else if reply.code == 421 {
         report.stops(Failing::Login);
-        report.advise(
-            "The server allows no further session of this user or address: end the others (file managers keep some open), or \
-             wait some minutes until it has forgotten dead ones. `-o max_conns=N` keeps ftpfs below a limit.",
-        );
+        report.advise(FULL);
     } else if reply.code == 530 || reply.code / 100 == 5 {
         report.stops(Failing::Login);
         report.advise(format!(
@@ -135,15 +165,17 @@ fn turned_away(config: &Config, reply: &Reply, report: &mut Report<'_>) {
     }
 }
 
-/// TLS as configured; without it, whether the server has it. False when it cannot go on.
-fn tls(config: &Config, dialogue: &mut Dialogue, report: &mut Report<'_>) -> bool {
+/// TLS as configured. False when it cannot go on.
+fn tls(
+    config: &Config,
+    dialogue: &Dialogue,
+    secured: Result<Option<Reply>, Error>,
+    report: &mut Report<'_>,
+) -> bool {
     match config.tls.mode {
-        TlsMode::Off => {
-            offers_tls(config, report);
-            return true;
-        }
+        TlsMode::Off => return true,
         TlsMode::Implicit => {}
-        TlsMode::Explicit | TlsMode::Try => match dialogue.start_tls() {
+        TlsMode::Explicit | TlsMode::Try => match secured {
             Ok(None) => {}
             Ok(Some(reply)) => {
                 let text = format!("the server has no TLS: it said {reply}");
@@ -208,16 +240,15 @@ fn tls_advice(text: &str, report: &mut Report<'_>) {
 }
 
 /// A plain session works, but the password could be protected.
-fn offers_tls(config: &Config, report: &mut Report<'_>) {
-    // With a connection of its own: where AUTH is answered 234, the server then waits for a handshake.
-    let reply = Dialogue::connect(config).and_then(|mut dialogue| dialogue.ask(&Command::AuthTls));
-    match reply {
+fn offers_tls(mut dialogue: Dialogue, report: &mut Report<'_>) {
+    // The login has another connection: where AUTH is answered 234, the server then waits for a handshake.
+    match dialogue.ask(&Command::AuthTls) {
         Ok(reply) if reply.code == 234 => report.note(
             "tls",
             "not used, although the server has it: ftpes:// instead of ftp:// protects the password and the files",
         ),
         Ok(_) => report.note("tls", "the server has none: everybody on the way can read the password and the files"),
-        // It may allow one session only; then nothing is known, and nothing is wrong.
+        // Then nothing is known, and nothing is wrong.
         Err(_) => {}
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Report;
 use super::dialogue::{Dialogue, Listed};
-use super::sessions::when_there_is_room;
+use super::sessions::{no_room, when_there_is_room};
 use crate::ftp::command::Command;
 use crate::ftp::data::Data;
 use crate::ftp::reply;
@@ -31,7 +31,10 @@ fn attempt(
         Ok(worked)
     });
     worked.unwrap_or_else(|error| {
-        report.fails("passive", format!("{command}: {error}"));
+        match error {
+            Error::TooManySessions { text, .. } => no_room("passive", &text, report),
+            error => report.fails("passive", format!("{command}: {error}")),
+        }
         false
     })
 }

@@ -66,7 +66,10 @@ impl<'t> Report<'t> {
     }
 
     pub(super) fn advise(&mut self, text: impl Into<String>) {
-        self.advice.push(text.into());
+        let text = text.into();
+        if !self.advice.contains(&text) {
+            self.advice.push(text);
+        }
     }
 
     fn add(&mut self, check: &'static str, outcome: Outcome, text: String) {

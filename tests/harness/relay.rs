@@ -277,10 +277,10 @@ fn pass(line: &Arc<Line>, client: TcpStream, server: u16, role: Role) {
                 },
             );
         });
-        scope.spawn(move || write(line, connection, &later_up, &connection.server, <[u8]>::to_vec));
+        scope.spawn(move || write(line, connection, role, &later_up, &connection.server, <[u8]>::to_vec));
         scope.spawn(move || {
             let mut unfinished = Vec::new();
-            write(line, connection, &later_down, &connection.client, |bytes| {
+            write(line, connection, role, &later_down, &connection.client, |bytes| {
                 if role == Role::Data {
                     return bytes.to_vec();
                 }
@@ -341,6 +341,7 @@ fn acknowledge(stream: &TcpStream) {
 fn write(
     line: &Line,
     connection: &Connection,
+    role: Role,
     chunks: &Receiver<Chunk>,
     mut to: &TcpStream,
     mut changed: impl FnMut(&[u8]) -> Vec<u8>,
@@ -352,7 +353,8 @@ fn write(
         }
         if bytes.is_empty() {
             let is_gone = to.shutdown(Shutdown::Write).is_err();
-            if is_gone && std::ptr::eq(to, &connection.client) {
+            // A session that is ended resets its connection, too, when the answer to QUIT comes to it.
+            if is_gone && role == Role::Data && std::ptr::eq(to, &connection.client) {
                 line.count.resets.fetch_add(1, Ordering::SeqCst);
             }
             return;

@@ -21,6 +21,7 @@ pub(super) fn run(args: &DoctorArgs, secrets: &Secrets) -> Result<(), Failure> {
     }
     let credentials = credentials::find(&source, &settings.login, secrets)?;
     let shown = source.shown.clone();
+    let max_conns = settings.filesystem.max_conns;
     let config = config(source, credentials, &settings);
     if !args.json {
         println!("Examining {shown}");
@@ -32,7 +33,7 @@ pub(super) fn run(args: &DoctorArgs, secrets: &Secrets) -> Result<(), Failure> {
         }
     };
     let write_test = args.write_test.as_deref().map(OsStrExt::as_bytes);
-    let report = examine(config, write_test, &mut tell);
+    let report = examine(config, max_conns, write_test, &mut tell);
     if args.json {
         println!("{}", report.json());
     } else {
