@@ -227,8 +227,8 @@ fn the_old_content_is_put_back_when_the_session_ends_while_it_is_replaced() {
 
 /// Passive ports that nothing listens on.
 fn closed_ports(server: &Server) {
-    let epsv = Fault::Reply("229 Entering Extended Passive Mode (|||1|).".into());
-    let pasv = Fault::Reply("227 Entering Passive Mode (127,0,0,1,0,1).".into());
+    let epsv = Fault::Reply("229 Entering Extended Passive Mode (|||1024|).".into());
+    let pasv = Fault::Reply("227 Entering Passive Mode (127,0,0,1,4,0).".into());
     server.faults().add(Rule::on("EPSV").act(epsv));
     server.faults().add(Rule::on("PASV").act(pasv));
 }

@@ -35,10 +35,11 @@ pub fn meaning(reply: &Reply, paths: &[&RemotePath]) -> Refusal {
     }
 }
 
-/// Whether a reply to connecting or logging in says that there are too many sessions, not that the login is wrong.
+/// Whether a reply to connecting or logging in says that there are too many sessions, not that the login is wrong, or was so too
+/// often: the password must not be sent again then.
 pub fn says_too_many(reply: &Reply) -> bool {
     let text = reply.words();
-    TOO_MANY.iter().any(|words| text.contains(words))
+    TOO_MANY.iter().any(|words| text.contains(words)) && !TOO_OFTEN.iter().any(|words| text.contains(words))
 }
 
 /// Whether a reply says that this server wants TLS first (its texts: ProFTPD, pyftpdlib, Pure-FTPd, libunftp, vsftpd).
@@ -162,6 +163,8 @@ const WORDS: &[(&[&str], Refusal)] = &[
 ];
 
 /// vsftpd, ProFTPD, Pure-FTPd, FileZilla, pyftpdlib, aioftp, Apache and others, at connect or after PASS.
+const TOO_OFTEN: &[&str] = &["attempt", "fail", "incorrect", "wrong", "invalid", "authentication"];
+
 const TOO_MANY: &[&str] = &[
     "too many",
     "maximum number",
@@ -267,5 +270,6 @@ mod tests {
         )));
         assert!(says_too_many(&reply(421, "2 users (the maximum) are already logged in, sorry")));
         assert!(!says_too_many(&reply(530, "Login incorrect.")));
+        assert!(!says_too_many(&reply(530, "Too many login failures, account locked.")));
     }
 }
