@@ -10,7 +10,7 @@ use std::time::Duration;
 use harness::patience::eventually;
 use harness::scripted::{self, DataEnd, Fault, Rule, Then};
 use harness::shell::{self, Script};
-use harness::{Scripted, files};
+use harness::{Kind, Mounted, Options, Scripted, files};
 
 /// Nothing that was told is believed for long.
 const CURIOUS: &[&str] = &["attr_timeout=0", "dir_timeout=0", "negative_timeout=0", "timeout=10"];
@@ -143,6 +143,19 @@ fn a_file_that_is_written_anew_after_a_removal_was_given_up_is_there() {
     shell::ok(at.mount.path(), "! timeout --signal=INT 1 rm -f file; printf new > file");
     assert_eq!(shell::ok(at.mount.path(), "cat file"), "new");
     assert_eq!(fs::read_to_string(at.root().join("file")).unwrap(), "new", "{}", at.mount.log());
+}
+
+#[test]
+fn a_move_that_was_refused_does_not_move_something_else_later() {
+    // Pure-FTPd keeps the RNFR of a refused RNTO, also when the next RNFR is refused.
+    let Some(at) = Mounted::new(Kind::PureFtpd, &Options::default(), &["max_conns=1"]) else { return };
+    at.server.put("a", "a");
+    at.server.put("b", "b");
+    at.ok("stat a b");
+    fs::remove_file(at.server.root().join("b")).unwrap();
+    at.ok("! mv a 'back\\slash'; ! mv b c");
+    assert_eq!(at.server.read("a"), b"a", "{}", at.mount.log());
+    assert!(!at.server.root().join("c").exists(), "{}", at.mount.log());
 }
 
 fn mounted(options: &[&str]) -> Scripted {

@@ -49,6 +49,8 @@ pub struct Session {
     ready_way: Way,
     /// It was asked for behind an upload that is confirmed, and there is no answer yet.
     port_owed: bool,
+    /// An RNTO was refused: on Pure-FTPd its RNFR still holds, also behind one that is refused.
+    source_stands: bool,
     /// A REST has been sent whose transfer did not end well: on ftp-srv and libunftp it would hit the next one.
     restart_pending: bool,
     /// Data connections are inside TLS (PROT P).
@@ -106,7 +108,9 @@ impl Session {
     /// RNFR and RNTO. Whether an existing target is replaced is up to the server (`Features::rename_replaces`).
     pub fn rename(&mut self, from: &RemotePath, to: &RemotePath) -> Result<(), Error> {
         let paths = [from, to];
-        let (first, second) = if self.features.order() == Order::Strict {
+        // Pure-FTPd would rename the source of the refused RNTO when this RNFR is refused, too.
+        let together = self.features.order() == Order::Strict && !self.source_stands;
+        let (first, second) = if together {
             self.send(&[Command::Rnfr(from), Command::Rnto(to)])?;
             let first = self.control.reply()?;
             (first, self.control.reply()?)
@@ -120,6 +124,7 @@ impl Session {
         if !first.is_intermediate() {
             return Err(self.refused("RNFR", first, &paths));
         }
+        self.source_stands = !second.is_success();
         if second.is_success() {
             return Ok(());
         }

@@ -387,7 +387,14 @@ impl Upload {
                 let _ = session.delete(path);
                 return Err(error);
             }
-            stored => stored?,
+            Err(error) => {
+                // What is refused by its name has not begun.
+                let by_name =
+                    [Refusal::Denied, Refusal::NotPermitted, Refusal::NameTooLong, Refusal::NotFound];
+                self.sending.may_be_there = !error.refusal().is_some_and(|why| by_name.contains(&why));
+                return Err(error);
+            }
+            Ok(stored) => stored,
         };
         match spelling::check(session, path) {
             Err(Error::NameChanged) => session.delete(path).and(Err(Error::NameChanged)),

@@ -66,6 +66,7 @@ impl Session {
             ready: None,
             ready_way: Way::default(),
             port_owed: false,
+            source_stands: false,
             restart_pending: false,
             protects_data: false,
         };
