@@ -246,7 +246,10 @@ impl FileSystem {
     fn wait_for_space(&self, ino: Ino, answer: Answer<()>, until: Option<Instant>) {
         let until = until.unwrap_or_else(|| Instant::now() + self.options.timeout);
         if Instant::now() < until {
-            self.writeback.state.lock().full.push((ino, answer, until));
+            let mut state = self.writeback.state.lock();
+            state.full.push((ino, answer, until));
+            // Nothing is left alone for a while now, not even what is being written.
+            state.files.values_mut().for_each(|pending| pending.is_urgent = true);
             return;
         }
         self.features.troubles().note("the journal is full (spool_size=)".to_owned());
